@@ -1,0 +1,322 @@
+"""Loading LLaVA checkpoints: LLaVA's entry point, and what pruning adds to it."""
+
+import logging
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    CLIPImageProcessorPil,
+    GenerationConfig,
+    LlamaTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from llava.constants import DEFAULT_IM_END_TOKEN, DEFAULT_IM_START_TOKEN, DEFAULT_IMAGE_PATCH_TOKEN
+from llava.model.checkpoint import checkpoint_folder, load_tensors, read_config, weight_names
+from llava.model.language_model.llava_llama import LlavaLlamaForCausalLM
+from llava.model.language_model.llava_mistral import LlavaMistralForCausalLM
+from llava.model.multimodal_encoder.clip_relevance import TEXT_CHUNKING
+from llava.pruners import PRUNERS, Pruner, resolve_pruner
+
+logger = logging.getLogger(__name__)
+
+MODEL_CLASSES = {
+    "llava": LlavaLlamaForCausalLM,
+    "llava_llama": LlavaLlamaForCausalLM,
+    "llava_mistral": LlavaMistralForCausalLM,
+    "LlavaLlamaForCausalLM": LlavaLlamaForCausalLM,
+    "LlavaMistralForCausalLM": LlavaMistralForCausalLM,
+}
+ANYRES = ("native", "fixed")
+BUDGET_SCOPES = (None, "tile", "image")
+PRUNER_OPTIONS = {field.name for cls in PRUNERS.values() for field in fields(cls)} - {f.name for f in fields(Pruner)}
+LOADING_OPTIONS = ("budget_scope", "text_chunking", "vision_dtype", "attn_implementation", "torch_dtype")
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+DTYPES |= {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "half": torch.float16}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how a model's weights are loaded."""
+
+    device_map: Any
+    dtype: torch.dtype
+    vision_dtype: torch.dtype
+    attn_implementation: str | None
+    quantization: BitsAndBytesConfig | None
+
+
+def load_pretrained_model(
+    model_path: str,
+    model_base: str | None,
+    model_name: str,
+    load_8bit: bool = False,
+    load_4bit: bool = False,
+    device_map: Any = "auto",
+    device: str = "cuda",
+    use_flash_attn: bool = False,
+    *,
+    pruner: str | Pruner | None = None,
+    visual_token_num: int | None = None,
+    keep_ratio: float | None = None,
+    anyres: str = "native",
+    dtype: torch.dtype | str | None = None,
+    **options: Any,
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, CLIPImageProcessorPil, int]:
+    """Load a LLaVA checkpoint.
+
+    Args:
+        model_path: folder or hub id of the checkpoint; of the LoRA or the projector when ``model_base`` is given.
+        model_base: folder or hub id of the language model that a LoRA or a projector belongs to.
+        model_name: kept for LLaVA's callers; what is loaded is read from the checkpoint's config.
+        load_8bit, load_4bit: quantise with bitsandbytes (extra ``quant``).
+        device_map: "auto" or any map of accelerate's; None puts everything on ``device``.
+        device: "cuda", "cpu", "cuda:1", ...; without a GPU "cuda" means the CPU, with a warning.
+        use_flash_attn: the old name of ``attn_implementation="flash_attention_2"``.
+        pruner: name or instance of a pruner; None is plain LLaVA. As in the releases, ``visual_token_num`` alone means
+            CDPruner, together with ``important_ratio`` VisPruner.
+        visual_token_num, keep_ratio: the budget per tile, as a number or as a share.
+        anyres: "native", LLaVA-NeXT's own layout, or "fixed", the 2 x 2 tiles without newlines of the papers.
+        dtype: a torch.dtype or its name; None means float16 on a GPU and float32 on a CPU.
+        options: the pruner's options; ``budget_scope`` ("tile", "image"), ``text_chunking`` ("release", "bos_eos"),
+            ``vision_dtype``, ``attn_implementation``, and ``torch_dtype``, the old name of ``dtype``.
+
+    Returns:
+        tokenizer, model, image processor and context length in tokens.
+
+    Raises:
+        TypeError: for an option that nobody reads.
+        FileNotFoundError, ValueError: for a checkpoint that is not there, not LLaVA's, or not whole.
+    """
+    loading = _loading_options(options)
+    chosen = resolve_pruner(pruner, visual_token_num=visual_token_num, keep_ratio=keep_ratio, **options)
+    if anyres not in ANYRES:
+        raise ValueError(f"anyres {anyres!r} is not one of {', '.join(ANYRES)}")
+    folder = checkpoint_folder(model_path)
+    raw_config = read_config(folder)
+    model_class = _model_class(raw_config, folder)
+    place = _placement(device_map, device, dtype, loading, use_flash_attn, load_8bit, load_4bit)
+    config = _config(model_class, raw_config, folder)
+    if model_base is None:
+        model = _load_whole(model_class, config, folder, place)
+        tokenizer = _load_tokenizer(folder, model_class)
+    else:
+        base = checkpoint_folder(model_base)
+        tokenizer = _load_tokenizer(base, model_class)
+        model = _load_on_base(model_class, config, folder, base, place)
+    _add_image_tokens(model, tokenizer)
+    model.generation_config = _greedy_generation(config, tokenizer)
+    model.budget_scope, model.text_chunking = loading["budget_scope"], loading["text_chunking"]
+    _load_tower(model, place, chosen)
+    model.set_pruner(chosen)
+    set_anyres(model, anyres)
+    return tokenizer, model.eval(), model.get_vision_tower().image_processor, _context_length(config)
+
+
+def set_anyres(model: PreTrainedModel, anyres: str) -> None:
+    """Give a LLaVA-NeXT model the papers' fixed layout: 2 x 2 tiles, padding kept, no newline tokens."""
+    if anyres == "fixed" and getattr(model.config, "image_aspect_ratio", None) == "anyres":
+        side = 2 * model.get_vision_tower().config.image_size
+        model.config.image_grid_pinpoints = [[side, side]]
+        model.config.mm_patch_merge_type = "spatial"
+
+
+def _loading_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the loading options out of ``options``, which keeps the pruner's; unknown names are a TypeError."""
+    known = {**dict.fromkeys(LOADING_OPTIONS), "text_chunking": "release"}
+    loading = {name: options.pop(name, default) for name, default in known.items()}
+    unknown = sorted(set(options) - PRUNER_OPTIONS)
+    if unknown:
+        valid = ", ".join(sorted({*LOADING_OPTIONS, *PRUNER_OPTIONS}))
+        raise TypeError(f"load_pretrained_model got unknown options {', '.join(unknown)}; it takes {valid}")
+    if loading["budget_scope"] not in BUDGET_SCOPES:
+        raise ValueError(f"budget_scope {loading['budget_scope']!r} is not one of tile, image")
+    if loading["text_chunking"] not in TEXT_CHUNKING:
+        raise ValueError(f"text_chunking {loading['text_chunking']!r} is not one of {', '.join(TEXT_CHUNKING)}")
+    return loading
+
+
+def _placement(
+    device_map: Any,
+    device: str,
+    dtype: torch.dtype | str | None,
+    loading: dict[str, Any],
+    use_flash_attn: bool,
+    load_8bit: bool,
+    load_4bit: bool,
+) -> Placement:
+    wants_gpu = str(device).startswith("cuda") or str(device_map).startswith("cuda")
+    if wants_gpu and not torch.cuda.is_available():
+        logger.warning("no CUDA device is available: loading on the CPU")
+        device, device_map = "cpu", None
+    if device_map is None or (device_map == "auto" and device != "cuda"):
+        device_map = {"": device}
+    on_cpu = device_map == {"": "cpu"}
+    dtype = _dtype("dtype", dtype if dtype is not None else loading["torch_dtype"])
+    dtype = dtype or (torch.float32 if on_cpu else torch.float16)
+    quantization = None
+    if load_8bit or load_4bit:
+        quantization = BitsAndBytesConfig(
+            load_in_8bit=load_8bit,
+            load_in_4bit=load_4bit,
+            bnb_4bit_compute_dtype=dtype,
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_quant_type="nf4",
+            llm_int8_skip_modules=["lm_head", "model.vision_tower", "model.mm_projector"],
+        )
+    return Placement(
+        device_map=device_map,
+        dtype=dtype,
+        vision_dtype=_dtype("vision_dtype", loading["vision_dtype"]) or dtype,
+        attn_implementation="flash_attention_2" if use_flash_attn else loading["attn_implementation"],
+        quantization=quantization,
+    )
+
+
+def _dtype(option: str, value: torch.dtype | str | None) -> torch.dtype | None:
+    if value is None or isinstance(value, torch.dtype):
+        return value
+    if value.removeprefix("torch.") not in DTYPES:
+        raise ValueError(f"{option} {value!r} is not one of {', '.join(DTYPES)}")
+    return DTYPES[value.removeprefix("torch.")]
+
+
+def _model_class(raw_config: dict[str, Any], folder: Path) -> type[PreTrainedModel]:
+    """Choose the class by what config.json says, never by the name of the folder."""
+    for name in [*(raw_config.get("architectures") or []), raw_config.get("model_type")]:
+        if name in MODEL_CLASSES and "mm_vision_tower" in raw_config:
+            return MODEL_CLASSES[name]
+    raise ValueError(
+        f"{folder / 'config.json'} has architectures {raw_config.get('architectures')} and model_type "
+        f"{raw_config.get('model_type')!r}; LLaVA's checkpoints have one of {', '.join(MODEL_CLASSES)} "
+        "and a mm_vision_tower"
+    )
+
+
+def _config(model_class: type[PreTrainedModel], raw_config: dict[str, Any], folder: Path) -> PretrainedConfig:
+    # The old model_type "llava" is the name of another architecture today, so it must not reach transformers.
+    config = model_class.config_class.from_dict({k: v for k, v in raw_config.items() if k != "model_type"})
+    config.name_or_path = str(folder)
+    return config
+
+
+def _from_pretrained(
+    model_class: type[PreTrainedModel], folder: Path, config: PretrainedConfig, place: Placement, in_checkpoint: bool
+) -> tuple[PreTrainedModel, set[str]]:
+    """Load the weights in ``folder``; return the model and the names of the weights that were not there."""
+    options: dict[str, Any] = {"device_map": place.device_map, "dtype": place.dtype}
+    if place.attn_implementation is not None:
+        options["attn_implementation"] = place.attn_implementation
+    if place.quantization is not None:
+        options["quantization_config"] = place.quantization
+    model, report = model_class.from_pretrained(
+        folder, config=config, output_loading_info=True, tower_in_checkpoint=in_checkpoint, **options
+    )
+    if report["unexpected_keys"]:
+        logger.warning("%s holds weights that nothing reads: %s", folder, ", ".join(sorted(report["unexpected_keys"])))
+    return model, set(report["missing_keys"])
+
+
+def _load_whole(
+    model_class: type[PreTrainedModel], config: PretrainedConfig, folder: Path, place: Placement
+) -> PreTrainedModel:
+    names = weight_names(folder)
+    in_checkpoint = any(name.startswith("model.vision_tower.") for name in names)
+    model, missing = _from_pretrained(model_class, folder, config, place, in_checkpoint)
+    _refuse_missing(missing, folder)
+    return model
+
+
+def _load_on_base(
+    model_class: type[PreTrainedModel], config: PretrainedConfig, folder: Path, base: Path, place: Placement
+) -> PreTrainedModel:
+    """Load a language model and put a projector or a LoRA, which ``folder`` holds, on top of it."""
+    weight_names(base)
+    is_lora = (folder / "adapter_config.json").is_file()
+    file = folder / ("non_lora_trainables.bin" if is_lora else "mm_projector.bin")
+    extra = _plain_names(load_tensors(file))
+    in_extra = any(name.startswith("model.vision_tower.") for name in extra)
+    model, missing = _from_pretrained(model_class, base, config, place, in_extra)
+    unexpected = model.load_state_dict(extra, strict=False).unexpected_keys
+    if unexpected:
+        raise ValueError(f"{file} holds weights that the model does not have: {', '.join(unexpected)}")
+    _refuse_missing(missing - set(extra), folder)
+    if not is_lora:
+        return model
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise ImportError("LoRA checkpoints need peft: pip install 'llava[lora]'") from error
+    return PeftModel.from_pretrained(model, folder).merge_and_unload()
+
+
+def _plain_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Strip what training wrappers (peft, and a doubled ``model.``) and older CLIP classes put into weight names."""
+    tensors = {name.removeprefix("base_model."): tensor for name, tensor in tensors.items()}
+    if any(name.startswith("model.model.") for name in tensors):
+        tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+    return {name.replace("vision_tower.vision_model.", "vision_tower."): tensor for name, tensor in tensors.items()}
+
+
+def _refuse_missing(missing: set[str], folder: Path) -> None:
+    if missing:
+        names = sorted(missing)
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        raise ValueError(f"{folder} lacks weights: {', '.join(names[:5])}{more}; loading would leave them random")
+
+
+def _load_tokenizer(folder: Path, model_class: type[PreTrainedModel]) -> PreTrainedTokenizerBase:
+    # Vicuna's tokenizer files name no class or the wrong beginning of a text; sentencepiece's model is unambiguous.
+    if model_class is LlavaLlamaForCausalLM and (folder / "tokenizer.model").is_file():
+        tokenizer = LlamaTokenizer.from_pretrained(folder, add_bos_token=True)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    return tokenizer
+
+
+def _add_image_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    if getattr(model.config, "mm_use_im_patch_token", True):
+        tokenizer.add_tokens([DEFAULT_IMAGE_PATCH_TOKEN], special_tokens=True)
+    if getattr(model.config, "mm_use_im_start_end", False):
+        tokenizer.add_tokens([DEFAULT_IM_START_TOKEN, DEFAULT_IM_END_TOKEN], special_tokens=True)
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:  # never shrinks a padded vocabulary
+        model.resize_token_embeddings(len(tokenizer))
+
+
+def _greedy_generation(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """Return generation settings that leave sampling to the caller; the checkpoints' own would leak into every call."""
+    return GenerationConfig(
+        bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+
+
+def _load_tower(model: PreTrainedModel, place: Placement, pruner: Pruner | None) -> None:
+    """Bring the vision tower to the model's device; its text side comes along if the pruner reads it."""
+    tower = model.get_vision_tower()
+    if tower.is_loaded:
+        tower.to(dtype=place.vision_dtype)
+        if place.attn_implementation is not None:
+            tower.vision_tower.set_attn_implementation(place.attn_implementation)
+        return
+    tower.load_model(
+        device_map={"": model.device},
+        dtype=place.vision_dtype,
+        attn_implementation=place.attn_implementation,
+        text_chunking=model.text_chunking if pruner is not None and "relevance" in pruner.needs else None,
+    )
+
+
+def _context_length(config: PretrainedConfig) -> int:
+    """Return the longest prompt in tokens, visual tokens included."""
+    if hasattr(config, "max_sequence_length"):
+        return config.max_sequence_length
+    limits = (getattr(config, "tokenizer_model_max_length", None), getattr(config, "max_position_embeddings", None))
+    return min((limit for limit in limits if limit), default=2048)

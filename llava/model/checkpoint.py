@@ -1,0 +1,90 @@
+"""What lies in a checkpoint folder, and whether it is whole; read before anything is loaded."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+_INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+def checkpoint_folder(path: str) -> Path:
+    """Return the local folder of a checkpoint: ``path`` itself, or a download if it is a hub id."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") != 1:
+        raise FileNotFoundError(f"checkpoint {path!r}: no such folder, and not a hub id of the form owner/name")
+    return Path(snapshot_download(path))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the contents of config.json."""
+    file = folder / "config.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing: {folder} is not a checkpoint")
+    try:
+        return json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is not valid JSON: {error}") from error
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files that hold a checkpoint's weights; each exists and is whole."""
+    for name in _INDEX_FILES:
+        index = folder / name
+        if index.is_file():
+            files = [folder / shard for shard in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+            missing = [file.name for file in files if not file.is_file()]
+            if missing:
+                raise FileNotFoundError(f"{index} lists shards that are not there: {', '.join(missing)}")
+            break
+    else:
+        files = [folder / name for name in _SINGLE_FILES if (folder / name).is_file()][:1]
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no weights: none of {', '.join(_INDEX_FILES + _SINGLE_FILES)}")
+    for file in files:
+        _check_whole(file)
+    return files
+
+
+def weight_names(folder: Path) -> set[str]:
+    """Return the names of a checkpoint's tensors, without reading the tensors."""
+    names: set[str] = set()
+    for file in weight_files(folder):
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as tensors:
+                names |= set(tensors.keys())
+        else:
+            names |= set(torch.load(file, map_location="meta", weights_only=True))
+    return names
+
+
+def load_tensors(file: Path) -> dict[str, Tensor]:
+    """Read a ``.bin`` file of tensors, such as ``mm_projector.bin``."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing")
+    _check_whole(file)
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _check_whole(file: Path) -> None:
+    """Raise if ``file`` was cut short. Pickles of before torch 1.6 are no zip files and are left to ``torch.load``."""
+    try:
+        if file.suffix == ".safetensors":
+            safe_open(file, framework="pt").__exit__(None, None, None)
+        elif _starts_like_a_zip(file):
+            zipfile.ZipFile(file).close()
+    except (SafetensorError, zipfile.BadZipFile, OSError) as error:
+        raise ValueError(f"{file} is damaged or cut short ({error}): copy or download it again") from error
+
+
+def _starts_like_a_zip(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(2) == b"PK"

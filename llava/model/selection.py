@@ -1,0 +1,174 @@
+"""Which visual tokens of a batch of images are kept: the step between encoding and splicing.
+
+A pruner chooses within the rows it is given. This module lays out those rows (one per tile, or one per image), asks
+the pruner once for all rows of one shape, and turns its answers into positions of each image's merged sequence.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from llava.model.tiles import NEWLINE
+from llava.pruners import Pruner, VisualCues
+
+
+@dataclass
+class PruneRecord:
+    """What the last call of a model kept, one entry per image in each list.
+
+    ``keep`` holds, per image, a (tiles, K) tensor of patch indices when each tile was selected from alone; a list of
+    two 1-D tensors (base tile; unpadded grid in raster order) on LLaVA-NeXT's native layout; or one 1-D tensor of
+    positions in the merged sequence when the image was selected from as a whole. It is None without a pruner.
+    ``visual_tokens`` counts what the language model saw, newline tokens included; ``tokens_before`` what it would
+    have seen without a pruner.
+    """
+
+    keep: list[Tensor | list[Tensor]] | None = None
+    visual_tokens: list[int] = field(default_factory=list)
+    newline_tokens: list[int] = field(default_factory=list)
+    tokens_before: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of candidates for the pruner: part of one image, with its own budget and statistics."""
+
+    image: int
+    part: int  # rows of one image with the same part share min-max statistics
+    positions: Tensor  # (L,) in the image's merged sequence
+    budget: int
+
+
+@dataclass(frozen=True)
+class ImageLayout:
+    """The merged sequence of one image before pruning, and where its tiles lie in the batch."""
+
+    order: Tensor  # (L,) flat patch ids within the image, NEWLINE for the newline token
+    tiles: int
+    first_tile: int
+
+    @property
+    def patches(self) -> Tensor:
+        """Positions of the merged sequence that hold a patch."""
+        return (self.order != NEWLINE).nonzero().flatten()
+
+
+def resolve_scope(pruner: Pruner, budget_scope: str | None, tiles: int) -> str:
+    """Return "tile" or "image". DivPrune, which reads embeddings alone, takes a multi-tile image as one set."""
+    if budget_scope is not None:
+        return budget_scope
+    return "image" if tiles > 1 and _reads_embeds_alone(pruner) else "tile"
+
+
+def selection_rows(layout: ImageLayout, image: int, patches_per_tile: int, pruner: Pruner, scope: str) -> list[Row]:
+    """Split one image into the rows of candidates that ``pruner`` chooses from, each with its budget."""
+
+    def budget(length: int, tiles: int) -> int:
+        if pruner.visual_token_num is not None:
+            return min(length, pruner.visual_token_num * tiles)
+        return pruner.budget(length)
+
+    everything = torch.arange(len(layout.order))
+    if scope == "image":
+        positions = everything if _reads_embeds_alone(pruner) else layout.patches
+        return [Row(image, 0, positions, budget(len(positions), layout.tiles))]
+    if layout.tiles > 1 and len(layout.patches) < len(layout.order):  # native LLaVA-NeXT: base tile, unpadded grid
+        base, grid = layout.patches[:patches_per_tile], layout.patches[patches_per_tile:]
+        return [Row(image, 0, base, budget(len(base), 1)), Row(image, 1, grid, budget(len(grid), layout.tiles - 1))]
+    of_patch = layout.order[layout.patches].argsort()
+    return [Row(image, 0, tile, budget(len(tile), 1)) for tile in of_patch.view(layout.tiles, patches_per_tile)]
+
+
+def select(
+    pruner: Pruner,
+    cues: VisualCues,
+    layouts: list[ImageLayout],
+    has_text: list[bool],
+    newline: Tensor | None = None,
+    budget_scope: str | None = None,
+) -> tuple[list[Tensor], list[Tensor | list[Tensor]]]:
+    """Choose the visual tokens of every image.
+
+    Args:
+        pruner: what chooses.
+        cues: of all tiles of the batch, image after image.
+        layouts: one per image.
+        has_text: per image, whether its relevance means anything.
+        newline: (D,) embedding of the newline token, where the layout has one.
+        budget_scope: "tile", "image" or None for the pruner's own.
+
+    Returns:
+        The kept positions of each image's merged sequence, ascending, and the ``keep`` entry of its record.
+    """
+    scopes = [resolve_scope(pruner, budget_scope, layout.tiles) for layout in layouts]
+    rows = [
+        row
+        for image, (layout, scope) in enumerate(zip(layouts, scopes, strict=True))
+        for row in selection_rows(layout, image, cues.embeds.shape[1], pruner, scope)
+    ]
+    alike = defaultdict(list)  # rows of one shape are chosen from in one call
+    for index, row in enumerate(rows):
+        alike[len(row.positions), row.budget, has_text[row.image]].append(index)
+
+    picks: list[list[tuple[Row, Tensor]]] = [[] for _ in layouts]
+    chosen: dict[int, Tensor] = {}
+    for (_, budget, text), indices in alike.items():
+        group = [rows[index] for index in indices]
+        row_cues = _gather_cues(cues, group, layouts, newline if _reads_embeds_alone(pruner) else None, text)
+        chosen |= zip(indices, pruner.with_budget(budget)(row_cues), strict=True)
+    for index, row in enumerate(rows):
+        picks[row.image].append((row, chosen[index]))
+    kept = [_kept_positions(layout, pick) for layout, pick in zip(layouts, picks, strict=True)]
+    return kept, [_keep_entry(*entry) for entry in zip(layouts, picks, kept, scopes, strict=True)]
+
+
+def _reads_embeds_alone(pruner: Pruner) -> bool:
+    return pruner.needs == {"embeds"}
+
+
+def _gather_cues(
+    cues: VisualCues, rows: list[Row], layouts: list[ImageLayout], newline: Tensor | None, text: bool
+) -> VisualCues:
+    """Return the cues of ``rows``, (R, L, ...); rows that are the batch's tiles as they stand cost no copy."""
+    tiles, patches = cues.embeds.shape[:2]
+    ids = torch.stack([layouts[row.image].order[row.positions] for row in rows])  # (R, L)
+    newlines = ids == NEWLINE
+    ids = ids + torch.tensor([layouts[row.image].first_tile * patches for row in rows]).unsqueeze(1)
+    as_they_stand = torch.equal(ids, torch.arange(tiles * patches).view(tiles, patches))
+    ids, newlines = ids.clamp_min(0).to(cues.embeds.device), newlines.to(cues.embeds.device)
+
+    def take(cue: Tensor | None) -> Tensor | None:
+        return cue if cue is None or as_they_stand else cue.flatten(0, 1)[ids]
+
+    embeds = take(cues.embeds)
+    if newline is not None and not as_they_stand:
+        embeds = torch.where(newlines.unsqueeze(-1), newline.to(embeds), embeds)
+    images = {key: index for index, key in enumerate(dict.fromkeys((row.image, row.part) for row in rows))}
+    return VisualCues(
+        features=take(cues.features),
+        embeds=embeds,
+        cls_attention=take(cues.cls_attention),
+        relevance=take(cues.relevance) if text else None,
+        image_index=torch.tensor([images[row.image, row.part] for row in rows], device=embeds.device),
+    )
+
+
+def _kept_positions(layout: ImageLayout, picks: list[tuple[Row, Tensor]]) -> Tensor:
+    """Return the kept positions of one merged sequence: what was chosen, and the newlines nobody chose from."""
+    device = picks[0][1].device
+    chosen = [row.positions.to(device)[keep] for row, keep in picks]
+    candidates = torch.cat([row.positions for row, _ in picks])
+    untouched = torch.ones(len(layout.order), dtype=torch.bool).index_fill(0, candidates, False)
+    return torch.cat([*chosen, untouched.nonzero().flatten().to(device)]).sort().values
+
+
+def _keep_entry(
+    layout: ImageLayout, picks: list[tuple[Row, Tensor]], kept: Tensor, scope: str
+) -> Tensor | list[Tensor]:
+    if scope == "image":
+        return kept
+    keeps = [keep for _, keep in picks]
+    native = layout.tiles > 1 and len(layout.patches) < len(layout.order)
+    return keeps if native else torch.stack(keeps)

@@ -1,0 +1,80 @@
+"""Image embeddings into the text they belong to: the last step before the language model."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from llava.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
+
+
+def images_of_rows(input_ids: list[Tensor], num_images: int) -> list[list[int]]:
+    """Return the indices of the images that each prompt shows, in order.
+
+    LLaVA gives every prompt without an image a slot of its own, so that a batch has at least one image per row. Both
+    ways of counting are understood: with such placeholder images and without.
+
+    Args:
+        input_ids: one 1-D tensor per prompt, without padding.
+        num_images: images given with the batch.
+    """
+    shown = [int((ids == IMAGE_TOKEN_INDEX).sum()) for ids in input_ids]
+    imageless = shown.count(0)
+    if num_images not in (sum(shown), sum(shown) + imageless):
+        raise ValueError(f"the prompts hold {sum(shown)} <image> tokens ({shown} per row), but {num_images} images came")
+    slots = [count or int(num_images > sum(shown)) for count in shown]
+    starts = [sum(slots[:row]) for row in range(len(slots))]
+    return [list(range(start, start + count)) for start, count in zip(starts, shown, strict=True)]
+
+
+def splice_row(
+    ids: Tensor, labels: Tensor, images: list[Tensor], embed_tokens: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Put each image in the place of its token.
+
+    Args:
+        ids: (L,) one prompt without padding, ``IMAGE_TOKEN_INDEX`` where an image stands.
+        labels: (L,)
+        images: one (K, D) sequence per image token.
+        embed_tokens: the language model's embedding layer.
+
+    Returns:
+        Embeddings (L', D) and labels (L',), ``IGNORE_INDEX`` at visual tokens.
+    """
+    cuts = (ids == IMAGE_TOKEN_INDEX).nonzero().flatten().tolist()
+    bounds = list(zip([-1, *cuts], [*cuts, len(ids)], strict=True))
+    text = embed_tokens(torch.cat([ids[start + 1 : stop] for start, stop in bounds]))  # one lookup for all pieces
+    pieces = text.split([stop - start - 1 for start, stop in bounds])
+    embeds, targets = [pieces[0]], [labels[: bounds[0][1]]]
+    for image, piece, (start, stop) in zip(images, pieces[1:], bounds[1:], strict=True):
+        embeds += [image.to(device=text.device, dtype=text.dtype), piece]
+        targets += [labels.new_full((len(image),), IGNORE_INDEX), labels[start + 1 : stop]]
+    return torch.cat(embeds), torch.cat(targets)
+
+
+def pad_batch(
+    embeds: list[Tensor], labels: list[Tensor], padding_side: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Stack sequences of different lengths.
+
+    Args:
+        embeds: (L_i, D) per row.
+        labels: (L_i,) per row.
+        padding_side: "left" or "right".
+
+    Returns:
+        Embeddings (B, L, D) padded with zeros, labels (B, L) padded with ``IGNORE_INDEX``, a boolean attention mask
+        (B, L), and position ids (B, L) that count the real tokens of a row from 0.
+    """
+    length = max(len(row) for row in embeds)
+    first = embeds[0]
+    padded = first.new_zeros(len(embeds), length, first.shape[-1])
+    padded_labels = labels[0].new_full((len(embeds), length), IGNORE_INDEX)
+    mask = torch.zeros(len(embeds), length, dtype=torch.bool, device=first.device)
+    position_ids = torch.zeros(len(embeds), length, dtype=torch.long, device=first.device)
+    for row, (embed, label) in enumerate(zip(embeds, labels, strict=True)):
+        start = length - len(embed) if padding_side == "left" else 0
+        real = slice(start, start + len(embed))
+        padded[row, real], padded_labels[row, real], mask[row, real] = embed, label, True
+        position_ids[row, real] = torch.arange(len(embed), device=first.device)
+    return padded, padded_labels, mask, position_ids
