@@ -135,8 +135,20 @@ def process_images(images: Sequence[Image.Image], image_processor, model_cfg) ->
     elif aspect_ratio == "anyres":
         pixels = [process_anyres_image(image, image_processor, model_cfg.image_grid_pinpoints) for image in images]
     else:
-        pixels = [_pixels(image, image_processor) for image in images]
+        pixels = [_pixels(_without_far_ends(image), image_processor) for image in images]
     return torch.stack(pixels) if len({tensor.shape for tensor in pixels}) == 1 else pixels
+
+
+def _without_far_ends(image: Image.Image, longest: int = 32) -> Image.Image:
+    """Shorten an image of more than 32 times its shorter side about its centre, which alone survives a centre crop.
+
+    Scaled whole to CLIP's shorter side, an image of 10000 x 1 pixels would take gigabytes.
+    """
+    limit = longest * min(image.size)
+    margins = [max(0, side - limit) // 2 for side in image.size]
+    if not any(margins):
+        return image
+    return image.crop((*margins, *(side - margin for side, margin in zip(image.size, margins, strict=True))))
 
 
 def _pixels(image: Image.Image, processor) -> Tensor:

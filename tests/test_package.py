@@ -1,0 +1,43 @@
+import subprocess
+import sys
+
+import pytest
+
+import llava
+from llava.utils import disable_torch_init
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has loaded after a statement."""
+    command = f"import sys; {statement}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    return set(subprocess.check_output([sys.executable, "-c", command], text=True).split())
+
+
+def test_importing_the_package_loads_neither_torch_nor_transformers():
+    assert not {"torch", "transformers"} & loaded_by("import llava, llava.constants, llava.conversation")
+
+
+def test_importing_the_pruners_does_not_load_transformers():
+    assert "transformers" not in loaded_by("import llava.pruners")
+
+
+def test_the_model_is_found_under_the_package_itself():
+    from llava import LlavaConfig, LlavaLlamaConfig, LlavaLlamaForCausalLM
+    from llava.model.language_model import llava_llama
+
+    assert LlavaLlamaForCausalLM is llava_llama.LlavaLlamaForCausalLM
+    assert LlavaConfig is LlavaLlamaConfig is llava_llama.LlavaConfig
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="LlavaMptForCausalLM"):
+        llava.LlavaMptForCausalLM  # noqa: B018
+
+
+def test_every_announced_name_exists():
+    assert all(hasattr(llava, name) for name in llava.__all__)
+    assert set(llava.__all__) <= set(dir(llava))
+
+
+def test_old_programs_may_still_ask_to_skip_initialisation():
+    assert disable_torch_init() is None
