@@ -1,0 +1,122 @@
+"""Samples and the dataset that turns them into model input, in worker processes if asked to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from llava.constants import IMAGE_TOKEN_INDEX
+from llava.eval.prompts import first_turn, image_token
+from llava.mm_utils import process_images, tokenizer_image_token
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question about one image.
+
+    Args:
+        question_id: copied to the answer; it need not be unique.
+        prompt: the question as asked and as recorded, without the image token.
+        query: what relevance-based pruners compare with the image (``llava.eval.queries``).
+        image: the image file.
+    """
+
+    question_id: int | str
+    prompt: str
+    query: str
+    image: Path
+
+
+class ImageError(ValueError):
+    """An image that cannot be read; the message names question and path."""
+
+
+def read_image(path: Path, question_id: int | str) -> Image.Image:
+    """Open and decode an image completely, in the mode it was stored in.
+
+    Raises:
+        ImageError: the file is missing or broken.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except Exception as error:  # Pillow's decoders raise many types on corrupt data
+        raise ImageError(f"question {question_id!r}: cannot read the image {path}: {error}") from error
+
+
+class QuestionDataset(Dataset):
+    """Samples as the model reads them.
+
+    An item is ``(input_ids, pixels, size)``: the prompt's ids (L,) with ``IMAGE_TOKEN_INDEX`` for the image, the
+    preprocessed image (3, H, W), or (tiles, 3, H, W) under anyres, and its original ``(width, height)``.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], tokenizer: Any, image_processor: Any, model_config: Any, conv_mode: str
+    ):
+        self.samples = samples
+        self.tokenizer = tokenizer
+        self.image_processor = image_processor
+        self.model_config = model_config
+        self.conv_mode = conv_mode
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, tuple[int, int]]:
+        sample = self.samples[index]
+        image = read_image(sample.image, sample.question_id)
+        pixels = process_images([image], self.image_processor, self.model_config)[0]
+        prompt = first_turn(f"{image_token(self.model_config)}\n{sample.prompt}", self.conv_mode)
+        input_ids = tokenizer_image_token(prompt, self.tokenizer, IMAGE_TOKEN_INDEX, return_tensors="pt")
+        return input_ids, pixels, image.size
+
+
+class ErrorsAsItems(Dataset):
+    """Another dataset whose unreadable images come back as the ``ImageError`` itself, in their place.
+
+    An exception raised in a worker would take its whole batch with it.
+    """
+
+    def __init__(self, dataset: QuestionDataset):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, tuple[int, int]] | ImageError:
+        try:
+            return self.dataset[index]
+        except ImageError as error:
+            return error
+
+
+def batches(dataset: QuestionDataset, batch_size: int, num_workers: int) -> DataLoader:
+    """Lists of up to ``batch_size`` consecutive items of ``ErrorsAsItems(dataset)``, in order."""
+    return DataLoader(ErrorsAsItems(dataset), batch_size, num_workers=num_workers, collate_fn=list)
+
+
+def left_pad(rows: Sequence[Tensor], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Pad prompts of different lengths on the left, where generation needs it.
+
+    Returns:
+        ids (B, L) and the attention mask (B, L), False on padding.
+    """
+    length = max(len(row) for row in rows)
+    ids = torch.full((len(rows), length), pad_id)
+    mask = torch.zeros_like(ids, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        ids[i, length - len(row) :] = row
+        mask[i, length - len(row) :] = True
+    return ids, mask
+
+
+def stack_images(pixels: Sequence[Tensor]) -> Tensor | list[Tensor]:
+    """(B, 3, H, W) for plain images, a list of (tiles, 3, H, W) under anyres: the two forms ``generate`` takes."""
+    return torch.stack(list(pixels)) if pixels[0].ndim == 3 else list(pixels)

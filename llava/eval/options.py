@@ -1,0 +1,131 @@
+"""Command-line options and loading, shared by every program that runs a model."""
+
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from llava.eval import provenance
+from llava.eval.program import at_least
+from llava.eval.records import InputError
+from llava.mm_utils import get_model_name_from_path
+from llava.model.builder import load_pretrained_model
+from llava.pruners import Pruner, add_pruner_args, name_of, pruner_from_args
+from llava.shapes import checkpoint_path
+
+BUILDER_OPTIONS = ("budget_scope", "text_chunking", "vision_dtype", "attn_implementation")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A checkpoint ready to answer, and the name its answers carry."""
+
+    name: str
+    tokenizer: Any
+    model: Any
+    image_processor: Any
+
+
+def add_model_args(parser: ArgumentParser) -> None:
+    """Which checkpoint, where and how it runs, and the pruner with its options."""
+    parser.add_argument("--model-path", help="checkpoint folder or hub id; the embedded shapes model if not given")
+    parser.add_argument("--model-base")
+    group = parser.add_argument_group("model")
+    group.add_argument("--anyres", choices=["native", "fixed"], default="native", help="tiles of a LLaVA-NeXT model")
+    group.add_argument("--device", help="cuda, cuda:1, cpu, ...; every visible GPU, or else the CPU, if not given")
+    group.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help="float16 on a GPU, else float32")
+    group.add_argument("--attn", dest="attn_implementation", choices=["sdpa", "eager", "flash_attention_2"])
+    group.add_argument("--vision_dtype", choices=["float32", "float16", "bfloat16"], help="as --dtype if not given")
+    group.add_argument("--budget_scope", choices=["tile", "image"], help="what the budget of a pruner counts for")
+    group.add_argument("--text_chunking", choices=["release", "bos_eos"], help="how texts over 77 tokens are cut")
+    add_pruner_args(parser)
+
+
+def add_generation_args(parser: ArgumentParser, max_new_tokens: int) -> None:
+    """LLaVA's decoding flags; a temperature of 0 is greedy."""
+    parser.add_argument("--temperature", type=float, default=0.2)
+    parser.add_argument("--top_p", type=float)
+    parser.add_argument("--num_beams", type=at_least(1), default=1)
+    parser.add_argument("--max_new_tokens", type=at_least(1), default=max_new_tokens)
+
+
+def with_defaults(args: Any, parser: ArgumentParser, required: Sequence[str] = ()) -> Namespace:
+    """Every option of ``parser``: the value ``args`` has, else the default.
+
+    Programs that call ``eval_model`` themselves pass any object with the attributes they know of.
+
+    Args:
+        required: flags the parser insists on.
+    """
+    defaults = vars(parser.parse_args([word for flag in required for word in (flag, "")]))
+    return Namespace(**{name: getattr(args, name, value) for name, value in defaults.items()})
+
+
+def model_path(args: Namespace) -> str:
+    """The checkpoint asked for, or the embedded one."""
+    return os.path.expanduser(args.model_path) if args.model_path else str(checkpoint_path())
+
+
+def model_name(args: Namespace) -> str:
+    """The name of the checkpoint, as answers record it."""
+    return get_model_name_from_path(model_path(args))
+
+
+def default_conv_mode(args: Namespace, otherwise: str) -> str:
+    """The template of the embedded model where that is meant, else ``otherwise``."""
+    return "vicuna_v1" if os.path.realpath(model_path(args)) == os.path.realpath(checkpoint_path()) else otherwise
+
+
+def load_model(args: Namespace, pruner: Pruner | None) -> LoadedModel:
+    """Load the checkpoint the options describe, with ``pruner`` in place."""
+    name = model_name(args)
+    spread = args.device is None and torch.cuda.is_available()
+    options = {key: getattr(args, key) for key in BUILDER_OPTIONS if getattr(args, key) is not None}
+    tokenizer, model, image_processor, _ = load_pretrained_model(
+        model_path(args),
+        args.model_base,
+        name,
+        device_map="auto" if spread else None,
+        device="cuda" if spread else args.device or "cpu",
+        pruner=pruner,
+        anyres=args.anyres,
+        dtype=args.dtype,
+        **options,
+    )
+    return LoadedModel(name, tokenizer, model, image_processor)
+
+
+def choose_pruner(args: Namespace) -> Pruner | None:
+    """The pruner the options mean, None for plain LLaVA.
+
+    Raises:
+        InputError: an option that does not fit.
+    """
+    try:
+        return pruner_from_args(args)
+    except (TypeError, ValueError) as error:
+        raise InputError(str(error)) from error
+
+
+def describe_pruner(pruner: Pruner | None) -> dict[str, Any]:
+    """Name and options of a pruner, its budget among them, as records state them."""
+    options = {} if pruner is None else vars(pruner)
+    return {"pruner": name_of(pruner), "options": {key: value for key, value in options.items() if value is not None}}
+
+
+def describe_run(args: Namespace, model: Any) -> dict[str, Any]:
+    """What decides the answers besides the pruner: checkpoint, layout, numerics, decoding, versions, commit."""
+    chosen = ("anyres", "budget_scope", "text_chunking", "vision_dtype", "conv_mode")
+    decoding = ("temperature", "top_p", "num_beams", "max_new_tokens")
+    return {
+        "model_path": model_path(args),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "attention": model.config._attn_implementation,
+        "device": str(model.device),
+        **{key: getattr(args, key) for key in chosen + decoding},
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
+    }

@@ -1,0 +1,166 @@
+"""The one loop behind every program that asks questions: generate in batches, write in question order."""
+
+import itertools
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import shortuuid
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from llava.eval.dataset import ImageError, QuestionDataset, Sample, batches, left_pad, stack_images
+from llava.eval.records import InputError, write_record
+
+logger = logging.getLogger(__name__)
+
+Item = tuple[Tensor, Tensor, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said about one image, and how many tokens it saw of it.
+
+    Args:
+        text: the decoded answer, stripped.
+        visual_tokens: visual tokens the language model read, newline tokens included.
+        newline_tokens: how many of those are newline tokens.
+        tokens_before: visual tokens before pruning.
+        tiles: encoder tiles of the image.
+        latency_ms: wall time of the batch divided by its size, milliseconds.
+    """
+
+    text: str
+    visual_tokens: int
+    newline_tokens: int
+    tokens_before: int
+    tiles: int
+    latency_ms: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where the answers go and how they are made.
+
+    Args:
+        answers_file: overwritten.
+        model_id: the model's name in every record.
+        settings: the part of every record's ``metadata`` that is the same for the whole run.
+        generation: keywords of ``generate``, from ``generation_options``.
+        batch_size: questions per call of ``generate``.
+        num_workers: processes that decode images; 0 decodes in this one.
+        on_error: ``"stop"`` raises at an unreadable image, ``"skip"`` records it and goes on.
+    """
+
+    answers_file: Path
+    model_id: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    generation: dict[str, Any] = field(default_factory=dict)
+    batch_size: int = 1
+    num_workers: int = 0
+    on_error: str = "stop"
+
+
+def generation_options(
+    temperature: float = 0.0, top_p: float | None = None, num_beams: int = 1, max_new_tokens: int = 128
+) -> dict[str, Any]:
+    """Keywords of ``generate``; a temperature of 0 is greedy and leaves the sampling arguments out."""
+    options = {"num_beams": num_beams, "max_new_tokens": max_new_tokens, "use_cache": True}
+    if temperature > 0:
+        return options | {"do_sample": True, "temperature": temperature, "top_p": top_p}
+    return options | {"do_sample": False}
+
+
+def pad_token_id(tokenizer: Any) -> int:
+    """A special token to pad with; decoding drops it."""
+    return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+
+
+@torch.inference_mode()
+def answer_batch(
+    model: Any, tokenizer: Any, items: Sequence[Item], queries: Sequence[str], generation: dict[str, Any]
+) -> list[Answer]:
+    """Answer questions about one image each in one call of ``generate``.
+
+    Args:
+        items: what ``QuestionDataset`` yields.
+        queries: one text per item, for the pruners that read relevance.
+        generation: keywords of ``generate``.
+    """
+    if not items:
+        return []
+    start = time.perf_counter()
+    prompts, pixels, sizes = zip(*items, strict=True)
+    input_ids, mask = left_pad(prompts, pad_token_id(tokenizer))
+    output_ids = model.generate(
+        input_ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        images=stack_images([image.to(model.device, model.dtype) for image in pixels]),
+        image_sizes=list(sizes),
+        texts=list(queries),
+        pad_token_id=pad_token_id(tokenizer),
+        **generation,
+    )
+    texts = tokenizer.batch_decode(output_ids, skip_special_tokens=True)
+    latency_ms = round(1000 * (time.perf_counter() - start) / len(items), 2)
+    prune = model.last_prune
+    tiles = [1 if image.ndim == 3 else len(image) for image in pixels]
+    per_image = zip(texts, prune.visual_tokens, prune.newline_tokens, prune.tokens_before, tiles, strict=True)
+    return [Answer(text.strip(), *counts, latency_ms) for text, *counts in per_image]
+
+
+def answers(
+    dataset: QuestionDataset, model: Any, tokenizer: Any, plan: Run
+) -> Iterator[tuple[Sample, Answer | ImageError]]:
+    """Yield every sample, in order, with its answer or with the reason why its image could not be read."""
+    samples = iter(dataset.samples)
+    for items in batches(dataset, plan.batch_size, plan.num_workers):
+        batch = list(itertools.islice(samples, len(items)))
+        readable = [i for i, item in enumerate(items) if not isinstance(item, ImageError)]
+        queries = [batch[i].query for i in readable]
+        answered = answer_batch(model, tokenizer, [items[i] for i in readable], queries, plan.generation)
+        results = dict(zip(readable, answered, strict=True))
+        for i, sample in enumerate(batch):
+            yield sample, results.get(i, items[i])
+
+
+def run(dataset: QuestionDataset, model: Any, tokenizer: Any, plan: Run) -> None:
+    """Answer every question of ``dataset`` and write one line each to ``plan.answers_file``, in question order.
+
+    Greedy answers in float32 do not depend on the batch size.
+
+    Raises:
+        InputError: an unreadable image under ``on_error="stop"``; the answers before it are on disk.
+    """
+    start, answered, visual_tokens = time.perf_counter(), 0, 0
+    with (
+        plan.answers_file.open("w", encoding="utf-8") as file,
+        tqdm(total=len(dataset), unit="image", desc=plan.model_id) as progress,
+    ):
+        for sample, result in answers(dataset, model, tokenizer, plan):
+            if isinstance(result, Answer):
+                answered, visual_tokens = answered + 1, visual_tokens + result.visual_tokens
+                progress.set_postfix(visual_tokens=f"{visual_tokens / answered:.1f}", refresh=False)
+            elif plan.on_error == "stop":
+                raise InputError(f"{result}; {progress.n} answers are saved in {plan.answers_file}") from result
+            write_record(file, record(sample, result, plan))
+            progress.update()
+    rate = len(dataset) / (time.perf_counter() - start)
+    logger.info("%d answers in %s at %.1f images/s", len(dataset), plan.answers_file, rate)
+
+
+def record(sample: Sample, result: Answer | ImageError, plan: Run) -> dict[str, Any]:
+    """One line of the answers file, with LLaVA's keys in LLaVA's order."""
+    measured = {"error": str(result)} if isinstance(result, ImageError) else asdict(result)
+    return {
+        "question_id": sample.question_id,
+        "prompt": sample.prompt,
+        "text": measured.pop("text", ""),
+        "answer_id": shortuuid.uuid(),
+        "model_id": plan.model_id,
+        "metadata": measured | plan.settings,
+    }

@@ -1,0 +1,81 @@
+"""A model without weights that answers with a digest of what it was given, and question files to ask it."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+from transformers import CLIPImageProcessorPil
+
+from llava.constants import IMAGE_TOKEN_INDEX
+from llava.eval.options import LoadedModel
+
+
+class EchoModel:
+    """Answers each row with the length and checksum of its unpadded prompt, its image's mean and its text.
+
+    What a row gets depends on nothing but that row, so a batching fault anywhere before the model shows.
+    """
+
+    device = torch.device("cpu")
+    dtype = torch.float32
+
+    def __init__(self, tokenizer, config):
+        self.tokenizer = tokenizer
+        self.config = config
+        self.calls = []
+
+    def generate(self, input_ids, attention_mask=None, images=None, image_sizes=None, texts=None, **generation):
+        self.calls.append({"rows": len(input_ids), "texts": texts, **generation})
+        rows = [ids[mask.bool()] for ids, mask in zip(input_ids, attention_mask, strict=True)]
+        assert all((row == IMAGE_TOKEN_INDEX).sum() == 1 for row in rows)
+        answers = [
+            f"{len(row)} {int(row.sum())} {image.mean():.4f} {size} {text}"
+            for row, image, size, text in zip(rows, images, image_sizes, texts, strict=True)
+        ]
+        self.last_prune = SimpleNamespace(
+            visual_tokens=[5] * len(rows),
+            newline_tokens=[0] * len(rows),
+            tokens_before=[9] * len(rows),
+        )
+        ids = [self.tokenizer(answer).input_ids[1:] + [self.tokenizer.eos_token_id] for answer in answers]
+        longest = max(map(len, ids))
+        return torch.tensor([row + [generation["pad_token_id"]] * (longest - len(row)) for row in ids])
+
+
+@pytest.fixture
+def processor():
+    return CLIPImageProcessorPil(size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8})
+
+
+@pytest.fixture
+def model_config():
+    return SimpleNamespace(
+        image_aspect_ratio="pad", mm_use_im_start_end=False, image_grid_pinpoints=None, _attn_implementation="sdpa"
+    )
+
+
+@pytest.fixture
+def echo_model(llama_tokenizer, model_config):
+    return EchoModel(llama_tokenizer, model_config)
+
+
+@pytest.fixture
+def loaded(echo_model, llama_tokenizer, processor):
+    return LoadedModel("echo", llama_tokenizer, echo_model, processor)
+
+
+@pytest.fixture
+def questions(tmp_path) -> SimpleNamespace:
+    """Seven questions of different lengths about images of different sizes; two of them share an id."""
+    folder = tmp_path / "images with spaces"
+    folder.mkdir()
+    lines = []
+    for i in range(7):
+        Image.new("RGB", (8 + i, 12), (30 * i, 5, 200)).save(folder / f"{i}.png")
+        text = f"Is it{' very' * i} red?\nAnswer the question using a single word or phrase."
+        lines.append({"question_id": min(i, 5), "image": f"{i}.png", "text": text, "category": "color"})
+    file = tmp_path / "questions.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return SimpleNamespace(lines=lines, file=file, images=folder)
