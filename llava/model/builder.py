@@ -157,7 +157,8 @@ def _placement(
         device, device_map = "cpu", None
     if device_map is None or (device_map == "auto" and device != "cuda"):
         device_map = {"": device}
-    on_cpu = device_map == {"": "cpu"}
+    devices = device_map.values() if isinstance(device_map, dict) else [device_map]
+    on_cpu = all(str(each) == "cpu" for each in devices)
     dtype = _dtype("dtype", dtype if dtype is not None else loading["torch_dtype"])
     dtype = dtype or (torch.float32 if on_cpu else torch.float16)
     quantization = None

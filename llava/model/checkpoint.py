@@ -1,7 +1,7 @@
 """What lies in a checkpoint folder, and whether it is whole; read before anything is loaded."""
 
 import json
-import zipfile
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def weight_names(folder: Path) -> set[str]:
             with safe_open(file, framework="pt") as tensors:
                 names |= set(tensors.keys())
         else:
-            names |= set(torch.load(file, map_location="meta", weights_only=True))
+            names |= set(_read_bin(file, "meta"))
     return names
 
 
@@ -70,21 +70,26 @@ def load_tensors(file: Path) -> dict[str, Tensor]:
     """Read a ``.bin`` file of tensors, such as ``mm_projector.bin``."""
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing")
-    _check_whole(file)
-    return torch.load(file, map_location="cpu", weights_only=True)
+    return _read_bin(file, "cpu")
+
+
+def _read_bin(file: Path, device: str) -> dict[str, Tensor]:
+    try:
+        return torch.load(file, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(_damaged(file, error)) from error
 
 
 def _check_whole(file: Path) -> None:
-    """Raise if ``file`` was cut short. Pickles of before torch 1.6 are no zip files and are left to ``torch.load``."""
+    """Raise if a file was cut short; ``.bin`` files are found out when they are read."""
+    if file.suffix != ".safetensors":
+        return
     try:
-        if file.suffix == ".safetensors":
-            safe_open(file, framework="pt").__exit__(None, None, None)
-        elif _starts_like_a_zip(file):
-            zipfile.ZipFile(file).close()
-    except (SafetensorError, zipfile.BadZipFile, OSError) as error:
-        raise ValueError(f"{file} is damaged or cut short ({error}): copy or download it again") from error
+        with safe_open(file, framework="pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise ValueError(_damaged(file, error)) from error
 
 
-def _starts_like_a_zip(file: Path) -> bool:
-    with file.open("rb") as stream:
-        return stream.read(2) == b"PK"
+def _damaged(file: Path, error: Exception) -> str:
+    return f"{file} is damaged or cut short ({error}): copy or download it again"

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
+from transformers import PretrainedConfig, initialization
 
 from llava.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from llava.mm_utils import get_anyres_image_grid_shape
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 class LlavaMetaModel:
     """Adds the vision tower, the projector and the newline token to a language model's body."""
 
-    def __init__(self, config: transformers.PretrainedConfig, tower_in_checkpoint: bool | None = None):
+    def __init__(self, config: PretrainedConfig, tower_in_checkpoint: bool | None = None):
         super().__init__(config)
         if not hasattr(config, "mm_vision_tower"):
             return
@@ -48,7 +48,7 @@ class LlavaMetaModel:
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if module is self and hasattr(self, "image_newline"):
-            transformers.initialization.normal_(self.image_newline, std=self.config.hidden_size**-0.5)
+            initialization.normal_(self.image_newline, std=self.config.hidden_size**-0.5)
 
 
 class LlavaMetaForCausalLM(ABC):
@@ -74,9 +74,9 @@ class LlavaMetaForCausalLM(ABC):
         return self.get_model().get_vision_tower()
 
     def set_pruner(self, pruner: Pruner | None) -> None:
-        """Swap the pruner at run time; None is plain LLaVA. Loads CLIP's text side if the pruner is the first to ask."""
+        """Swap the pruner at run time; None is plain LLaVA. Loads CLIP's text side when a pruner first asks for it."""
         if pruner is not None and not isinstance(pruner, Pruner):
-            raise TypeError(f"set_pruner takes a Pruner or None, not {pruner!r}; llava.pruners.resolve_pruner builds one")
+            raise TypeError(f"set_pruner takes a Pruner or None, not {pruner!r}; resolve_pruner builds one by name")
         tower = self.get_vision_tower()
         if pruner is not None and "relevance" in pruner.needs and tower.is_loaded and tower.relevance is None:
             tower.load_text_tower(self.text_chunking)
@@ -271,8 +271,8 @@ class LlavaMetaForCausalLM(ABC):
         Returns:
             The new token ids alone, (B, L'). ``last_prune`` says what was kept of the images.
         """
-        if "inputs_embeds" in kwargs:
-            raise NotImplementedError("`inputs_embeds` is made here: pass `inputs` and `images`")
+        if inputs is None or "inputs_embeds" in kwargs:
+            raise NotImplementedError("`inputs_embeds` is made here: pass `inputs`, token ids, and `images`")
         kwargs.pop("position_ids", None)  # generation numbers the real tokens of a row from 0, as LLaVA does
         attention_mask = kwargs.pop("attention_mask", None)
         self.last_prune = None
@@ -287,7 +287,7 @@ def _texts_of_images(texts: str | Sequence[str | None] | None, shown: list[list[
     if texts is None or isinstance(texts, str):
         return [texts] * images
     if len(texts) != len(shown):
-        raise ValueError(f"`texts` has {len(texts)} entries for {len(shown)} prompts; give one per prompt, or one string")
+        raise ValueError(f"`texts` has {len(texts)} entries for {len(shown)} prompts: give one each, or one string")
     of_image: list[str | None] = [None] * images
     for text, indices in zip(texts, shown, strict=True):
         for image in indices:

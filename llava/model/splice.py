@@ -21,7 +21,7 @@ def images_of_rows(input_ids: list[Tensor], num_images: int) -> list[list[int]]:
     shown = [int((ids == IMAGE_TOKEN_INDEX).sum()) for ids in input_ids]
     imageless = shown.count(0)
     if num_images not in (sum(shown), sum(shown) + imageless):
-        raise ValueError(f"the prompts hold {sum(shown)} <image> tokens ({shown} per row), but {num_images} images came")
+        raise ValueError(f"the prompts show {sum(shown)} images ({shown} per row), but {num_images} were given")
     slots = [count or int(num_images > sum(shown)) for count in shown]
     starts = [sum(slots[:row]) for row in range(len(slots))]
     return [list(range(start, start + count)) for start, count in zip(starts, shown, strict=True)]
@@ -52,9 +52,7 @@ def splice_row(
     return torch.cat(embeds), torch.cat(targets)
 
 
-def pad_batch(
-    embeds: list[Tensor], labels: list[Tensor], padding_side: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def pad_batch(embeds: list[Tensor], labels: list[Tensor], padding_side: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Stack sequences of different lengths.
 
     Args:

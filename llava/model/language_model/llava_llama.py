@@ -1,7 +1,7 @@
 """LLaVA on Llama and Vicuna."""
 
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, LlamaModel
 from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, LlamaModel
 
 from llava.model.llava_arch import LlavaMetaForCausalLM, LlavaMetaModel
 

@@ -109,7 +109,7 @@ class CLIPVisionTower(nn.Module):
         cues = {} if attention is None else {"cls_attention": attention}
         if "relevance" in needs and texts is not None and any(text is not None for text in texts):
             if self.relevance is None:
-                raise RuntimeError("relevance needs CLIP's text tower: call load_text_tower, or set_pruner on the model")
+                raise RuntimeError("relevance needs CLIP's text tower: call load_text_tower, or the model's set_pruner")
             patches = self._vision.post_layernorm(hidden_states[:, 1:])
             cues["relevance"] = self.relevance(patches, [text or "" for text in texts])
         return self._features(hidden_states).to(images.dtype), cues
@@ -189,10 +189,12 @@ def cls_attention(block: nn.Module, hidden_states: Tensor) -> Tensor:
     attention = block.self_attn
     hidden_states = block.layer_norm1(hidden_states)
     split = (*hidden_states.shape[:1], -1, attention.num_heads, attention.head_dim)
-    query = attention.q_proj(hidden_states[:, :1]).view(split).transpose(1, 2)  # (B, H, 1, C / H)
-    key = attention.k_proj(hidden_states).view(split).transpose(1, 2)  # (B, H, 1 + N, C / H)
-    logits = (query @ key.transpose(-1, -2)) * attention.scale
-    return logits.softmax(dim=-1, dtype=torch.float32)[:, :, 0, 1:].mean(dim=1)
+    # Products of few rows round by their number. Eight rows where one would do, and a sum where a product would, make
+    # an image's attention independent of how many images are beside it.
+    query = attention.q_proj(hidden_states[:, :8]).view(split)[:, :1]  # (B, 1, H, C / H)
+    key = attention.k_proj(hidden_states).view(split)  # (B, 1 + N, H, C / H)
+    logits = (query * key).sum(dim=-1) * attention.scale  # (B, 1 + N, H)
+    return logits.softmax(dim=1, dtype=torch.float32)[:, 1:].mean(dim=-1)
 
 
 @contextmanager

@@ -63,7 +63,7 @@ class ClipRelevance:
             distinct = list(dict.fromkeys(texts))
             of_text = dict(zip(distinct, self.embed_texts(distinct), strict=True))
             text = torch.stack([of_text[text] for text in texts])  # (B, E)
-            return -torch.einsum("bne,be->bn", embeds, text)
+            return -(embeds * text.unsqueeze(1)).sum(dim=-1)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
@@ -79,5 +79,6 @@ class ClipRelevance:
         for row, chunk in enumerate(rows):
             ids[row, : len(chunk)], mask[row, : len(chunk)] = chunk, 1
         pooled = self.weights["text"](input_ids=ids.to(device), attention_mask=mask.to(device)).pooler_output
-        embeds = unit(self.weights["text_projection"](pooled))
+        # Row by row: a product of few rows rounds by their number, and a text must not depend on its company.
+        embeds = unit(torch.stack([self.weights["text_projection"](row) for row in pooled]))
         return torch.stack([part.mean(dim=0) for part in embeds.split([len(parts) for parts in chunks])])

@@ -1,0 +1,335 @@
+"""Encode, prune, merge, splice, pad: laws that hold for every pruner and both layouts."""
+
+import pytest
+import torch
+
+from llava.constants import IGNORE_INDEX
+from llava.mm_utils import process_images
+from llava.pruners import PRUNERS, resolve_pruner
+
+from .conftest import QUESTIONS, generate, left_pad, prompt_ids, question_prompts
+
+BUDGET = 5  # of the 16 patches of a tile
+LAYOUTS = ["single", "native", "fixed"]
+
+
+@pytest.fixture(params=LAYOUTS)
+def layout(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def model_of(load, checkpoint, anyres_checkpoint):
+    """Return a function that loads the model of a layout with a pruner."""
+
+    def get(layout: str, pruner: str | None = None, budget: int = BUDGET, **options):
+        folder = checkpoint if layout == "single" else anyres_checkpoint
+        anyres = "fixed" if layout == "fixed" else "native"
+        chosen = None if pruner in (None, "none") else resolve_pruner(pruner, budget)
+        return load(folder, pruner=chosen, anyres=anyres, **options)
+
+    return get
+
+
+@pytest.mark.parametrize("pruner", ["none", *PRUNERS])
+def test_a_batch_answers_as_its_prompts_alone(model_of, layout, pruner, images):
+    tokenizer, model, processor, _ = model_of(layout, pruner)
+    prompts = question_prompts(tokenizer, QUESTIONS)
+    together = generate(model, tokenizer, processor, images, QUESTIONS, prompts)
+    record = model.last_prune
+    for row, (image, question, prompt) in enumerate(zip(images, QUESTIONS, prompts, strict=True)):
+        alone = generate(model, tokenizer, processor, [image], [question], [prompt])
+        length = alone.shape[1]
+        assert together[row, :length].tolist() == alone[0].tolist()
+        assert model.last_prune.visual_tokens == record.visual_tokens[row : row + 1]
+        if pruner != "none":
+            assert_same_keep(model.last_prune.keep[0], record.keep[row])
+
+
+def assert_same_keep(one, other):
+    one, other = (keep if isinstance(keep, list) else [keep] for keep in (one, other))
+    assert [keep.tolist() for keep in one] == [keep.tolist() for keep in other]
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_keeping_all_is_no_pruning_bit_for_bit(model_of, layout, pruner, images):
+    tokenizer, model, processor, _ = model_of(layout)
+    ids, mask = left_pad(question_prompts(tokenizer, QUESTIONS))
+    inputs = {
+        "images": process_images(images, processor, model.config),
+        "image_sizes": [image.size for image in images],
+        "texts": QUESTIONS,
+    }
+    plain = model.prepare_inputs_labels_for_multimodal(ids, None, mask, None, None, **inputs)[4]
+    model.set_pruner(resolve_pruner(pruner, 1000))
+    assert torch.equal(model.prepare_inputs_labels_for_multimodal(ids, None, mask, None, None, **inputs)[4], plain)
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_a_budget_of_zero_leaves_the_text_and_the_newlines(model_of, layout, pruner, images):
+    tokenizer, model, processor, _ = model_of(layout, pruner, budget=0)
+    generate(model, tokenizer, processor, images, QUESTIONS, question_prompts(tokenizer, QUESTIONS))
+    candidates = pruner == "divprune" and layout == "native"  # newline rows compete there
+    newlines = [0, 0, 0] if candidates or layout != "native" else model.last_prune.newline_tokens
+    assert model.last_prune.visual_tokens == newlines
+
+
+def test_the_kept_tokens_are_fed_in_reading_order(model_of, images):
+    tokenizer, model, processor, _ = model_of("fixed", "cdpruner")
+    pixels = process_images(images[:1], processor, model.config)
+    ids = prompt_ids(tokenizer, "USER: ", "\nWhat? ASSISTANT:").unsqueeze(0)
+    arguments = (ids, None, None, None, None, pixels, [images[0].size], "What?")
+    pruned = model.prepare_inputs_labels_for_multimodal(*arguments)[4][0]
+    keep = model.last_prune.keep[0]
+    model.set_pruner(None)
+    full = model.prepare_inputs_labels_for_multimodal(*arguments)[4][0]
+    start = ids[0].tolist().index(-200)
+    sequence = full[start : start + 5 * 16]
+    # Positions of the stitched 8 x 8 grid after the base tile: tile 1 + row * 2 + column, patch p of 4 x 4.
+    positions = [int(patch) for patch in keep[0]]
+    for tile, row in enumerate(keep[1:].tolist()):
+        positions += [16 + (tile // 2 * 4 + patch // 4) * 8 + tile % 2 * 4 + patch % 4 for patch in row]
+    assert torch.equal(pruned[start : start + 5 * BUDGET], sequence[sorted(positions)])
+
+
+def test_labels_mask_and_positions_shorten_together(model_of, images):
+    tokenizer, model, processor, _ = model_of("single", "divprune")
+    ids, mask = left_pad(question_prompts(tokenizer, QUESTIONS))
+    positions = mask.cumsum(dim=1) - 1
+    pixels = process_images(images, processor, model.config)
+    _, new_positions, new_mask, _, embeds, labels = model.prepare_inputs_labels_for_multimodal(
+        ids, positions, mask, None, ids.clone(), pixels
+    )
+    assert embeds.shape[:2] == new_mask.shape == new_positions.shape == labels.shape
+    assert new_mask.sum(dim=1).tolist() == (mask.sum(dim=1) - 1 + BUDGET).tolist()
+    assert new_mask.dtype == mask.dtype
+    for row in range(3):  # config pads on the right
+        length = int(new_mask[row].sum())
+        assert new_positions[row, :length].tolist() == list(range(length))
+        start = ids[row][mask[row].bool()].tolist().index(-200)
+        assert labels[row, start : start + BUDGET].tolist() == [IGNORE_INDEX] * BUDGET
+        text = labels[row, :length][labels[row, :length] != IGNORE_INDEX]
+        assert text.tolist() == [token for token in ids[row][mask[row].bool()].tolist() if token != -200]
+        assert (labels[row, length:] == IGNORE_INDEX).all()
+
+
+@pytest.mark.parametrize("pruner", ["none", *PRUNERS])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_loss_and_backward_reach_the_projector(model_of, layout, pruner, images):
+    tokenizer, model, processor, _ = model_of(layout, pruner)
+    ids, mask = left_pad(question_prompts(tokenizer, QUESTIONS))
+    output = model(
+        input_ids=ids,
+        attention_mask=mask,
+        labels=ids.clone(),
+        images=process_images(images, processor, model.config),
+        image_sizes=[image.size for image in images],
+        texts=QUESTIONS,
+    )
+    output.loss.backward()
+    assert output.loss.isfinite()
+    assert model.get_model().mm_projector[0].weight.grad.abs().sum() > 0
+
+
+def test_several_images_in_one_prompt_and_prompts_without_any(model_of, layout, images):
+    tokenizer, model, processor, _ = model_of(layout, "mfpruner")
+    prompts = [
+        prompt_ids(tokenizer, "USER: ", "\nand ", "\nWhich is larger? ASSISTANT:"),
+        prompt_ids(tokenizer, "USER: Hello. ASSISTANT:"),
+        prompt_ids(tokenizer, "USER: ", "\nWhat? ASSISTANT:"),
+    ]
+    texts = ["Which is larger?", None, "What?"]
+    together = generate(model, tokenizer, processor, images, texts, prompts)
+    first = generate(model, tokenizer, processor, images[:2], texts[:1], prompts[:1])
+    last = generate(model, tokenizer, processor, images[2:], texts[2:], prompts[2:])
+    hello = model.generate(prompts[1].unsqueeze(0), max_new_tokens=8, do_sample=False)
+    for row, alone in enumerate((first, hello, last)):
+        assert together[row, : alone.shape[1]].tolist() == alone[0].tolist()
+
+
+def test_placeholder_images_of_prompts_without_any_are_understood_as_in_llava(model_of, images):
+    tokenizer, model, processor, _ = model_of("single")
+    prompts = [prompt_ids(tokenizer, "USER: Hello. ASSISTANT:"), prompt_ids(tokenizer, "USER: ", "\nWhat? ASSISTANT:")]
+    with_placeholder = generate(model, tokenizer, processor, images[:2], None, prompts)
+    without = generate(model, tokenizer, processor, images[1:2], None, prompts)
+    assert with_placeholder.tolist() == without.tolist()
+
+
+def test_a_count_of_images_that_fits_no_prompt_is_an_error(model_of, images):
+    tokenizer, model, processor, _ = model_of("single")
+    with pytest.raises(ValueError, match="show 1 images .* but 3 were given"):
+        generate(model, tokenizer, processor, images, None, question_prompts(tokenizer, QUESTIONS[:1]))
+
+
+def test_one_text_serves_every_row(model_of, images):
+    tokenizer, model, processor, _ = model_of("single", "cdpruner")
+    prompts = question_prompts(tokenizer, QUESTIONS)
+    generate(model, tokenizer, processor, images, "Where is it?", prompts)
+    shared = model.last_prune.keep
+    generate(model, tokenizer, processor, images, ["Where is it?"] * 3, prompts)
+    for one, other in zip(shared, model.last_prune.keep, strict=True):
+        assert_same_keep(one, other)
+
+
+def test_texts_that_do_not_fit_the_rows_are_an_error(model_of, images):
+    tokenizer, model, processor, _ = model_of("single", "cdpruner")
+    with pytest.raises(ValueError, match="2 entries for 3 prompts"):
+        generate(model, tokenizer, processor, images, ["a", "b"], question_prompts(tokenizer, QUESTIONS))
+
+
+@pytest.mark.parametrize("pruner", ["cdpruner", "mfpruner"])
+def test_without_texts_there_is_one_warning_and_no_relevance(model_of, pruner, images, caplog):
+    tokenizer, model, processor, _ = model_of("single", pruner)
+    prompts = question_prompts(tokenizer, QUESTIONS)
+    for _ in range(2):
+        generate(model, tokenizer, processor, images, None, prompts)
+    assert sum("without relevance" in message for message in caplog.messages) == 1
+    assert [keep.shape for keep in model.last_prune.keep] == [(1, BUDGET)] * 3
+
+
+def test_a_row_without_text_leaves_the_others_alone(model_of, images):
+    tokenizer, model, processor, _ = model_of("single", "cdpruner")
+    prompts = question_prompts(tokenizer, QUESTIONS)
+    generate(model, tokenizer, processor, images, [QUESTIONS[0], None, QUESTIONS[2]], prompts)
+    mixed = model.last_prune.keep
+    generate(model, tokenizer, processor, images, QUESTIONS, prompts)
+    assert_same_keep(mixed[0], model.last_prune.keep[0])
+    assert_same_keep(mixed[2], model.last_prune.keep[2])
+    generate(model, tokenizer, processor, images[1:2], None, prompts[1:2])
+    assert_same_keep(mixed[1], model.last_prune.keep[0])
+
+
+def test_last_prune_of_a_single_tile(model_of, images):
+    tokenizer, model, processor, _ = model_of("single", "vispruner")
+    generate(model, tokenizer, processor, images, QUESTIONS, question_prompts(tokenizer, QUESTIONS))
+    record = model.last_prune
+    assert [tuple(keep.shape) for keep in record.keep] == [(1, BUDGET)] * 3
+    assert (record.visual_tokens, record.newline_tokens, record.tokens_before) == ([BUDGET] * 3, [0] * 3, [16] * 3)
+
+
+def test_last_prune_of_the_fixed_layout(model_of, images):
+    tokenizer, model, processor, _ = model_of("fixed", "vispruner")
+    generate(model, tokenizer, processor, images, QUESTIONS, question_prompts(tokenizer, QUESTIONS))
+    record = model.last_prune
+    assert [tuple(keep.shape) for keep in record.keep] == [(5, BUDGET)] * 3
+    assert (record.visual_tokens, record.newline_tokens) == ([5 * BUDGET] * 3, [0] * 3)
+    assert record.tokens_before == [80] * 3
+
+
+def test_last_prune_of_the_native_layout(model_of, images):
+    tokenizer, model, processor, _ = model_of("native", "vispruner")
+    generate(model, tokenizer, processor, images, QUESTIONS, question_prompts(tokenizer, QUESTIONS))
+    record = model.last_prune
+    # 90 x 70 is seen on 64 x 64 (4 tiles), 40 x 100 on 32 x 96 and 120 x 38 on 96 x 32 (3 tiles each).
+    assert [[len(part) for part in keep] for keep in record.keep] == [[5, 20], [5, 15], [5, 15]]
+    for visual, newline, (base, grid) in zip(record.visual_tokens, record.newline_tokens, record.keep, strict=True):
+        assert visual == len(base) + len(grid) + newline
+    # rows without padding: int(70 * 8 / 90) = 6 of 8, int(100 * 4 / 40) = 10 of 12, int(38 * 12 / 120) = 3 of 4, of
+    # which (4 - 3) // 2 = 0 are cut on either side
+    assert record.newline_tokens == [6, 10, 4]
+
+
+def test_last_prune_of_a_whole_image(model_of, images):
+    tokenizer, model, processor, _ = model_of("native", "divprune")
+    generate(model, tokenizer, processor, images, QUESTIONS, question_prompts(tokenizer, QUESTIONS))
+    record = model.last_prune
+    assert [len(keep) for keep in record.keep] == record.visual_tokens == [25, 20, 20]
+    assert all((keep[1:] > keep[:-1]).all() for keep in record.keep)
+
+
+def test_divprune_with_a_ratio_counts_newlines_among_the_candidates(load, anyres_checkpoint, images):
+    tokenizer, model, processor, _ = load(anyres_checkpoint, pruner="divprune", keep_ratio=0.25)
+    generate(model, tokenizer, processor, images, QUESTIONS, question_prompts(tokenizer, QUESTIONS))
+    record = model.last_prune
+    assert record.visual_tokens == [round(0.25 * length) for length in record.tokens_before]
+
+
+def test_image_scope_keeps_the_newlines_that_a_pruner_cannot_judge(load, anyres_checkpoint, images):
+    tokenizer, model, processor, _ = load(
+        anyres_checkpoint, pruner="vispruner", visual_token_num=BUDGET, budget_scope="image"
+    )
+    generate(model, tokenizer, processor, images, QUESTIONS, question_prompts(tokenizer, QUESTIONS))
+    record = model.last_prune
+    tiles = [5, 4, 4]
+    assert record.newline_tokens == [6, 10, 4]
+    assert [len(keep) for keep in record.keep] == record.visual_tokens
+    assert record.visual_tokens == [BUDGET * n + new for n, new in zip(tiles, record.newline_tokens, strict=True)]
+
+
+def test_tile_scope_can_be_asked_of_divprune(load, anyres_checkpoint, images):
+    tokenizer, model, processor, _ = load(
+        anyres_checkpoint, pruner="divprune", visual_token_num=BUDGET, budget_scope="tile"
+    )
+    generate(model, tokenizer, processor, images, QUESTIONS, question_prompts(tokenizer, QUESTIONS))
+    assert [[len(part) for part in keep] for keep in model.last_prune.keep] == [[5, 20], [5, 15], [5, 15]]
+
+
+def test_set_pruner_swaps_at_run_time(model_of, images):
+    tokenizer, model, processor, _ = model_of("single", "divprune")
+    prompts = question_prompts(tokenizer, QUESTIONS)
+    assert model.get_vision_tower().relevance is None
+    plain = generate(model_of("single")[1], tokenizer, processor, images, QUESTIONS, prompts)
+    model.set_pruner(resolve_pruner("cdpruner", BUDGET))
+    assert model.get_vision_tower().relevance is not None
+    generate(model, tokenizer, processor, images, QUESTIONS, prompts)
+    assert model.last_prune.visual_tokens == [BUDGET] * 3
+    model.set_pruner(None)
+    assert torch.equal(generate(model, tokenizer, processor, images, QUESTIONS, prompts), plain)
+    assert model.last_prune.keep is None
+
+
+@pytest.mark.parametrize("pruner", ["divprune", "vispruner", "random", "uniform", "cls_topk"])
+def test_pruners_that_read_no_text_load_no_text_tower(model_of, pruner):
+    assert model_of("single", pruner)[1].get_vision_tower().relevance is None
+
+
+def test_generate_returns_new_tokens_alone(model_of, images):
+    tokenizer, model, processor, _ = model_of("single", "cdpruner")
+    ids = generate(model, tokenizer, processor, images, QUESTIONS, question_prompts(tokenizer, QUESTIONS))
+    assert isinstance(ids, torch.Tensor)
+    assert ids.shape[0] == 3 and ids.shape[1] <= 8
+
+
+def test_an_image_token_without_images_is_an_error(model_of):
+    tokenizer, model, _, _ = model_of("single")
+    with pytest.raises(ValueError, match="`images` is None"):
+        model.generate(question_prompts(tokenizer, QUESTIONS[:1])[0].unsqueeze(0))
+
+
+def test_tiles_without_image_sizes_are_an_error(model_of, images):
+    tokenizer, model, processor, _ = model_of("native")
+    pixels = process_images(images[:1], processor, model.config)
+    with pytest.raises(ValueError, match="image_sizes"):
+        model.generate(question_prompts(tokenizer, QUESTIONS[:1])[0].unsqueeze(0), images=pixels)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("pruner", ["none", *PRUNERS])
+def test_half_precision_runs_and_keeps_the_budget(model_of, layout, pruner, dtype, images):
+    tokenizer, model, processor, _ = model_of(layout, pruner, dtype=dtype)
+    assert model.dtype == model.get_vision_tower().dtype == getattr(torch, dtype)
+    generate(model, tokenizer, processor, images, QUESTIONS, question_prompts(tokenizer, QUESTIONS))
+    if pruner != "none" and layout == "single":
+        assert model.last_prune.visual_tokens == [BUDGET] * 3
+
+
+@pytest.mark.parametrize("pruner", ["none", "cdpruner", "divprune"])
+def test_mistral_behaves_alike(load, make_checkpoint, pruner, images):
+    options = {} if pruner == "none" else {"pruner": pruner, "visual_token_num": BUDGET}
+    tokenizer, model, processor, _ = load(make_checkpoint("mistral", anyres=True, name="mistral"), **options)
+    prompts = question_prompts(tokenizer, QUESTIONS)
+    together = generate(model, tokenizer, processor, images, QUESTIONS, prompts)
+    for row, (image, question, prompt) in enumerate(zip(images, QUESTIONS, prompts, strict=True)):
+        alone = generate(model, tokenizer, processor, [image], [question], [prompt])
+        assert together[row, : alone.shape[1]].tolist() == alone[0].tolist()
+
+
+def test_eager_and_sdpa_answer_alike(load, checkpoint, images):
+    answers = []
+    for attention in ("eager", "sdpa"):
+        tokenizer, model, processor, _ = load(
+            checkpoint, pruner="vispruner", visual_token_num=BUDGET, attn_implementation=attention
+        )
+        prompts = question_prompts(tokenizer, QUESTIONS)
+        answers.append(generate(model, tokenizer, processor, images, QUESTIONS, prompts).tolist())
+    assert answers[0] == answers[1]
