@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# POPE: does the image show an object? Three COCO splits in one file.
+# shellcheck source=scripts/eval/driver.sh
+source "$(dirname "$0")/driver.sh" pope llava_pope_test "$@"
+
+infer llava.eval.model_vqa_loader \
+    --question-file "$EVAL/$SPLIT.jsonl" \
+    --image-folder "$DATA/val2014"
