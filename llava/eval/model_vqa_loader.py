@@ -5,6 +5,7 @@ Question lines hold ``question_id``, ``image`` (relative to ``--image-folder``) 
 """
 
 import argparse
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,10 @@ from llava.eval.records import InputError, check_writable, get_chunk, read_jsonl
 from llava.eval.runner import Run, generation_options, run
 
 __all__ = ["CustomDataset", "create_data_loader", "eval_model", "get_chunk", "split_list"]
+
+logger = logging.getLogger(__name__)
+
+QUESTION_KEYS = {"question_id": (int, str), "image": str, "text": str}
 
 
 class CustomDataset(QuestionDataset):
@@ -118,14 +123,15 @@ def eval_model(args: Any) -> None:
         args.num_workers,
         args.on_error,
     )
-    run(dataset, loaded.model, loaded.tokenizer, plan)
+    speed = run(dataset, loaded.model, loaded.tokenizer, plan)
+    logger.info("%d answers in %s at %.1f images/s", len(dataset), answers_file, speed)
 
 
 def read_questions(args: argparse.Namespace) -> list[dict[str, Any]]:
     """The question file, checked; the image folder must exist."""
     if args.image_folder and not Path(args.image_folder).expanduser().is_dir():
         raise InputError(f"--image-folder {args.image_folder}: no such folder")
-    return read_jsonl(args.question_file, {"question_id": (int, str), "image": str, "text": str})
+    return read_jsonl(args.question_file, QUESTION_KEYS)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -80,21 +80,21 @@ def default_conv_mode(args: Namespace, otherwise: str) -> str:
 
 
 def load_model(args: Namespace, pruner: Pruner | None) -> LoadedModel:
-    """Load the checkpoint the options describe, with ``pruner`` in place."""
+    """Load the checkpoint the options describe, with ``pruner`` in place.
+
+    Raises:
+        InputError: no such checkpoint, or one that is not whole.
+    """
     name = model_name(args)
     spread = args.device is None and torch.cuda.is_available()
     options = {key: getattr(args, key) for key in BUILDER_OPTIONS if getattr(args, key) is not None}
-    tokenizer, model, image_processor, _ = load_pretrained_model(
-        model_path(args),
-        args.model_base,
-        name,
-        device_map="auto" if spread else None,
-        device="cuda" if spread else args.device or "cpu",
-        pruner=pruner,
-        anyres=args.anyres,
-        dtype=args.dtype,
-        **options,
-    )
+    placement = {"device_map": "auto" if spread else None, "device": "cuda" if spread else args.device or "cpu"}
+    options |= {"pruner": pruner, "anyres": args.anyres, "dtype": args.dtype}
+    try:
+        parts = load_pretrained_model(model_path(args), args.model_base, name, **placement, **options)
+    except (FileNotFoundError, ValueError) as error:
+        raise InputError(f"cannot load {model_path(args)}: {error}") from error
+    tokenizer, model, image_processor, _ = parts
     return LoadedModel(name, tokenizer, model, image_processor)
 
 
@@ -120,12 +120,13 @@ def describe_run(args: Namespace, model: Any) -> dict[str, Any]:
     """What decides the answers besides the pruner: checkpoint, layout, numerics, decoding, versions, commit."""
     chosen = ("anyres", "budget_scope", "text_chunking", "vision_dtype", "conv_mode")
     decoding = ("temperature", "top_p", "num_beams", "max_new_tokens")
+    flags = {key: getattr(args, key) for key in chosen + decoding}
     return {
         "model_path": model_path(args),
         "dtype": str(model.dtype).removeprefix("torch."),
         "attention": model.config._attn_implementation,
         "device": str(model.device),
-        **{key: getattr(args, key) for key in chosen + decoding},
+        **{key: value for key, value in flags.items() if value is not None},
         "versions": provenance.versions(),
         "commit": provenance.commit(),
     }

@@ -16,6 +16,7 @@ from PIL import Image
 
 from llava.constants import IMAGE_PLACEHOLDER, IMAGE_TOKEN_INDEX
 from llava.conversation import conv_mode_for
+from llava.eval.dataset import stack_images
 from llava.eval.options import (
     LoadedModel,
     add_generation_args,
@@ -102,7 +103,7 @@ def ask(loaded: LoadedModel, query: str, images: Sequence[Image.Image], conv_mod
     pixels = process_images(images, loaded.image_processor, model.config)
     output_ids = model.generate(
         input_ids.to(model.device),
-        images=[image.to(model.device, model.dtype) for image in pixels],
+        images=stack_images([image.to(model.device, model.dtype) for image in pixels]),
         image_sizes=[image.size for image in images],
         texts=[user_query(query)],
         pad_token_id=pad_token_id(tokenizer),

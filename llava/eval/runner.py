@@ -1,7 +1,6 @@
 """The one loop behind every program that asks questions: generate in batches, write in question order."""
 
 import itertools
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,8 +14,6 @@ from tqdm import tqdm
 
 from llava.eval.dataset import ImageError, QuestionDataset, Sample, batches, left_pad, stack_images
 from llava.eval.records import InputError, write_record
-
-logger = logging.getLogger(__name__)
 
 Item = tuple[Tensor, Tensor, tuple[int, int]]
 
@@ -128,10 +125,13 @@ def answers(
             yield sample, results.get(i, items[i])
 
 
-def run(dataset: QuestionDataset, model: Any, tokenizer: Any, plan: Run) -> None:
+def run(dataset: QuestionDataset, model: Any, tokenizer: Any, plan: Run) -> float:
     """Answer every question of ``dataset`` and write one line each to ``plan.answers_file``, in question order.
 
     Greedy answers in float32 do not depend on the batch size.
+
+    Returns:
+        Images per second, decoding and writing included.
 
     Raises:
         InputError: an unreadable image under ``on_error="stop"``; the answers before it are on disk.
@@ -139,7 +139,7 @@ def run(dataset: QuestionDataset, model: Any, tokenizer: Any, plan: Run) -> None
     start, answered, visual_tokens = time.perf_counter(), 0, 0
     with (
         plan.answers_file.open("w", encoding="utf-8") as file,
-        tqdm(total=len(dataset), unit="image", desc=plan.model_id) as progress,
+        tqdm(total=len(dataset), unit="image", desc=plan.model_id, leave=None) as progress,
     ):
         for sample, result in answers(dataset, model, tokenizer, plan):
             if isinstance(result, Answer):
@@ -149,8 +149,7 @@ def run(dataset: QuestionDataset, model: Any, tokenizer: Any, plan: Run) -> None
                 raise InputError(f"{result}; {progress.n} answers are saved in {plan.answers_file}") from result
             write_record(file, record(sample, result, plan))
             progress.update()
-    rate = len(dataset) / (time.perf_counter() - start)
-    logger.info("%d answers in %s at %.1f images/s", len(dataset), plan.answers_file, rate)
+    return len(dataset) / (time.perf_counter() - start)
 
 
 def record(sample: Sample, result: Answer | ImageError, plan: Run) -> dict[str, Any]:

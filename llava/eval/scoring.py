@@ -72,3 +72,21 @@ def write_result(result: Result, path: str | Path) -> None:
         InputError: the file cannot be written.
     """
     check_writable(path).write_text(json.dumps(asdict(result), indent=2) + "\n")
+
+
+def clustered_stderr(values: Sequence[float], clusters: Sequence[Any]) -> float:
+    """Standard error of the mean of ``values`` when those of one cluster, such as one image, may err together.
+
+    Args:
+        values: one per question.
+        clusters: what each question belongs to; with as many clusters as questions it is the ordinary standard error.
+
+    Raises:
+        ValueError: fewer than two clusters.
+    """
+    deviations = np.asarray(values, dtype=np.float64) - np.mean(values)
+    names, index = np.unique(np.asarray(clusters), return_inverse=True)
+    if len(names) < 2:
+        raise ValueError("a standard error needs at least two clusters")
+    sums = np.bincount(index, weights=deviations)
+    return float(math.sqrt(len(names) / (len(names) - 1) * (sums**2).sum()) / len(deviations))

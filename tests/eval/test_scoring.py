@@ -1,12 +1,13 @@
 import json
 import math
+import statistics
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llava.eval.records import InputError
-from llava.eval.scoring import Result, bootstrap_interval, wilson_interval, write_result
+from llava.eval.scoring import Result, bootstrap_interval, clustered_stderr, wilson_interval, write_result
 
 
 def test_wilson_agrees_with_values_computed_on_paper():
@@ -58,3 +59,17 @@ def test_a_result_is_written_with_the_keys_that_summaries_read(tmp_path):
 def test_a_result_that_cannot_be_written_is_an_error(tmp_path):
     with pytest.raises(InputError, match="cannot write"):
         write_result(Result("shapes", "accuracy", 50.0, 4, 0, 0, (0.0, 1.0)), tmp_path)
+
+
+def test_without_clusters_the_error_is_the_ordinary_standard_error():
+    values = [0.0, 1.0, 1.0, 0.0, 1.0]
+    assert clustered_stderr(values, range(5)) == pytest.approx(statistics.stdev(values) / math.sqrt(5))
+
+
+def test_questions_that_err_together_count_as_one():
+    once = [0.0, 1.0, 1.0, 0.0, 1.0]
+    thrice = [value for value in once for _ in range(3)]
+    images = [name for name in "abcde" for _ in range(3)]
+    assert clustered_stderr(thrice, images) == pytest.approx(clustered_stderr(once, list("abcde")))
+    with pytest.raises(ValueError, match="two clusters"):
+        clustered_stderr([0.0, 1.0], ["a", "a"])

@@ -1,0 +1,220 @@
+"""Every pruner on the embedded model: one table, one results file, two pictures.
+
+Draws the shapes benchmark, answers it without pruning and with each pruner at a quarter, an eighth and a sixteenth of
+the visual tokens, and writes ``shapes_results.json``, ``shapes_accuracy.png`` and ``shapes_selection.png``.
+"""
+
+import argparse
+import json
+import statistics
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from llava.eval import eval_shapes, figures, model_vqa_loader
+from llava.eval.dataset import read_image
+from llava.eval.options import LoadedModel, describe_pruner, describe_run, load_model, with_defaults
+from llava.eval.program import at_least, run_program
+from llava.eval.provenance import environment
+from llava.eval.records import check_writable, read_jsonl
+from llava.eval.runner import Run, answer_batch, generation_options, run
+from llava.eval.scoring import clustered_stderr
+from llava.mm_utils import expand2square, to_rgb
+from llava.pruners import Pruner, name_of, resolve_pruner
+from llava.shapes.benchmark import write_benchmark
+
+PRUNED = ("random", "uniform", "cdpruner", "divprune", "vispruner", "mfpruner")
+SHARES = (4, 8, 16)
+SELECTION_SHARE = 8
+MAX_NEW_TOKENS = 8  # every answer is one word
+NOTE = "A ranking on this small model says nothing about LLaVA; it shows that the pruners run and what they keep."
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the table: a pruner, or several that differ in their seed only and are averaged."""
+
+    name: str
+    visual_token_num: int
+    pruners: tuple[Pruner | None, ...]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The questions, their labels, and the folder their images lie in."""
+
+    questions: list[dict[str, Any]]
+    labels: list[dict[str, Any]]
+    images: Path
+
+
+def settings(num_tokens: int, random_seeds: int) -> list[Setting]:
+    """No pruner first, then every pruner at every share of ``num_tokens``; ``random`` once per seed."""
+    rows = [Setting("none", num_tokens, (None,))]
+    for name in PRUNED:
+        for budget in (num_tokens // share for share in SHARES):
+            seeds = [{"seed": seed} for seed in range(random_seeds)] if name == "random" else [{}]
+            pruners = tuple(resolve_pruner(name, visual_token_num=budget, **seed) for seed in seeds)
+            rows.append(Setting(name, budget, pruners))
+    return rows
+
+
+def draw_benchmark(folder: Path, num_questions: int, seed: int) -> Benchmark:
+    """Draw the test split into ``folder`` and read it back."""
+    write_benchmark(folder, split="test", num_questions=num_questions, seed=seed)
+    return Benchmark(
+        read_jsonl(folder / "shapes_test.jsonl", model_vqa_loader.QUESTION_KEYS),
+        read_jsonl(folder / "shapes_test_labels.jsonl", eval_shapes.LABEL_KEYS),
+        folder / "images",
+    )
+
+
+def measure(setting: Setting, loaded: LoadedModel, benchmark: Benchmark, args: Namespace) -> tuple[list[float], float]:
+    """Ask every question under a setting.
+
+    Returns:
+        Per question the share of the setting's pruners that answered it rightly, and the mean number of visual tokens.
+    """
+    dataset = model_vqa_loader.CustomDataset(
+        benchmark.questions,
+        benchmark.images,
+        loaded.tokenizer,
+        loaded.image_processor,
+        loaded.model.config,
+        args.conv_mode,
+    )
+    correct, tokens = [], []
+    for number, pruner in enumerate(setting.pruners):
+        loaded.model.set_pruner(pruner)
+        answers_file = args.output_dir / "answers" / setting.name / f"vtn_{setting.visual_token_num}_{number}.jsonl"
+        plan = Run(
+            check_writable(answers_file),
+            f"{setting.name} {setting.visual_token_num}",
+            describe_pruner(pruner) | {"run": describe_run(args, loaded.model)},
+            generation_options(max_new_tokens=MAX_NEW_TOKENS),
+            args.batch_size,
+        )
+        run(dataset, loaded.model, loaded.tokenizer, plan)
+        answers = read_jsonl(answers_file, eval_shapes.ANSWER_KEYS)
+        correct.append(eval_shapes.is_correct(answers, benchmark.labels))
+        tokens += [answer["metadata"]["visual_tokens"] for answer in answers]
+    return [statistics.fmean(hits) for hits in zip(*correct, strict=True)], statistics.fmean(tokens)
+
+
+def summarize(
+    setting: Setting, scores: Sequence[float], tokens: float, reference: Sequence[float] | None, benchmark: Benchmark
+) -> dict[str, Any]:
+    """One row of the results file; accuracies and their standard errors are in [0, 1].
+
+    Args:
+        scores: per question, as ``measure`` returns them.
+        tokens: mean number of visual tokens the language model read.
+        reference: the scores of ``random`` at the same budget, to which the row is compared question by question.
+    """
+    images = [question["image"] for question in benchmark.questions]
+    categories = [label["category"] for label in benchmark.labels]
+    row = {
+        "pruner": setting.name,
+        "visual_token_num": setting.visual_token_num,
+        "accuracy": statistics.fmean(scores),
+        "stderr": clustered_stderr(scores, images),
+        "questions": len(scores),
+        "seeds": len(setting.pruners),
+        "visual_tokens_kept": tokens,
+        "by_type": {
+            name: statistics.fmean(s for s, category in zip(scores, categories, strict=True) if category == name)
+            for name in sorted(set(categories))
+        },
+    }
+    if reference is not None:
+        gains = [score - other for score, other in zip(scores, reference, strict=True)]
+        row["above_random"] = statistics.fmean(gains)
+        row["above_random_stderr"] = clustered_stderr(gains, images)
+    return row
+
+
+def measure_all(loaded: LoadedModel, benchmark: Benchmark, args: Namespace) -> list[dict[str, Any]]:
+    """Every row of the table, pruner ``none`` first."""
+    num_tokens = loaded.model.get_vision_tower().num_patches
+    rows, random_scores = [], {}
+    for setting in tqdm(settings(num_tokens, args.random_seeds), unit="setting", desc="demo"):
+        scores, tokens = measure(setting, loaded, benchmark, args)
+        if setting.name == "random":
+            random_scores[setting.visual_token_num] = scores
+        reference = None if setting.name == "random" else random_scores.get(setting.visual_token_num)
+        rows.append(summarize(setting, scores, tokens, reference, benchmark))
+    return rows
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Accuracy in percent with its standard error: pruners down, budgets across."""
+    budgets = sorted({row["visual_token_num"] for row in rows}, reverse=True)
+    lines = ["accuracy in %, +- one standard error", f"{'tokens kept':<12}" + "".join(f"{b:>14}" for b in budgets)]
+    for name in dict.fromkeys(row["pruner"] for row in rows):
+        cells = {
+            row["visual_token_num"]: f"{100 * row['accuracy']:.1f} +- {100 * row['stderr']:.1f}"
+            for row in rows
+            if row["pruner"] == name
+        }
+        lines.append(f"{name:<12}" + "".join(f"{cells.get(budget, ''):>14}" for budget in budgets))
+    return "\n".join(lines)
+
+
+def draw_selection(loaded: LoadedModel, benchmark: Benchmark, index: int, path: Path, conv_mode: str) -> None:
+    """Draw which tokens of one question's image each pruner keeps, with the answers that result."""
+    model, processor = loaded.model, loaded.image_processor
+    dataset = model_vqa_loader.CustomDataset(
+        benchmark.questions, benchmark.images, loaded.tokenizer, processor, model.config, conv_mode
+    )
+    sample, tower = dataset.samples[index], model.get_vision_tower()
+    panels, plan = {}, generation_options(max_new_tokens=MAX_NEW_TOKENS)
+    for setting in settings(tower.num_patches, random_seeds=1):
+        if setting.visual_token_num not in (tower.num_patches, tower.num_patches // SELECTION_SHARE):
+            continue
+        (pruner,) = setting.pruners
+        model.set_pruner(pruner)
+        (answer,) = answer_batch(model, loaded.tokenizer, [dataset[index]], [sample.query], plan)
+        keep = range(tower.num_patches) if pruner is None else model.last_prune.keep[0][0].tolist()
+        panels[f"{name_of(pruner)} ({answer.visual_tokens})\n{answer.text}"] = keep
+    colour = tuple(int(255 * channel) for channel in processor.image_mean)
+    seen = expand2square(to_rgb(read_image(sample.image, sample.question_id)), colour)
+    figures.draw_selections(seen, panels, tower.num_patches_per_side, path, sample.query)
+
+
+def run_demo(args: Namespace) -> None:
+    """Measure every setting, print the table, write results and pictures into ``args.output_dir``."""
+    args.output_dir = Path(args.output_dir).expanduser()
+    results_file = check_writable(args.output_dir / "shapes_results.json")
+    benchmark = draw_benchmark(args.output_dir / "shapes", args.num_questions, args.seed)
+    inference = with_defaults(args, model_vqa_loader.build_parser())
+    args = Namespace(**(vars(inference) | vars(args) | {"conv_mode": "vicuna_v1", "temperature": 0.0}))
+    loaded = load_model(args, None)
+    rows = measure_all(loaded, benchmark, args)
+    run_settings = describe_run(args, loaded.model) | {"seed": args.seed, "batch_size": args.batch_size}
+    results = {"rows": rows, "environment": environment() | run_settings, "note": NOTE}
+    results_file.write_text(json.dumps(results, indent=1) + "\n")
+    figures.plot_accuracy(rows, args.output_dir / "shapes_accuracy.png", "shapes, embedded model")
+    draw_selection(loaded, benchmark, 0, args.output_dir / "shapes_selection.png", args.conv_mode)
+    print(f"{table(rows)}\n{NOTE}\nresults and pictures: {args.output_dir}")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m llava.eval.demo", description=__doc__)
+    parser.add_argument("--output-dir", default="results")
+    parser.add_argument("--num-questions", type=at_least(2), default=400)
+    parser.add_argument("--seed", type=int, default=0, help="of the questions")
+    parser.add_argument("--random-seeds", type=at_least(1), default=3, help="runs of pruner random that are averaged")
+    parser.add_argument("--batch_size", type=at_least(1), default=32)
+    parser.add_argument("--model-path", help="another checkpoint trained on shapes; the embedded one if not given")
+    parser.add_argument("--device")
+    parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"])
+    return parser
+
+
+if __name__ == "__main__":
+    run_program(build_parser(), run_demo)

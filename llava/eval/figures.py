@@ -1,0 +1,94 @@
+"""Pictures of results: accuracy against tokens, and which tokens of an image are kept. Needs the extra ``eval``."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+try:
+    from matplotlib.figure import Figure
+except ImportError as error:
+    raise ImportError("pictures need matplotlib: pip install 'llava[eval]'") from error
+
+PATCH_PIXELS = 32
+DROPPED_TINT = 0.82  # share of white over a dropped patch
+STYLES = {  # colours that stay apart for colour-blind readers; baselines are grey and dashed
+    "cdpruner": {"color": "#0072B2", "marker": "o"},
+    "divprune": {"color": "#D55E00", "marker": "s"},
+    "vispruner": {"color": "#009E73", "marker": "^"},
+    "mfpruner": {"color": "#CC79A7", "marker": "D"},
+    "uniform": {"color": "#555555", "marker": "x", "linestyle": "--"},
+    "random": {"color": "#999999", "marker": "+", "linestyle": "--"},
+}
+
+
+def plot_accuracy(rows: Sequence[Mapping[str, Any]], path: str | Path, title: str) -> None:
+    """Plot accuracy against visual tokens, one line per pruner, with two standard errors either way.
+
+    Args:
+        rows: objects with ``pruner``, ``visual_tokens_kept``, ``accuracy`` and ``stderr`` in [0, 1]; the row of
+            pruner ``none`` becomes a level line.
+        path: the PNG to write.
+    """
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name in dict.fromkeys(row["pruner"] for row in rows):
+        points = sorted((row for row in rows if row["pruner"] == name), key=lambda row: row["visual_tokens_kept"])
+        tokens, accuracy, spread = zip(
+            *((row["visual_tokens_kept"], 100 * row["accuracy"], 200 * row["stderr"]) for row in points), strict=True
+        )
+        if name == "none":
+            axes.axhline(accuracy[0], color="black", linestyle=":", label=f"none ({tokens[0]:.0f} tokens)")
+        else:
+            axes.errorbar(tokens, accuracy, spread, label=name, capsize=3, **STYLES.get(name, {"marker": "."}))
+    ticks = sorted({row["visual_tokens_kept"] for row in rows if row["pruner"] != "none"})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
+    axes.set(xlabel="visual tokens kept", ylabel="accuracy (%), bars: two standard errors", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=150)
+
+
+def overlay(image: Image.Image, keep: Sequence[int], side: int) -> np.ndarray:
+    """The image with its dropped patches faded to white.
+
+    Args:
+        image: what the encoder saw of the image, square.
+        keep: kept patches, in raster order of a grid of ``side`` by ``side``.
+
+    Returns:
+        (side * PATCH_PIXELS, side * PATCH_PIXELS, 3) uint8.
+    """
+    pixels = side * PATCH_PIXELS
+    colours = np.asarray(image.convert("RGB").resize((pixels, pixels), Image.Resampling.LANCZOS), dtype=np.float32)
+    tint = np.full(side * side, DROPPED_TINT, dtype=np.float32)
+    tint[list(keep)] = 0
+    tint = tint.reshape(side, side).repeat(PATCH_PIXELS, 0).repeat(PATCH_PIXELS, 1)[..., None]  # (H, W, 1)
+    return (colours * (1 - tint) + 255 * tint).round().astype(np.uint8)
+
+
+def draw_selections(
+    image: Image.Image, panels: Mapping[str, Sequence[int]], side: int, path: str | Path, title: str, columns: int = 4
+) -> None:
+    """Draw one panel per selection of the same image.
+
+    Args:
+        image: what the encoder saw of the image, square.
+        panels: kept patches by the caption of their panel.
+        side: patches along an edge of the image.
+        path: the PNG to write.
+        columns: panels side by side.
+    """
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(2.4 * columns, 2.7 * rows + 0.4), layout="constrained")
+    figure.suptitle(title)
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, (caption, keep) in zip(grid, panels.items(), strict=False):
+        axes.imshow(overlay(image, keep, side))
+        axes.set_title(caption, fontsize=10)
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,73 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from llava.eval.demo import Benchmark, Setting, build_parser, run_demo, settings, summarize, table
+from llava.eval.program import run_program
+from llava.pruners import name_of
+from llava.shapes import checkpoint_path
+
+needs_embedded_model = pytest.mark.skipif(
+    not Path(checkpoint_path()).is_dir(), reason="the embedded checkpoint is not there"
+)
+
+
+def test_every_pruner_runs_at_a_quarter_an_eighth_and_a_sixteenth():
+    rows = settings(144, random_seeds=3)
+    assert (rows[0].name, rows[0].visual_token_num, rows[0].pruners) == ("none", 144, (None,))
+    for name in ("random", "uniform", "cdpruner", "divprune", "vispruner", "mfpruner"):
+        assert [row.visual_token_num for row in rows if row.name == name] == [36, 18, 9]
+    assert all(name_of(pruner) == row.name for row in rows for pruner in row.pruners)
+
+
+def test_random_is_averaged_over_seeds():
+    random = next(row for row in settings(144, random_seeds=3) if row.name == "random")
+    assert [pruner.seed for pruner in random.pruners] == [0, 1, 2]
+
+
+@pytest.fixture
+def benchmark_of_four():
+    questions = [{"image": image} for image in "abcd"]
+    labels = [{"category": category} for category in ("color", "color", "count", "count")]
+    return Benchmark(questions, labels, Path())
+
+
+def test_a_row_has_accuracy_error_types_and_what_it_gains_over_random(benchmark_of_four):
+    setting = Setting("divprune", 9, (None,))
+    row = summarize(setting, [1.0, 0.0, 1.0, 1.0], 9.0, [1.0, 0.0, 0.5, 0.5], benchmark_of_four)
+    assert (row["pruner"], row["visual_token_num"], row["visual_tokens_kept"]) == ("divprune", 9, 9.0)
+    assert (row["accuracy"], row["questions"], row["by_type"]) == (0.75, 4, {"color": 0.5, "count": 1.0})
+    assert row["stderr"] == pytest.approx(0.5 / 4**0.5)
+    assert row["above_random"] == 0.25 and row["above_random_stderr"] == pytest.approx((1 / 12) ** 0.5 / 2)
+
+
+def test_the_random_row_is_not_compared_with_itself(benchmark_of_four):
+    assert "above_random" not in summarize(Setting("random", 9, ()), [1.0, 0, 0, 0], 9.0, None, benchmark_of_four)
+
+
+def test_the_table_has_pruners_down_and_budgets_across():
+    rows = [
+        {"pruner": "none", "visual_token_num": 144, "accuracy": 0.9, "stderr": 0.01},
+        {"pruner": "random", "visual_token_num": 9, "accuracy": 0.25, "stderr": 0.02},
+    ]
+    _, header, none, random = table(rows).splitlines()
+    assert header.split() == ["tokens", "kept", "144", "9"]
+    assert none.split() == ["none", "90.0", "+-", "1.0"] and random.split() == ["random", "25.0", "+-", "2.0"]
+    assert none.index("90.0") < random.index("25.0")
+
+
+@needs_embedded_model
+@pytest.mark.slow
+def test_the_demo_writes_results_and_pictures(tmp_path, capsys):
+    words = ["--output-dir", str(tmp_path), "--num-questions", "10", "--random-seeds", "1", "--batch_size", "5"]
+    run_program(build_parser(), run_demo, words)
+    results = json.loads((tmp_path / "shapes_results.json").read_text())
+    assert len(results["rows"]) == 19
+    for row in results["rows"]:
+        assert 0 <= row["accuracy"] <= 1 and row["questions"] == 10
+        assert row["visual_tokens_kept"] == row["visual_token_num"]
+    assert {"versions", "commit", "cpu", "date", "dtype", "seed"} <= set(results["environment"])
+    assert "cdpruner" in capsys.readouterr().out
+    for picture in ("shapes_accuracy.png", "shapes_selection.png"):
+        assert (tmp_path / picture).stat().st_size > 10_000

@@ -1,0 +1,69 @@
+from argparse import ArgumentParser, Namespace
+
+import pytest
+
+from llava.eval import options
+from llava.eval.model_vqa_loader import build_parser
+from llava.eval.options import choose_pruner, describe_pruner, load_model, model_name, with_defaults
+from llava.eval.records import InputError
+from llava.pruners import PRUNERS
+from llava.shapes import checkpoint_path
+
+
+def parsed(*words):
+    return build_parser().parse_args(words)
+
+
+def test_every_option_the_caller_lacks_takes_its_default():
+    parser = ArgumentParser()
+    parser.add_argument("--kept", default=1)
+    parser.add_argument("--needed", required=True)
+    args = with_defaults(Namespace(needed="x", other=2), parser, required=("--needed",))
+    assert vars(args) == {"kept": 1, "needed": "x"}
+
+
+def test_the_embedded_model_runs_where_no_path_is_given():
+    assert options.model_path(parsed()) == checkpoint_path()
+    assert model_name(parsed()) == "llava-shapes"
+    assert model_name(parsed("--model-path", "~/x/checkpoint-7/")) == "x_checkpoint-7"
+
+
+@pytest.mark.parametrize("name", [*PRUNERS])
+def test_a_record_names_every_registered_pruner_and_its_budget(name):
+    described = describe_pruner(choose_pruner(parsed("--pruner", name, "--keep_ratio", "0.25")))
+    assert described["pruner"] == name and described["options"]["keep_ratio"] == 0.25
+
+
+def test_the_builder_is_told_everything_the_command_line_says(monkeypatch):
+    def load_pretrained_model(*args, **kwargs):
+        given.append((args, kwargs))
+        return "tokenizer", "model", "processor", 2048
+
+    given = []
+    monkeypatch.setattr(options, "load_pretrained_model", load_pretrained_model)
+    words = "--model-path a/b --model-base c --device cpu --dtype bfloat16 --attn eager --anyres fixed"
+    args = parsed(*words.split(), "--vision_dtype", "float32", "--budget_scope", "image", "--text_chunking", "bos_eos")
+    assert load_model(args, None).name == "b"
+    assert given == [
+        (
+            ("a/b", "c", "b"),
+            {
+                "device_map": None,
+                "device": "cpu",
+                "dtype": "bfloat16",
+                "attn_implementation": "eager",
+                "anyres": "fixed",
+                "vision_dtype": "float32",
+                "budget_scope": "image",
+                "text_chunking": "bos_eos",
+                "pruner": None,
+            },
+        )
+    ]
+
+
+def test_a_checkpoint_that_is_not_there_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match=f"cannot load {tmp_path}/absent"):
+        load_model(parsed("--model-path", str(tmp_path / "absent")), None)
+    with pytest.raises(InputError, match=r"config\.json is missing"):
+        load_model(parsed("--model-path", str(tmp_path)), None)
