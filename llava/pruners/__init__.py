@@ -1,0 +1,123 @@
+"""Visual-token pruners: tensors in, indices out. Of all dependencies, only torch is imported."""
+
+from argparse import ArgumentParser, Namespace
+from dataclasses import fields
+from typing import Any, get_args
+
+from llava.pruners.base import BUDGETS, Pruner, VisualCues
+from llava.pruners.cdpruner import CDPruner
+from llava.pruners.cls_topk import ClsTopK
+from llava.pruners.divprune import DivPrune
+from llava.pruners.mfpruner import MFPruner
+from llava.pruners.random import RandomPruner
+from llava.pruners.uniform import UniformPruner
+from llava.pruners.vispruner import VisPruner
+
+__all__ = ["PRUNERS", "Pruner", "VisualCues", "add_pruner_args", "name_of", "pruner_from_args", "resolve_pruner"]
+
+PRUNERS: dict[str, type[Pruner]] = {
+    "cdpruner": CDPruner,
+    "divprune": DivPrune,
+    "vispruner": VisPruner,
+    "mfpruner": MFPruner,
+    "random": RandomPruner,
+    "uniform": UniformPruner,
+    "cls_topk": ClsTopK,
+}
+
+
+def name_of(pruner: Pruner | None) -> str:
+    """The name a pruner is registered under, "none" for None, and the class name of one that is not registered."""
+    if pruner is None:
+        return "none"
+    names = [name for name, cls in PRUNERS.items() if type(pruner) is cls]
+    return names[0] if names else type(pruner).__name__
+
+
+def resolve_pruner(
+    pruner: str | Pruner | None = None,
+    visual_token_num: int | None = None,
+    keep_ratio: float | None = None,
+    **options: Any,
+) -> Pruner | None:
+    """Build the pruner that a user's choice means; None is plain LLaVA.
+
+    Args:
+        pruner: a name in ``PRUNERS``, "none", or a pruner, which is returned as it is. None means plain LLaVA unless
+            anything else is given: as in the releases, a budget alone means CDPruner, with ``important_ratio``
+            VisPruner.
+        visual_token_num: tokens kept per tile; this or ``keep_ratio``.
+        keep_ratio: share of the tokens kept; this or ``visual_token_num``.
+        options: the pruner's own options; None means the default.
+
+    Raises:
+        ValueError: for an unknown name, a wrong value, no budget or two, or a budget beside "none" or a pruner.
+        TypeError: for an option the pruner does not have.
+    """
+    budget = {"visual_token_num": visual_token_num, "keep_ratio": keep_ratio}
+    given = {name: value for name, value in {**budget, **options}.items() if value is not None}
+    if isinstance(pruner, Pruner):
+        if given:
+            raise ValueError(f"{pruner} is complete; it cannot be combined with {', '.join(given)}")
+        return pruner
+    if pruner is None:
+        if not given:
+            return None
+        pruner = "vispruner" if "important_ratio" in given else "cdpruner"
+    return _build(pruner, given)
+
+
+def add_pruner_args(parser: ArgumentParser) -> None:
+    """Add ``--pruner``, the two budgets and one flag per option of the registered pruners."""
+    group = parser.add_argument_group("visual-token pruning")
+    group.add_argument(
+        "--pruner",
+        choices=["none", *PRUNERS],
+        help="default: none; with a budget cdpruner, with --important_ratio vispruner",
+    )
+    group.add_argument("--visual_token_num", type=int, metavar="T", help="visual tokens kept per tile, 0 or more")
+    group.add_argument("--keep_ratio", type=float, metavar="RATIO", help="share of visual tokens kept, in (0, 1]")
+    for option in _all_options():
+        users = [name for name, cls in PRUNERS.items() if option in _own_options(cls)]
+        (field,) = (field for field in fields(PRUNERS[users[0]]) if field.name == option)
+        kind = next(iter(get_args(field.type)), field.type)  # float of float | None
+        group.add_argument(f"--{option}", type=kind, help=f"read by {', '.join(users)} (default: {field.default})")
+
+
+def pruner_from_args(args: Namespace, parser: ArgumentParser | None = None) -> Pruner | None:
+    """Build the pruner that parsed arguments mean; an argument that is absent from ``args`` counts as not given.
+
+    Raises:
+        ValueError, TypeError: as ``resolve_pruner``; with a parser, its usage error instead.
+    """
+    given = {name: getattr(args, name, None) for name in ("pruner", *BUDGETS, *_all_options())}
+    try:
+        return resolve_pruner(**given)
+    except (TypeError, ValueError) as error:
+        if parser is None:
+            raise
+        parser.error(str(error))
+
+
+def _build(name: str, given: dict[str, Any]) -> Pruner | None:
+    """The pruner of that name with the budget and options given, None for "none"; raises as ``resolve_pruner``."""
+    if name not in ("none", *PRUNERS):
+        raise ValueError(f"unknown pruner {name!r}; the known ones are {', '.join(['none', *PRUNERS])}")
+    valid = [] if name == "none" else _own_options(PRUNERS[name])
+    if foreign := [option for option in given if option not in (*BUDGETS, *valid)]:
+        raise TypeError(f"{name} has no option {', '.join(foreign)}; its options are: {', '.join(valid) or 'none'}")
+    if name == "none":
+        if given:
+            raise ValueError(f"pruner none keeps every token; it cannot be combined with {', '.join(given)}")
+        return None
+    if not any(budget in given for budget in BUDGETS):
+        raise ValueError(f"{name} needs a budget: --visual_token_num or --keep_ratio")
+    return PRUNERS[name](**given)
+
+
+def _own_options(cls: type[Pruner]) -> list[str]:
+    return [field.name for field in fields(cls) if field.name not in BUDGETS]
+
+
+def _all_options() -> list[str]:
+    return list(dict.fromkeys(option for cls in PRUNERS.values() for option in _own_options(cls)))

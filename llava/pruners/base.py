@@ -1,0 +1,155 @@
+"""The contract every visual-token pruner follows: cues in, indices out."""
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+CUES = ("features", "embeds", "cls_attention", "relevance")
+OPTIONAL_CUES = {"relevance"}
+BUDGETS = ("visual_token_num", "keep_ratio")
+
+
+@dataclass(frozen=True, eq=False)
+class VisualCues:
+    """What is known about B tiles of N visual tokens each when the kept ones are chosen.
+
+    A cue that the pruner does not read may be None.
+
+    Args:
+        features: (B, N, C) output of the vision encoder.
+        embeds: (B, N, D) output of the projector, what the language model would read.
+        cls_attention: (B, N) attention from [CLS] to every patch, mean over heads.
+        relevance: (B, N) negated cosine of patch and instruction, mean over text segments; higher is more relevant.
+        image_index: (B,) the image each tile belongs to, any labels in any order; None when all tiles are one image's.
+
+    Raises:
+        ValueError: when the cues disagree about B or N, or all are None.
+    """
+
+    features: Tensor | None
+    embeds: Tensor | None
+    cls_attention: Tensor | None = None
+    relevance: Tensor | None = None
+    image_index: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        shapes = {name: tuple(cue.shape) for name, cue in self._given().items()}
+        if len({shape[:2] for shape in shapes.values()}) != 1 or any(len(shape) < 2 for shape in shapes.values()):
+            raise ValueError(f"cues must share their first two dimensions, tiles and tokens; given: {shapes}")
+        if self.image_index is not None and tuple(self.image_index.shape) != self.shape[:1]:
+            raise ValueError(f"image_index must name one image for each of {self.shape[0]} tiles")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The numbers of tiles and of tokens per tile, B and N."""
+        batch, num_tokens = next(iter(self._given().values())).shape[:2]
+        return batch, num_tokens
+
+    @property
+    def device(self) -> torch.device:
+        """Where the cues are, and the indices will be."""
+        return next(iter(self._given().values())).device
+
+    def _given(self) -> dict[str, Tensor]:
+        return {name: cue for name in CUES if (cue := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True)
+class Pruner(ABC):
+    """Chooses which visual tokens the language model sees.
+
+    A method subclasses this, lists the cues it reads in ``needs`` and implements ``select``; its
+    dataclass fields are its options, in Python and on the command line.
+
+    Args:
+        visual_token_num: tokens kept per tile, 0 or more; from the number of tokens up, all are kept.
+        keep_ratio: share of the tokens kept, in (0, 1]; ``round(keep_ratio * N)`` are, halves to even.
+
+    Raises:
+        ValueError: unless exactly one of the two is given, and valid.
+    """
+
+    visual_token_num: int | None = None
+    keep_ratio: float | None = None
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if unknown := sorted(set(cls.needs) - set(CUES)):
+            raise TypeError(f"{cls.__name__}.needs names unknown cues {unknown}; the cues are {list(CUES)}")
+
+    def __post_init__(self) -> None:
+        tokens, ratio = self.visual_token_num, self.keep_ratio
+        if (tokens is None) == (ratio is None):
+            raise ValueError(f"give exactly one of visual_token_num and keep_ratio, not {tokens!r} and {ratio!r}")
+        if tokens is not None and not is_count(tokens):
+            raise ValueError(f"visual_token_num must be an integer, 0 or more, not {tokens!r}")
+        if ratio is not None and not (is_number(ratio) and 0 < ratio <= 1):
+            raise ValueError(f"keep_ratio must be a number in (0, 1], not {ratio!r}")
+
+    def budget(self, num_tokens: int) -> int:
+        """How many of ``num_tokens`` tokens are kept."""
+        wanted = round(self.keep_ratio * num_tokens) if self.visual_token_num is None else self.visual_token_num
+        return min(int(wanted), num_tokens)
+
+    def with_budget(self, visual_token_num: int) -> "Pruner":
+        """The same pruner with another number of kept tokens."""
+        return replace(self, visual_token_num=visual_token_num, keep_ratio=None)
+
+    def options(self) -> dict[str, Any]:
+        """The method's own options by name, without the budget."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in BUDGETS}
+
+    def __call__(self, cues: VisualCues) -> Tensor:
+        """Choose tokens within each tile, in float32, without gradients.
+
+        Returns:
+            (B, min(T, N)) int64 on the device of the cues: distinct and ascending in each row, whatever the cues hold.
+
+        Raises:
+            ValueError: when a cue in ``needs`` is missing. Only ``relevance`` may be: there may be no text.
+        """
+        batch, num_tokens = cues.shape
+        budget = self.budget(num_tokens)
+        if budget in (0, num_tokens):
+            return torch.arange(budget, device=cues.device).repeat(batch, 1)
+        given = {name: cue.float() for name in self.needs if (cue := getattr(cues, name)) is not None}
+        if missing := sorted(self.needs - set(given) - OPTIONAL_CUES):
+            raise ValueError(f"{type(self).__name__} needs the cue {' and '.join(missing)}, which is None")
+        with torch.no_grad(), _full_precision(cues.device.type):
+            return self.select(replace(cues, **given), budget).sort(dim=-1).values
+
+    @abstractmethod
+    def select(self, cues: VisualCues, budget: int) -> Tensor:
+        """Choose ``budget`` distinct tokens of each tile, in any order.
+
+        Args:
+            cues: the declared ones in float32, values possibly not finite.
+            budget: number of tokens to choose, 0 < budget < N.
+
+        Returns:
+            (B, budget) int64.
+        """
+
+
+def is_count(value: object) -> bool:
+    """Whether an option holds an integer, 0 or more; True and False do not count as 1 and 0."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 0
+
+
+def is_number(value: object) -> bool:
+    """Whether an option holds a real number; True and False do not count as 1 and 0."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _full_precision(device_type: str) -> AbstractContextManager:
+    """A context in which autocast leaves float32 products alone."""
+    if torch.amp.is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()

@@ -1,0 +1,54 @@
+"""CDPruner: Beyond Attention or Similarity (NeurIPS 2025), https://arxiv.org/abs/2506.10967."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from llava.pruners.base import Pruner, VisualCues, is_number
+from llava.pruners.dpp import most_likely_subset
+from llava.pruners.functional import image_max, image_min
+
+
+@dataclass(frozen=True)
+class CDPruner(Pruner):
+    """Keep the tokens that together are most diverse and most relevant to the instruction (conditional DPP).
+
+    The kernel is cosine similarity of the projected tokens, weighted on both sides by relevance q, min-max normalised
+    over all tiles of an image; the most likely subset is found greedily. Where the relevance of an image says nothing
+    (no text, constant, not finite), q is 1 and the choice is by diversity alone.
+
+    The release rounds unit vectors to the model's dtype before it multiplies them; here they stay float32.
+
+    Args:
+        theta: weight of relevance against diversity in [0, 1): q becomes exp(theta / (2 (1 - theta)) q), and 0
+            ignores the text. None, as in the release, uses q itself.
+
+    Raises:
+        ValueError: when theta is out of range.
+    """
+
+    theta: float | None = None
+
+    needs = frozenset({"embeds", "relevance"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.theta is not None and not (is_number(self.theta) and 0 <= self.theta < 1):
+            raise ValueError(f"theta must be None or a number in [0, 1), not {self.theta!r}")
+
+    def select(self, cues: VisualCues, budget: int) -> Tensor:
+        return most_likely_subset(cues.embeds, self._quality(cues), budget)
+
+    def _quality(self, cues: VisualCues) -> Tensor:
+        """The relevance weight q of every token, (B, N), positive and finite."""
+        if cues.relevance is None:
+            return torch.ones(cues.shape, device=cues.device)
+        low, high = image_min(cues.relevance, cues.image_index), image_max(cues.relevance, cues.image_index)
+        span = high - low  # (B, 1)
+        if self.theta is None:
+            quality = (cues.relevance - low + 1e-6) / span
+        else:
+            # A common factor on q changes no choice: with 1 at the most relevant token, exp cannot overflow.
+            quality = (self.theta / (2 * (1 - self.theta)) * (cues.relevance - high) / span).exp()
+        return quality.where(span.isfinite() & (span >= 1e-12), 1.0)

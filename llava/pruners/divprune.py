@@ -1,0 +1,35 @@
+"""DivPrune: Diversity-based Visual Token Pruning (CVPR 2025), https://arxiv.org/abs/2503.02175."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from llava.pruners.base import Pruner, VisualCues
+from llava.pruners.functional import cosine_similarity
+
+
+@dataclass(frozen=True)
+class DivPrune(Pruner):
+    """Keep the tokens that lie farthest apart (greedy max-min diversity).
+
+    Starts from the token farthest from its nearest neighbour, then repeatedly adds the token farthest from everything
+    kept so far, by cosine distance of the projected tokens.
+    """
+
+    needs = frozenset({"embeds"})
+
+    def select(self, cues: VisualCues, budget: int) -> Tensor:
+        distance = cosine_similarity(cues.embeds).neg_().add_(1)  # (B, N, N)
+        itself = distance.diagonal(dim1=1, dim2=2)
+        itself.fill_(torch.inf)
+        gap = distance.amin(dim=1)  # (B, N) to the nearest other token, later to the nearest kept one
+        itself.fill_(-torch.inf)  # a kept token is never the farthest again
+
+        picks = [gap.argmax(dim=1, keepdim=True)]  # (B, 1)
+        gap = torch.full_like(gap, torch.inf)
+        while len(picks) < budget:
+            to_last = distance.gather(1, picks[-1].unsqueeze(2).expand(-1, 1, gap.shape[1])).squeeze(1)  # (B, N)
+            gap = torch.minimum(gap, to_last)
+            picks.append(gap.argmax(dim=1, keepdim=True))
+        return torch.cat(picks, dim=1)

@@ -1,0 +1,69 @@
+"""Tensor functions that several pruners share. None of them reads a value back to the host."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+ALIGNMENT = 16  # float32 numbers in a cache line
+
+
+def unit_vectors(tokens: Tensor) -> Tensor:
+    """Scale every token to length one and pad with zeros to whole cache lines, (..., D) -> (..., D').
+
+    A zero row stays zero, a non-finite entry counts as zero. Matrix products round according to the alignment of
+    their operands; padded, every tile of a batch is aligned alike, and its choice does not depend on the others.
+    """
+    tokens = tokens.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    if rest := tokens.shape[-1] % ALIGNMENT:
+        tokens = pad(tokens, (0, ALIGNMENT - rest))
+    return tokens.div_(tokens.norm(dim=-1, keepdim=True).clamp_min(1e-12))
+
+
+def cosine_similarity(tokens: Tensor) -> Tensor:
+    """Cosine of every pair of tokens in a tile, (B, N, D) -> (B, N, N), symmetric to the last bit.
+
+    Symmetry makes "j is i's nearest" and "i is j's nearest" the same number, so that ties break by index and not
+    by rounding. Only blocks on and above the diagonal are multiplied, about half of the full product.
+    """
+    unit = unit_vectors(tokens)
+    batch, num_tokens, _ = unit.shape
+    cosine = unit.new_empty(batch, num_tokens, num_tokens)
+    size = max(64, -(-num_tokens // 8))
+    for start in range(0, num_tokens, size):
+        block = slice(start, start + size)
+        rows = unit[:, block] @ unit[:, start:].mT  # (B, size, N - start)
+        corner = rows[..., : rows.shape[1]]
+        corner.copy_(torch.maximum(corner, corner.mT))
+        cosine[:, block, start:] = rows
+        cosine[:, start:, block] = rows.mT
+    return cosine
+
+
+def rank(scores: Tensor, tier: Tensor | None = None) -> Tensor:
+    """Token indices from best to worst, (..., N) -> (..., N) int64.
+
+    A higher tier comes first, then a higher score, then a lower index; a score that is not finite comes last in its
+    tier.
+    """
+    lowest_if_odd = scores.where(scores.isfinite(), -torch.inf)
+    order = lowest_if_odd.argsort(dim=-1, descending=True, stable=True)
+    if tier is None:
+        return order
+    return order.gather(-1, tier.gather(-1, order).argsort(dim=-1, descending=True, stable=True))
+
+
+def image_min(values: Tensor, image_index: Tensor | None) -> Tensor:
+    """The smallest value over all tiles of the image that each tile belongs to, (B, N) -> (B, 1).
+
+    NaN in a tile makes the result of its whole image NaN, and of no other image.
+    """
+    lowest = values.amin(dim=-1)  # (B,)
+    if image_index is None:
+        return lowest.amin().expand(len(values), 1)
+    same_image = image_index[:, None] == image_index[None, :]  # (B, B)
+    return lowest.where(same_image, torch.inf).amin(dim=-1, keepdim=True)
+
+
+def image_max(values: Tensor, image_index: Tensor | None) -> Tensor:
+    """The largest value over all tiles of the image that each tile belongs to, (B, N) -> (B, 1)."""
+    return -image_min(-values, image_index)

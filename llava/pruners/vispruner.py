@@ -1,0 +1,61 @@
+"""VisPruner: Beyond Text-Visual Attention (ICCV 2025), https://arxiv.org/abs/2412.01818."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from llava.pruners.base import Pruner, VisualCues, is_number
+from llava.pruners.functional import cosine_similarity, rank
+
+REMOVED_PER_ROUND = 8
+
+
+@dataclass(frozen=True)
+class VisPruner(Pruner):
+    """Keep the tokens that [CLS] attends to most, and of the others those with the fewest duplicates.
+
+    Duplicates are removed in rounds over the encoder's features: each round splits the remaining tokens into two
+    halves and drops the tokens of the first that are most similar to one of the second. Any number of remaining
+    tokens will do; the release needs an even one.
+
+    Args:
+        important_ratio: share of the kept tokens chosen by attention, in [0, 1], rounded down.
+
+    Raises:
+        ValueError: when important_ratio is out of range.
+    """
+
+    important_ratio: float = 0.5
+
+    needs = frozenset({"features", "cls_attention"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (is_number(self.important_ratio) and 0 <= self.important_ratio <= 1):
+            raise ValueError(f"important_ratio must be a number in [0, 1], not {self.important_ratio!r}")
+
+    def select(self, cues: VisualCues, budget: int) -> Tensor:
+        num_important = int(budget * self.important_ratio)
+        by_attention = rank(cues.cls_attention)  # (B, N)
+        if num_important == budget:
+            return by_attention[:, :budget]
+        rest = by_attention[:, num_important:]
+        features = cues.features.take_along_dim(rest.unsqueeze(2), dim=1)  # (B, R, C)
+        diverse = remove_duplicates(cosine_similarity(features), budget - num_important)
+        return torch.cat([by_attention[:, :num_important], rest.gather(1, diverse)], dim=1)
+
+
+def remove_duplicates(cosine: Tensor, budget: int) -> Tensor:
+    """Drop the most duplicated tokens, a few per round, until ``budget`` are left: (B, R, R) -> (B, budget) int64."""
+    batch, num_tokens, _ = cosine.shape
+    pool = torch.arange(num_tokens, device=cosine.device).repeat(batch, 1)
+    while pool.shape[1] > budget:
+        first, second = pool[:, 0::2], pool[:, 1::2]
+        removed = min(REMOVED_PER_ROUND, pool.shape[1] - budget, first.shape[1])
+        pairs = first.unsqueeze(2) * num_tokens + second.unsqueeze(1)  # (B, R / 2, R / 2) into the flat matrix
+        duplication = cosine.flatten(1).gather(1, pairs.flatten(1)).view_as(pairs).amax(dim=2)  # (B, R / 2)
+        by_duplication = duplication.argsort(dim=1, descending=True, stable=True)
+        # The survivors stay in this order, which decides the halves of the next round.
+        pool = torch.cat([first.gather(1, by_duplication[:, removed:]), second], dim=1)
+    return pool

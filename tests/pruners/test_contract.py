@@ -1,0 +1,155 @@
+"""What every registered pruner promises, whatever it is given. A new pruner is tested by being registered."""
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llava.pruners import PRUNERS, VisualCues
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+KINDS = ("plain", "few dimensions", "duplicates", "small integers", "zero rows", "constant", "NaN", "infinite", "huge")
+CUES = ("features", "embeds", "cls_attention", "relevance")
+
+each_pruner = pytest.mark.parametrize("name", PRUNERS)
+
+
+def spoilt(kind, shape, generator):
+    """Random tokens (B, N, D) with one kind of trouble."""
+    x = torch.randn(shape, generator=generator)
+    tokens, width = shape[1:]
+    some = torch.rand(shape[:2], generator=generator) < 0.4
+    if kind == "few dimensions":
+        x = x[..., :2] @ torch.randn(x[..., :2].shape[-1], width, generator=generator)
+    elif kind == "duplicates":
+        x = x[:, torch.randint(tokens // 2 + 1, (tokens,), generator=generator)]
+    elif kind == "small integers":
+        x = x.round().clamp(-1, 1)
+    elif kind == "zero rows":
+        x[some] = 0.0
+    elif kind == "constant":
+        x = torch.ones(shape)
+    elif kind == "NaN":
+        x[some] = torch.nan
+    elif kind == "infinite":
+        x[some] *= torch.inf
+    elif kind == "huge":
+        x = x * 1e37
+    return x
+
+
+@st.composite
+def troubled_cues(draw):
+    """Cues of up to three images, whose tiles are mixed and whose labels have gaps."""
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32 - 1)))
+    tiles, tokens, width = draw(st.integers(1, 4)), draw(st.integers(1, 40)), draw(st.integers(1, 20))
+    dtype = draw(st.sampled_from(DTYPES))
+    cues = {
+        name: spoilt(draw(st.sampled_from(KINDS)), (tiles, tokens, depth), generator).to(dtype)
+        for name, depth in {"features": width, "embeds": width, "cls_attention": 1, "relevance": 1}.items()
+    }
+    cues |= {name: cues[name].squeeze(-1) for name in ("cls_attention", "relevance")}
+    labels = draw(st.lists(st.integers(0, 2), min_size=tiles, max_size=tiles))
+    return VisualCues(**cues, image_index=torch.tensor(labels) * 7 - 3)
+
+
+def only(cues, rows):
+    """The tiles of the given rows."""
+    return dataclasses.replace(cues, **{name: getattr(cues, name)[rows] for name in (*CUES, "image_index")})
+
+
+@each_pruner
+@settings(max_examples=60, deadline=None)
+@given(cues=troubled_cues(), budget=st.integers(0, 45))
+def test_keeps_exactly_the_budget_in_ascending_order(name, cues, budget):
+    keep = PRUNERS[name](budget)(cues)
+    tiles, tokens = cues.shape
+    assert keep.dtype == torch.int64 and keep.shape == (tiles, min(budget, tokens))
+    assert (keep.diff(dim=1) > 0).all()
+    assert ((keep >= 0) & (keep < tokens)).all()
+
+
+@each_pruner
+@settings(max_examples=30, deadline=None)
+@given(cues=troubled_cues(), budget=st.integers(1, 30), order=st.permutations(range(3)))
+def test_permuting_the_images_permutes_the_choice(name, cues, budget, order):
+    images = torch.tensor(order)[(cues.image_index + 3) // 7]
+    rows = images.argsort(stable=True)  # tiles of one image stay in order
+    pruner = PRUNERS[name](budget)
+    assert torch.equal(pruner(only(cues, rows)), pruner(cues)[rows])
+
+
+@each_pruner
+@settings(max_examples=30, deadline=None)
+@given(cues=troubled_cues(), budget=st.integers(1, 30))
+def test_an_image_in_a_batch_is_pruned_as_if_alone(name, cues, budget):
+    pruner = PRUNERS[name](budget)
+    in_batch = pruner(cues)
+    for image in cues.image_index.unique():
+        rows = cues.image_index == image
+        alone = dataclasses.replace(only(cues, rows), image_index=None)
+        assert torch.equal(pruner(alone), in_batch[rows])
+
+
+@each_pruner
+def test_reads_only_the_cues_it_declares(name, random_cues):
+    cues, pruner = random_cues(tiles=2), PRUNERS[name](5)
+    read = pruner.needs or {"embeds"}
+    declared = {cue: getattr(cues, cue) if cue in read else None for cue in CUES}
+    assert torch.equal(pruner(VisualCues(**declared)), pruner(cues))
+
+
+@each_pruner
+def test_names_a_cue_that_is_missing(name, random_cues):
+    pruner = PRUNERS[name](5)
+    for cue in pruner.needs - {"relevance"}:
+        with pytest.raises(ValueError, match=cue):
+            pruner(dataclasses.replace(random_cues(), **{cue: None}))
+
+
+@each_pruner
+def test_works_without_text(name, random_cues):
+    keep = PRUNERS[name](5)(dataclasses.replace(random_cues(tiles=2), relevance=None))
+    assert keep.shape == (2, 5) and (keep.diff(dim=1) > 0).all()
+
+
+@each_pruner
+def test_a_ratio_and_the_number_it_comes_to_choose_alike(name, random_cues):
+    cues = random_cues()
+    assert torch.equal(PRUNERS[name](keep_ratio=0.25)(cues), PRUNERS[name](4)(cues))
+
+
+@each_pruner
+def test_autocast_and_gradients_change_nothing(name, random_cues):
+    cues = random_cues(tiles=2, tokens=40, width=32)
+    expected = PRUNERS[name](9)(cues)
+    for cue in CUES:
+        getattr(cues, cue).requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(PRUNERS[name](9)(cues), expected)
+
+
+@each_pruner
+def test_leaves_the_cues_as_they_were(name, random_cues):
+    cues = random_cues(tiles=2, width=32)
+    before = {cue: getattr(cues, cue).clone() for cue in CUES}
+    PRUNERS[name](5)(cues)
+    assert all(torch.equal(getattr(cues, cue), before[cue]) for cue in CUES)
+
+
+@each_pruner
+def test_never_reads_a_value_back_to_the_host(name):
+    def on_meta(*shape):
+        return torch.empty(shape, device="meta")
+
+    cues = VisualCues(
+        features=on_meta(5, 50, 8),
+        embeds=on_meta(5, 50, 8),
+        cls_attention=on_meta(5, 50),
+        relevance=on_meta(5, 50),
+        image_index=torch.empty(5, dtype=torch.int64, device="meta"),
+    )
+    keep = PRUNERS[name](7)(cues)
+    assert keep.device.type == "meta" and keep.shape == (5, 7)

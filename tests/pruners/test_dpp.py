@@ -1,0 +1,36 @@
+"""The greedy search, apart from where quality comes from."""
+
+import torch
+
+from llava.pruners.dpp import most_likely_subset
+
+
+def test_starts_from_the_best_token_and_avoids_what_it_spans():
+    degrees = torch.deg2rad(torch.tensor([0.0, 10.0, 80.0]))
+    tokens = torch.stack([degrees.cos(), degrees.sin()], dim=-1).unsqueeze(0)
+    assert sorted(most_likely_subset(tokens, torch.tensor([[1.0, 0.9, 0.8]]), 2)[0].tolist()) == [0, 2]
+
+
+def test_equal_gains_go_to_the_lowest_index():
+    assert most_likely_subset(torch.eye(5).unsqueeze(0), torch.ones(1, 5), 3).sort().values.tolist() == [[0, 1, 2]]
+
+
+def test_matches_a_pivoted_cholesky_factorisation():
+    generator = torch.Generator().manual_seed(3)
+    tokens = torch.randn(1, 60, 80, generator=generator)
+    quality = torch.rand(1, 60, generator=generator) + 0.1
+    scaled = (tokens / tokens.norm(dim=-1, keepdim=True) * quality.unsqueeze(2))[0].double()
+    pivots = []
+    for _ in range(59):
+        pivots.append(scaled.norm(dim=1).argmax().item())
+        axis = scaled[pivots[-1]] / scaled[pivots[-1]].norm()
+        scaled = scaled - (scaled @ axis).unsqueeze(1) * axis
+    for budget in (1, 2, 17, 40, 59):
+        assert set(most_likely_subset(tokens, quality, budget)[0].tolist()) == set(pivots[:budget])
+
+
+def test_tokens_without_any_direction_come_last():
+    tokens = torch.eye(5)
+    tokens[[0, 3]] = 0.0
+    chosen = most_likely_subset(tokens.unsqueeze(0), torch.tensor([[0.9, 0.2, 0.2, 1.0, 0.2]]), 4)
+    assert sorted(chosen[0].tolist()) == [1, 2, 3, 4]

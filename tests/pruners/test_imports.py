@@ -1,0 +1,33 @@
+"""Selection stands alone: torch, the standard library and itself."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import llava.pruners
+
+FOLDER = Path(llava.pruners.__file__).parent
+FILES = sorted(FOLDER.glob("*.py"))
+
+
+def imported(path):
+    """Every module a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or "")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_imports_torch_and_itself_alone(path):
+    others = {name for name in imported(path) if not f"{name}.".startswith(("torch.", "llava.pruners."))}
+    assert {name.split(".")[0] for name in others} <= sys.stdlib_module_names
+
+
+def test_importing_the_pruners_does_not_import_transformers():
+    code = "import sys, llava.pruners; sys.exit('transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=FOLDER.parent.parent).returncode == 0
