@@ -12,7 +12,8 @@ from llava.eval.records import InputError
 def run_program(parser: ArgumentParser, program: Callable[[Namespace], Any], argv: Sequence[str] | None = None) -> None:
     """Parse the command line and run ``program`` on it; an error the user can repair ends it without a traceback."""
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("llava").setLevel(logging.INFO)
+    for name in ("llava", "__main__"):
+        logging.getLogger(name).setLevel(logging.INFO)
     args = parser.parse_args(argv)
     try:
         program(args)

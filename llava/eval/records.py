@@ -38,6 +38,18 @@ def _parse(line: bytes, where: str, required: Mapping[str, type | tuple[type, ..
         record = json.loads(line.decode("utf-8"))
     except ValueError as error:
         raise InputError(f"{where}: not valid JSON ({error})") from error
+    return check_record(record, where, required)
+
+
+def check_record(record: Any, where: str, required: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
+    """Return ``record`` if it is an object with the ``required`` keys, each with a value of its types.
+
+    Args:
+        where: what the error calls it, such as its file and line.
+
+    Raises:
+        InputError: not an object, a key is missing or its value is of another type.
+    """
     if not isinstance(record, dict):
         raise InputError(f"{where}: expected a JSON object, found {type(record).__name__}")
     for key, types in required.items():

@@ -61,7 +61,12 @@ def bootstrap_interval(scores: Sequence[float], resamples: int = 2000, seed: int
         raise ValueError("no scores to resample")
     rng = np.random.default_rng(seed)
     means = [values[rng.integers(values.size, size=values.size)].mean() for _ in range(resamples)]
-    low, high = np.quantile(means, [0.025, 0.975])
+    return percentile_interval(means)
+
+
+def percentile_interval(replicates: Sequence[float]) -> tuple[float, float]:
+    """The middle 95 % of what a metric comes to in resamples of the questions."""
+    low, high = np.quantile(replicates, [0.025, 0.975])
     return float(low), float(high)
 
 

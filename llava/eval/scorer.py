@@ -1,0 +1,136 @@
+"""What the scorers of published benchmarks share: reading answers, matching them, and the command line."""
+
+import json
+import logging
+from argparse import ArgumentParser, Namespace
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from llava.eval.records import InputError, read_jsonl
+from llava.eval.scoring import Result, bootstrap_interval, write_result
+
+logger = logging.getLogger(__name__)
+
+
+def read_answers(path: str | Path, *keys: str) -> list[dict[str, Any]]:
+    """Read an answers file: objects with ``question_id``, ``text`` and the further string ``keys``."""
+    return read_jsonl(path, {"question_id": (int, str), "text": str} | dict.fromkeys(keys, str))
+
+
+def read_json(path: str | Path, kind: type[dict] | type[list]) -> Any:
+    """Read a JSON file that holds one object (``dict``) or one array (``list``).
+
+    Raises:
+        InputError: no such file, broken JSON, or another kind; names the file.
+    """
+    path = Path(path).expanduser()
+    try:
+        value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(value, kind):
+        raise InputError(f"{path}: expected a JSON {'object' if kind is dict else 'array'}")
+    return value
+
+
+def is_missing(answer: Mapping[str, Any]) -> bool:
+    """Whether the record stands for a question that got no answer, its image being unreadable."""
+    return "error" in (answer.get("metadata") or {})
+
+
+def by_question(answers: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Answers by ``question_id`` as a string, for benchmarks whose ids are unique.
+
+    Raises:
+        InputError: two answers to one question.
+    """
+    found = {}
+    for answer in answers:
+        if found.setdefault(str(answer["question_id"]), answer) is not answer:
+            raise InputError(f"question {answer['question_id']!r} is answered twice")
+    return found
+
+
+def check_same_questions(answered: Iterable[Hashable], annotated: Iterable[Hashable]) -> None:
+    """Check that the questions answered are those annotated, each as often, in any order.
+
+    Raises:
+        InputError: they are not; says how many are on one side only, and names one.
+    """
+    given, wanted = Counter(answered), Counter(annotated)
+    if given == wanted:
+        return
+    faults = [f"{given.total()} answers to {wanted.total()} annotated questions"]
+    for count, fault in [
+        (wanted - given, "without an answer"),
+        (given - wanted, "answered but not annotated, or answered too often"),
+    ]:
+        if count:
+            faults.append(f"{count.total()} {fault}, such as {next(iter(count))!r}")
+    raise InputError(f"{'; '.join(faults)}: an unfinished run, other questions, or annotations of another release")
+
+
+def percent(scores: Sequence[float]) -> float:
+    """The mean, in percent."""
+    return 100 * fmean(scores)
+
+
+def percent_interval(scores: Sequence[float]) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean, in percent."""
+    low, high = bootstrap_interval(scores)
+    return 100 * low, 100 * high
+
+
+def percent_by(names: Iterable[Any], scores: Iterable[float]) -> dict[str, dict[str, float]]:
+    """The mean in percent and the number of scores for every name, sorted by name."""
+    groups: dict[Any, list[float]] = {}
+    for name, score in zip(names, scores, strict=True):
+        groups.setdefault(name, []).append(score)
+    return {str(name): {"value": percent(groups[name]), "count": len(groups[name])} for name in sorted(groups)}
+
+
+def breakdown(groups: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """One line for every group of ``percent_by``."""
+    return [f"{name}: {group['value']:.2f}% ({group['count']} questions)" for name, group in groups.items()]
+
+
+def scorer_parser(module: str, doc: str | None, annotation_help: str) -> ArgumentParser:
+    """A command line with ``--annotation-file``, ``--result-file`` and ``--output``."""
+    parser = ArgumentParser(prog=f"python -m llava.eval.{module}", description=doc)
+    parser.add_argument("--annotation-file", required=True, help=annotation_help)
+    parser.add_argument("--result-file", required=True, help="answers, one JSON object per line")
+    add_output_arg(parser)
+    return parser
+
+
+def add_output_arg(parser: ArgumentParser) -> None:
+    """Add ``--output``."""
+    parser.add_argument("--output", metavar="FILE.json", help="write the result here as JSON")
+
+
+@contextmanager
+def naming_files(args: Namespace, *names: str) -> Iterator[None]:
+    """Add the flags ``names`` and their files to an error that the comparison of these files raises."""
+    try:
+        yield
+    except InputError as error:
+        files = ", ".join(f"--{name.replace('_', '-')} {getattr(args, name)}" for name in names)
+        raise InputError(f"{error} ({files})") from error
+
+
+def publish(result: Result, report: str, output: str | None) -> None:
+    """Print the report, say what could not be scored, and write the result to ``output`` if it is given."""
+    print(report)
+    if result.missing or result.unparsable:
+        logger.warning(
+            "%s: %d of %d questions without an answer, %d answers that cannot be read",
+            *(result.benchmark, result.missing, result.count, result.unparsable),
+        )
+    if output:
+        write_result(result, output)
