@@ -39,7 +39,7 @@ class LlavaMetaModel:
         self.vision_tower = build_vision_tower(config, delay_load=True, in_checkpoint=tower_in_checkpoint)
         self.mm_projector = build_vision_projector(config)
         if "unpad" in getattr(config, "mm_patch_merge_type", "flat"):
-            self.image_newline = nn.Parameter(torch.empty(config.hidden_size))
+            self.image_newline = nn.Parameter(torch.randn(config.hidden_size) * config.hidden_size**-0.5)
 
     def get_vision_tower(self) -> CLIPVisionTower | None:
         return getattr(self, "vision_tower", None)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from llava.model import LlavaLlamaForCausalLM, LlavaMistralForCausalLM
+from llava.model import LlavaConfig, LlavaLlamaForCausalLM, LlavaMistralForCausalLM
 from llava.model.builder import load_pretrained_model
 from llava.pruners import PRUNERS
 
@@ -158,6 +158,15 @@ def test_a_missing_newline_is_named(load, anyres_checkpoint, tmp_path):
     drop_weights(folder, "model.image_newline")
     with pytest.raises(ValueError, match="lacks weights: model.image_newline"):
         load(folder)
+
+
+def test_a_newline_that_is_in_no_checkpoint_starts_small_and_finite(make_checkpoint):
+    plain = make_checkpoint(name="flat")
+    config = LlavaConfig.from_pretrained(plain)
+    config.mm_patch_merge_type = "spatial_unpad"
+    for model in (LlavaLlamaForCausalLM(config), LlavaLlamaForCausalLM.from_pretrained(plain, config=config)):
+        newline = model.get_model().image_newline
+        assert newline.isfinite().all() and 0 < newline.norm() < 3
 
 
 def test_an_option_that_nobody_reads_lists_the_valid_ones(load, checkpoint):
