@@ -1,0 +1,70 @@
+"""Writes the shapes benchmark: pictures, LLaVA's question file and the labels.
+
+python -m llava.shapes.benchmark --output-dir DIR --split test --num-questions 1000 --seed 0
+"""
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from llava.shapes.questions import QUESTION_TYPES, SHORT_ANSWER_PROMPT
+from llava.shapes.scenes import FAMILIES, Scene, draw_scene, render, scene_generator
+
+logger = logging.getLogger(__name__)
+
+
+def ask_all(scene: Scene, rng: np.random.Generator) -> list[tuple[str, str, str]]:
+    """One question of every type that the scene allows, as (type, question, answer)."""
+    asked = ((kind, ask(scene, rng)) for kind, ask in QUESTION_TYPES.items())
+    return [(kind, *pair) for kind, pair in asked if pair]
+
+
+def write_benchmark(output_dir: str | Path, split: str = "test", num_questions: int = 1000, seed: int = 0) -> None:
+    """Writes `shapes_<split>.jsonl`, `shapes_<split>_labels.jsonl` and `images/` into `output_dir`.
+
+    Every scene is asked one question of each type it allows, until there are `num_questions`. The same arguments
+    give the same bytes.
+
+    Raises:
+        ValueError: unknown split, or fewer than one question.
+    """
+    if num_questions < 1:
+        raise ValueError(f"num_questions is {num_questions}: at least 1 is needed")
+    rng = scene_generator(split, seed)
+    folder = Path(output_dir)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    questions, labels = [], []
+    with tqdm(total=num_questions, desc=f"shapes {split}", unit="question") as bar:
+        while len(questions) < num_questions:
+            scene = draw_scene(rng, split)
+            image = f"{split}_{seed}_{bar.n:06d}.png"
+            Image.fromarray(render(scene)).save(folder / "images" / image)
+            for kind, question, answer in ask_all(scene, rng)[: num_questions - len(questions)]:
+                row = {"question_id": len(questions), "image": image, "text": f"{question}\n{SHORT_ANSWER_PROMPT}"}
+                questions.append(row | {"category": kind})
+                labels.append({"question_id": row["question_id"], "answer": answer, "category": kind})
+            bar.update(len(questions) - bar.n)
+    for name, rows in ((f"shapes_{split}.jsonl", questions), (f"shapes_{split}_labels.jsonl", labels)):
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    logger.info("%d questions about %d scenes in %s", len(questions), len({q["image"] for q in questions}), folder)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Draw the shapes benchmark: pictures, questions and labels.")
+    parser.add_argument("--output-dir", required=True)
+    parser.add_argument("--split", choices=list(FAMILIES), default="test")
+    parser.add_argument("--num-questions", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    write_benchmark(args.output_dir, args.split, args.num_questions, args.seed)
+
+
+if __name__ == "__main__":
+    main()
