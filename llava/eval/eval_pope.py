@@ -133,8 +133,7 @@ def _interval(counts: Sequence[Mapping[str, int]], resamples: int = 2000, seed: 
         observed = np.array([count[name] for name in OUTCOMES])
         tp, fp, _, fn = rng.multinomial(observed.sum(), observed / observed.sum(), resamples).T
         f1 += 2 * tp / np.maximum(2 * tp + fp + fn, 1)
-    low, high = percentile_interval(100 * f1 / len(counts))
-    return low, high
+    return percentile_interval(100 * f1 / len(counts))
 
 
 def report(result: Result) -> str:
@@ -178,8 +177,10 @@ def eval_answers(args: argparse.Namespace) -> None:
     """Score ``args.result_file``."""
     questions = read_jsonl(args.question_file, QUESTION_KEYS)
     labels = read_labels(args.annotation_dir, {question["category"] for question in questions})
-    with naming_files(args, "result_file", "question_file", "annotation_dir"):
-        result = score(read_answers(args.result_file, "prompt"), questions, labels)
+    answers = read_answers(args.result_file, "prompt")
+    files = {"result_file": args.result_file, "question_file": args.question_file}
+    with naming_files(**files, annotation_dir=args.annotation_dir):
+        result = score(answers, questions, labels)
     publish(result, report(result), args.output)
 
 

@@ -99,12 +99,14 @@ def eval_answers(args: argparse.Namespace) -> None:
     if not files:
         raise InputError("no answers: give --result-file, or a --result-dir that holds .jsonl files")
     if args.output and len(files) > 1:
-        raise InputError(f"--output takes one result, but there are {len(files)} answers files: give --result-file only")
+        raise InputError(
+            f"--output takes one result, not those of {len(files)} answers files: give --result-file alone"
+        )
     annotations = read_annotations(args.annotation_file)
-    for args.result_file in files:
-        with naming_files(args, "result_file", "annotation_file"):
-            result = score(read_answers(args.result_file, "prompt"), annotations)
-        publish(result, report(result, args.result_file.stem), args.output)
+    for file in files:
+        with naming_files(result_file=file, annotation_file=args.annotation_file):
+            result = score(read_answers(file, "prompt"), annotations)
+        publish(result, report(result, file.stem), args.output)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -63,7 +63,7 @@ def check_same_questions(answered: Iterable[Hashable], annotated: Iterable[Hasha
     Raises:
         InputError: they are not; says how many are on one side only, and names one.
     """
-    given, wanted = Counter(answered), Counter(annotated)
+    given, wanted = Counter(iter(answered)), Counter(iter(annotated))
     if given == wanted:
         return
     faults = [f"{given.total()} answers to {wanted.total()} annotated questions"]
@@ -115,13 +115,13 @@ def add_output_arg(parser: ArgumentParser) -> None:
 
 
 @contextmanager
-def naming_files(args: Namespace, *names: str) -> Iterator[None]:
-    """Add the flags ``names`` and their files to an error that the comparison of these files raises."""
+def naming_files(**files: str | Path) -> Iterator[None]:
+    """Add the files, under the names of their flags, to an error that comparing them raises."""
     try:
         yield
     except InputError as error:
-        files = ", ".join(f"--{name.replace('_', '-')} {getattr(args, name)}" for name in names)
-        raise InputError(f"{error} ({files})") from error
+        named = ", ".join(f"--{flag.replace('_', '-')} {path}" for flag, path in files.items())
+        raise InputError(f"{error} ({named})") from error
 
 
 def publish(result: Result, report: str, output: str | None) -> None:

@@ -79,3 +79,20 @@ def questions(tmp_path) -> SimpleNamespace:
     file = tmp_path / "questions.jsonl"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return SimpleNamespace(lines=lines, file=file, images=folder)
+
+
+@pytest.fixture
+def put(tmp_path):
+    """Write a file below the test's folder and return its path: ``.jsonl`` from records, ``.json``, else text."""
+
+    def write(name: str, content) -> str:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".jsonl"):
+            content = "".join(json.dumps(record) + "\n" for record in content)
+        elif name.endswith(".json"):
+            content = json.dumps(content)
+        path.write_text(content, encoding="utf-8")
+        return str(path)
+
+    return write
