@@ -52,8 +52,10 @@ def by_question(answers: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """
     found = {}
     for answer in answers:
-        if found.setdefault(str(answer["question_id"]), answer) is not answer:
-            raise InputError(f"question {answer['question_id']!r} is answered twice")
+        question_id = str(answer["question_id"])
+        if question_id in found:
+            raise InputError(f"question {question_id!r} is answered twice")
+        found[question_id] = answer
     return found
 
 

@@ -30,7 +30,7 @@ def test_questions_on_one_side_only_are_counted_and_one_of_each_is_named():
 
 
 def test_answering_a_question_twice_is_an_error():
-    with pytest.raises(InputError, match="question 7 is answered twice"):
+    with pytest.raises(InputError, match="question '7' is answered twice"):
         by_question([{"question_id": 7}, {"question_id": 8}, {"question_id": 7}])
 
 
