@@ -206,7 +206,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m llava.eval.demo", description=__doc__)
     parser.add_argument("--output-dir", default="results")
-    parser.add_argument("--num-questions", type=at_least(2), default=400)
+    parser.add_argument("--num-questions", type=at_least(2), default=500)
     parser.add_argument("--seed", type=int, default=0, help="of the questions")
     parser.add_argument("--random-seeds", type=at_least(1), default=3, help="runs of pruner random that are averaged")
     parser.add_argument("--batch_size", type=at_least(1), default=32)

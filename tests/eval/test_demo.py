@@ -6,11 +6,6 @@ import pytest
 from llava.eval.demo import Benchmark, Setting, build_parser, run_demo, settings, summarize, table
 from llava.eval.program import run_program
 from llava.pruners import name_of
-from llava.shapes import checkpoint_path
-
-needs_embedded_model = pytest.mark.skipif(
-    not Path(checkpoint_path()).is_dir(), reason="the embedded checkpoint is not there"
-)
 
 
 def test_every_pruner_runs_at_a_quarter_an_eighth_and_a_sixteenth():
@@ -57,7 +52,6 @@ def test_the_table_has_pruners_down_and_budgets_across():
     assert none.index("90.0") < random.index("25.0")
 
 
-@needs_embedded_model
 @pytest.mark.slow
 def test_the_demo_writes_results_and_pictures(tmp_path, capsys):
     words = ["--output-dir", str(tmp_path), "--num-questions", "10", "--random-seeds", "1", "--batch_size", "5"]
