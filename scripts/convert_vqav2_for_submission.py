@@ -1,0 +1,66 @@
+"""Turn answers to VQAv2 into the file that its EvalAI challenge takes.
+
+The challenge wants every question of the test split, also where only those of test-dev were asked: questions that were
+not asked get an empty answer.
+"""
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+from llava.eval.m4c_evaluator import EvalAIAnswerProcessor
+from llava.eval.program import run_program
+from llava.eval.records import InputError, check_writable, read_jsonl
+from llava.eval.scorer import by_question, read_answers
+
+logger = logging.getLogger("llava.scripts.convert_vqav2_for_submission")
+
+QUESTIONS = "llava_vqav2_mscoco_test2015.jsonl"
+
+
+def paths(args: argparse.Namespace) -> tuple[Path, Path]:
+    """The answers and the file to write: ``--src`` and ``--dst``, or by LLaVA's layout from ``--ckpt``.
+
+    Raises:
+        InputError: neither or both ways are used.
+    """
+    folder = Path(args.dir).expanduser()
+    if args.ckpt and not (args.src or args.dst):
+        answers = folder / "answers" / args.split / args.ckpt / "merge.jsonl"
+        return answers, folder / "answers_upload" / args.split / f"{args.ckpt}.json"
+    if args.src and args.dst and not args.ckpt:
+        return folder / args.src, folder / args.dst
+    raise InputError("give either --ckpt (with --split), or --src and --dst")
+
+
+def convert(args: argparse.Namespace) -> None:
+    """Write ``[{question_id, answer}]`` for every question of the test split, with normalised answers."""
+    source, destination = paths(args)
+    questions = read_jsonl(Path(args.dir).expanduser() / QUESTIONS, {"question_id": (int, str)})
+    answers = by_question(read_answers(source))
+    ids = [question["question_id"] for question in questions]
+    if foreign := set(answers).difference(map(str, ids)):
+        raise InputError(f"{source}: {len(foreign)} answers are to no question of {QUESTIONS}, such as {min(foreign)}")
+    normalize = EvalAIAnswerProcessor()
+    entries = [
+        {"question_id": qid, "answer": normalize(answers[str(qid)]["text"]) if str(qid) in answers else ""}
+        for qid in ids
+    ]
+    check_writable(destination).write_text(json.dumps(entries))
+    logger.info("%s: %d questions, %d of them answered", destination, len(ids), len(answers))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line: LLaVA's flags and those of the pruners' releases."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dir", default="./playground/data/eval/vqav2")
+    parser.add_argument("--ckpt", help="checkpoint, whose answers are DIR/answers/SPLIT/CKPT/merge.jsonl")
+    parser.add_argument("--split", default="llava_vqav2_mscoco_test-dev2015")
+    parser.add_argument("--src", help="answers, relative to DIR")
+    parser.add_argument("--dst", help="file to upload, relative to DIR")
+    return parser
+
+
+if __name__ == "__main__":
+    run_program(build_parser(), convert)
