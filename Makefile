@@ -9,11 +9,6 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 	$$python -c 'import ensurepip, sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2> /dev/null \
 	&& echo $$python && break; done)
 
-# Without an NVIDIA driver PyTorch's CPU wheels save gigabytes; where their index is out of reach, PyPI's serve.
-CPU_WHEELS = https://download.pytorch.org/whl/cpu
-WHEELS = $(shell command -v nvidia-smi > /dev/null || ! curl -sfIm 5 $(CPU_WHEELS)/torch/ > /dev/null \
-	|| echo --extra-index-url $(CPU_WHEELS))
-
 help:
 	@sed -n '1,3s/^# \{0,1\}//p' Makefile
 
@@ -30,7 +25,7 @@ lint: $(VENV)/.dev
 
 # The stamp .venv/.EXTRA says that the package is installed with that extra.
 $(VENV)/.%: pyproject.toml .ci/constraints.txt | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install $(WHEELS) -c .ci/constraints.txt -e '.[$*]'
+	$(VENV)/bin/python -m pip install -c .ci/constraints.txt -e '.[$*]'
 	@touch $@
 
 $(VENV)/bin/python:
