@@ -94,7 +94,6 @@ def score(
     Args:
         problems: ``problems.json``.
         pids: the split, from ``pid_splits.json``.
-        options: letters of the choices, in order.
 
     Raises:
         InputError: answers outside the split, or none with an image.
@@ -107,6 +106,7 @@ def score(
     unanswered = set(pids).difference(str(answer["question_id"]) for answer in answers)
     with_unseen_image = sum(bool(problems[pid].get("image")) for pid in unanswered)
     unread = sum(map(is_missing, answers))
+    hits = sum(map(_is_correct, judged))
     return Result(
         benchmark="sqa",
         metric="IMG accuracy",
@@ -116,8 +116,8 @@ def score(
         unparsable=sum(entry["parsed_ans"] == FAILED for entry in with_image) - unread,
         ci95=percent_interval(correct),
         details={
-            "accuracy": None if unanswered else percent(list(map(_is_correct, judged))),
-            "correct": sum(map(_is_correct, judged)),
+            "accuracy": None if unanswered else 100 * hits / len(judged),
+            "correct": hits,
             "total": len(judged),
             "text_only_missing": len(unanswered) - with_unseen_image,
         },

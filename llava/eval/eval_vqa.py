@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from llava.eval.m4c_evaluator import soft_accuracy, strip_punctuation, unify_words
 from llava.eval.program import run_program
 from llava.eval.records import InputError, check_record, read_jsonl
@@ -36,7 +38,8 @@ def accuracy(text: str, references: Sequence[str]) -> float:
     """Soft accuracy of one answer, in [0, 1]; normalised unless all references are the same."""
     prediction, *others = (_one_line(answer) for answer in (text, *references))
     if len(set(others)) > 1:
-        prediction, *others = (unify_words(strip_punctuation(answer)) for answer in (prediction, *others))
+        normal = {answer: unify_words(strip_punctuation(answer)) for answer in {prediction, *others}}
+        prediction, others = normal[prediction], [normal[answer] for answer in others]
     return soft_accuracy(prediction, others)
 
 
@@ -53,7 +56,7 @@ def score(answers: Sequence[dict[str, Any]], annotations: Sequence[dict[str, Any
     """
     scores = [
         accuracy(answer["text"], [reference["answer"] for reference in annotation["answers"]])
-        for answer, annotation in zip(answers, annotations, strict=True)
+        for answer, annotation in zip(tqdm(answers, unit="answer", leave=None), annotations, strict=True)
     ]
     missing = sum(map(is_missing, answers))
     types = [annotation.get("answer_type") for annotation in annotations]

@@ -56,11 +56,12 @@ def bootstrap_interval(scores: Sequence[float], resamples: int = 2000, seed: int
     Raises:
         ValueError: no scores.
     """
-    values = np.asarray(scores, dtype=np.float64)
-    if not values.size:
+    if not len(scores):
         raise ValueError("no scores to resample")
+    values, counts = np.unique(np.asarray(scores, dtype=np.float64), return_counts=True)
     rng = np.random.default_rng(seed)
-    means = [values[rng.integers(values.size, size=values.size)].mean() for _ in range(resamples)]
+    # How often each value occurs in a resample is multinomial; scores have few values, questions are many.
+    means = [rng.multinomial(len(scores), counts / len(scores)) @ values / len(scores) for _ in range(resamples)]
     return percentile_interval(means)
 
 

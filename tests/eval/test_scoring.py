@@ -32,7 +32,8 @@ def test_wilson_holds_the_proportion_and_mirrors_when_right_and_wrong_swap(count
 def test_the_bootstrap_is_reproducible_and_as_wide_as_theory_says():
     scores = [1.0] * 300 + [0.0] * 100
     low, high = bootstrap_interval(scores)
-    assert bootstrap_interval(scores) == (low, high) != bootstrap_interval(scores, seed=1)
+    assert bootstrap_interval(scores) == (low, high)
+    assert bootstrap_interval(scores, 50) != bootstrap_interval(scores, 50, seed=1)
     assert (high - low) / 2 == pytest.approx(1.96 * math.sqrt(0.75 * 0.25 / 400), rel=0.1)
 
 
