@@ -29,8 +29,8 @@ def most_likely_subset(tokens: Tensor, quality: Tensor, budget: int) -> Tensor:
         tokens, quality = pad(tokens, (0, 0, 0, ALIGNMENT - rest)), pad(quality, (0, ALIGNMENT - rest))
     kernel = cosine_similarity(tokens).mul_(quality.unsqueeze(1)).mul_(quality.unsqueeze(2))  # (B, N, N)
     picks, gains = _greedy_map(kernel, budget)
-    # Gains only shrink, so the first one too small (or NaN) ends the search; picks after it may repeat.
-    useful = (gains > SMALLEST_GAIN).long().cumprod(dim=1)  # (B, budget)
+    # Gains only shrink: from the first one too small, or NaN, on no other counts, and its picks may repeat.
+    useful = (gains > SMALLEST_GAIN).long()  # (B, budget)
     chosen = torch.zeros_like(quality, dtype=torch.long).scatter_add_(1, picks, useful)
     return rank(quality[:, :num_tokens], tier=chosen[:, :num_tokens])[:, :budget]
 

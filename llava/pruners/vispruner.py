@@ -52,7 +52,7 @@ def remove_duplicates(cosine: Tensor, budget: int) -> Tensor:
     pool = torch.arange(num_tokens, device=cosine.device).repeat(batch, 1)
     while pool.shape[1] > budget:
         first, second = pool[:, 0::2], pool[:, 1::2]
-        removed = min(REMOVED_PER_ROUND, pool.shape[1] - budget, first.shape[1])
+        removed = min(REMOVED_PER_ROUND, pool.shape[1] - budget)
         pairs = first.unsqueeze(2) * num_tokens + second.unsqueeze(1)  # (B, R / 2, R / 2) into the flat matrix
         duplication = cosine.flatten(1).gather(1, pairs.flatten(1)).view_as(pairs).amax(dim=2)  # (B, R / 2)
         by_duplication = duplication.argsort(dim=1, descending=True, stable=True)

@@ -65,6 +65,13 @@ def test_a_duplicate_of_a_chosen_token_is_left_out_however_relevant():
     assert CDPruner(2)(cues(embeds, torch.tensor([[1.0, 0.9, 0.2, 0.1]]))).tolist() == [[0, 2]]
 
 
+def test_a_narrow_range_of_relevance_counts_for_little():
+    embeds = torch.tensor([[[1.0, 0.0], [0.9, 0.19**0.5], [0.0, 1.0]]])
+    assert CDPruner(2)(cues(embeds, torch.tensor([[1e-2, 1e-2, 0.0]]))).tolist() == [[0, 1]]
+    # Over a range of about 1e-6, the least relevant token still weighs half of the most relevant.
+    assert CDPruner(2)(cues(embeds, torch.tensor([[1.1e-6, 1e-6, 0.0]]))).tolist() == [[0, 2]]
+
+
 def test_theta_weighs_relevance_against_diversity():
     angle = torch.deg2rad(torch.tensor([0.0, 30.0, 90.0]))
     embeds = torch.stack([angle.cos(), angle.sin()], dim=-1).unsqueeze(0)
@@ -85,10 +92,11 @@ def test_relevance_that_says_nothing_leaves_diversity(random_cues, spoilt):
     assert torch.equal(CDPruner(6)(dataclasses.replace(drawn, relevance=relevance)), CDPruner(6, theta=0)(drawn))
 
 
-def test_one_bad_value_silences_the_relevance_of_its_image_and_of_no_other(random_cues):
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_one_bad_value_silences_the_relevance_of_its_image_and_of_no_other(random_cues, bad):
     drawn = random_cues(tiles=3, image_index=torch.tensor([5, 8, 5]))
     relevance = drawn.relevance.clone()
-    relevance[2, 0] = torch.nan
+    relevance[2, 0] = bad
     keep, diverse = (CDPruner(6)(dataclasses.replace(drawn, relevance=r)) for r in (relevance, None))
     assert torch.equal(keep[[0, 2]], diverse[[0, 2]])
     assert torch.equal(keep[1], CDPruner(6)(drawn)[1])

@@ -1,5 +1,7 @@
 """The greedy search, apart from where quality comes from."""
 
+from itertools import product
+
 import torch
 
 from llava.pruners.dpp import most_likely_subset
@@ -34,3 +36,12 @@ def test_tokens_without_any_direction_come_last():
     tokens[[0, 3]] = 0.0
     chosen = most_likely_subset(tokens.unsqueeze(0), torch.tensor([[0.9, 0.2, 0.2, 1.0, 0.2]]), 4)
     assert sorted(chosen[0].tolist()) == [1, 2, 3, 4]
+
+
+def test_a_tile_is_searched_as_if_alone_even_where_only_rounding_decides():
+    generator = torch.Generator().manual_seed(0)
+    for tokens, width in product(range(49, 60), (13, 17, 30)):
+        tiles = torch.randn(4, tokens, width, generator=generator)
+        quality = torch.rand(4, tokens, generator=generator)
+        alone = [most_likely_subset(tiles[i : i + 1], quality[i : i + 1], 35) for i in range(4)]
+        assert torch.equal(most_likely_subset(tiles, quality, 35), torch.cat(alone))

@@ -1,5 +1,7 @@
 """The shared tensor functions against their plain definitions."""
 
+from itertools import product
+
 import pytest
 import torch
 from hypothesis import given
@@ -27,6 +29,19 @@ def test_cosine_similarity_is_symmetric_to_the_bit_and_right(tokens, width):
     cosine = cosine_similarity(x)
     assert torch.equal(cosine, cosine.mT)
     assert torch.allclose(cosine.double(), unit @ unit.mT, rtol=0, atol=1e-6)
+
+
+def test_a_tile_has_the_same_bits_alone_and_in_a_batch():
+    generator = torch.Generator().manual_seed(0)
+    for tokens, width in product(range(5, 20), (5, 9, 13, 17, 21, 30)):
+        tiles = torch.randn(4, tokens, width, generator=generator)
+        alone = torch.cat([cosine_similarity(tiles[i : i + 1]) for i in range(4)])
+        assert torch.equal(cosine_similarity(tiles), alone)
+
+
+def test_rank_keeps_many_equal_scores_in_order():
+    scores = torch.arange(2000) % 3 / 2
+    assert torch.equal(rank(scores), torch.cat([torch.arange(start, 2000, 3) for start in (2, 1, 0)]))
 
 
 @given(

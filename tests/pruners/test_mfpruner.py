@@ -100,6 +100,12 @@ def test_a_value_that_is_not_finite_ranks_its_own_token_lowest(random_cues):
     assert 4 not in keep
 
 
+def test_a_token_whose_attention_is_not_finite_is_kept_for_its_other_cues():
+    # One vote each: token 0 by attention, 2 by dissimilarity, 3 by relevance; 3 has the largest sum.
+    embeds = [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.1, 0.0, 1.0]]
+    assert MFPruner(1)(tile(embeds, [0.6, 0.5, 0.5, torch.nan], [0.0, 0.0, 0.0, 1.0])).tolist() == [[3]]
+
+
 def test_the_qwen_release_fills_by_closeness_to_the_text():
     # Attention nominates 0 and 1, dissimilarity 0 and 2: 0 is in, and of the rest 3 is closest to the text.
     image = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [-0.2, 1.0, 0.0], [1.0, 0.1, 0.0]])

@@ -49,6 +49,14 @@ def test_equals_the_method_written_down_on_lists(directions, attention, share, i
     assert keep.tolist() == [oracle(features, attention, budget, important_ratio)]
 
 
+def test_many_equal_scores_keep_their_order():
+    generator = torch.Generator().manual_seed(0)
+    features = [DIRECTIONS[index] for index in torch.randint(len(DIRECTIONS), (200,), generator=generator)]
+    attention = torch.randint(9, (200,), generator=generator).tolist()
+    keep = VisPruner(60)(cues(features, [float(a) for a in attention]))
+    assert keep.tolist() == [oracle(features, attention, 60, 0.5)]
+
+
 def test_the_duplicate_of_another_token_goes_first():
     features = [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     # In this order of attention, tokens 0 and 2 are compared with tokens 1 and 3.
