@@ -5,7 +5,7 @@ import json
 
 from llava.eval.eval_gqa import prediction
 from llava.eval.program import run_program
-from llava.eval.records import check_writable
+from llava.eval.records import replace_file
 from llava.eval.scorer import by_question, read_answers
 
 
@@ -13,7 +13,7 @@ def convert(args: argparse.Namespace) -> None:
     """Write ``[{questionId, prediction}]``, in the order of the answers."""
     answers = by_question(read_answers(args.src))
     predictions = [{"questionId": qid, "prediction": prediction(answer["text"])} for qid, answer in answers.items()]
-    check_writable(args.dst).write_text(json.dumps(predictions))
+    replace_file(args.dst, json.dumps(predictions))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,10 +1,11 @@
 """Turn answers to MMBench into the table that its server takes."""
 
 import argparse
+from io import BytesIO
 from pathlib import Path
 
 from llava.eval.program import run_program
-from llava.eval.records import InputError, check_writable
+from llava.eval.records import InputError, replace_file
 from llava.eval.scorer import check_same_questions, naming_files, read_answers
 from llava.eval.tables import import_openpyxl, read_tsv
 
@@ -30,8 +31,9 @@ def convert(args: argparse.Namespace) -> None:
     texts = {str(answer["question_id"]): illegal.sub("", answer["text"]) for answer in answers}
     predictions = [texts[str(index)] for index in table["index"]]
     table.insert(min(PREDICTION_COLUMN, len(table.columns)), "prediction", predictions)
-    destination = check_writable(Path(args.upload_dir) / f"{args.experiment}.xlsx")
-    table.to_excel(destination, index=False, engine="openpyxl")
+    sheet = BytesIO()
+    table.to_excel(sheet, index=False, engine="openpyxl")
+    replace_file(Path(args.upload_dir) / f"{args.experiment}.xlsx", sheet.getvalue())
 
 
 def build_parser() -> argparse.ArgumentParser:

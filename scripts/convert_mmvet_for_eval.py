@@ -4,7 +4,7 @@ import argparse
 import json
 
 from llava.eval.program import run_program
-from llava.eval.records import check_writable
+from llava.eval.records import replace_file
 from llava.eval.scorer import by_question, read_answers
 
 
@@ -12,7 +12,7 @@ def convert(args: argparse.Namespace) -> None:
     """Write ``{"v1_<question_id>": text}``, in the order of the answers."""
     answers = by_question(read_answers(args.src))
     texts = {f"v1_{qid}": answer["text"] for qid, answer in answers.items()}
-    check_writable(args.dst).write_text(json.dumps(texts, indent=2))
+    replace_file(args.dst, json.dumps(texts, indent=2))
 
 
 def build_parser() -> argparse.ArgumentParser:

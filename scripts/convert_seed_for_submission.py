@@ -5,7 +5,7 @@ import json
 
 from llava.eval.eval_seed import eval_files, match_answers, question_key, read_annotation
 from llava.eval.program import run_program
-from llava.eval.records import InputError, check_writable
+from llava.eval.records import InputError, replace_file
 from llava.eval.scorer import read_answers
 
 
@@ -24,7 +24,7 @@ def convert(args: argparse.Namespace) -> None:
             "but a submission needs all"
         )
     lines = [json.dumps({"question_id": qid, "prediction": answers[question_key(qid)]["text"]}) + "\n" for qid in ids]
-    check_writable(args.result_upload_file).write_text("".join(lines))
+    replace_file(args.result_upload_file, "".join(lines))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -5,7 +5,7 @@ import json
 
 from llava.eval.m4c_evaluator import EvalAIAnswerProcessor
 from llava.eval.program import run_program
-from llava.eval.records import check_writable, read_jsonl
+from llava.eval.records import read_jsonl, replace_file
 from llava.eval.scorer import by_question, check_same_questions, naming_files, read_answers
 
 QUESTION_KEYS = {"question_id": (int, str), "image": str}
@@ -22,7 +22,7 @@ def convert(args: argparse.Namespace) -> None:
         {"image": question["image"], "answer": normalize(answers[str(question["question_id"])]["text"])}
         for question in questions
     ]
-    check_writable(args.result_upload_file).write_text(json.dumps(entries))
+    replace_file(args.result_upload_file, json.dumps(entries))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llava.eval.m4c_evaluator import EvalAIAnswerProcessor
 from llava.eval.program import run_program
-from llava.eval.records import InputError, check_writable, read_jsonl
+from llava.eval.records import InputError, read_jsonl, replace_file
 from llava.eval.scorer import by_question, read_answers
 
 logger = logging.getLogger("llava.scripts.convert_vqav2_for_submission")
@@ -47,7 +47,7 @@ def convert(args: argparse.Namespace) -> None:
         {"question_id": qid, "answer": normalize(answers[str(qid)]["text"]) if str(qid) in answers else ""}
         for qid in ids
     ]
-    check_writable(destination).write_text(json.dumps(entries))
+    replace_file(destination, json.dumps(entries))
     logger.info("%s: %d questions, %d of them answered", destination, len(ids), len(answers))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llava.eval.program import run_program
-from llava.eval.records import InputError, check_record, check_writable
+from llava.eval.records import InputError, check_record, replace_file
 from llava.eval.scorer import (
     add_output_arg,
     by_question,
@@ -159,7 +159,7 @@ def write_details(args: argparse.Namespace, judged: Sequence[dict[str, Any]]) ->
         for entry in judged:
             record = {key: value for key, value in entry.items() if key != "index"}
             halves["correct" if _is_correct(entry) else "incorrect"].append(record)
-        check_writable(args.output_file).write_text(json.dumps(halves, indent=2))
+        replace_file(args.output_file, json.dumps(halves, indent=2))
     if args.output_result:
         summary = {
             "acc": 100 * hits / len(judged),
@@ -168,7 +168,7 @@ def write_details(args: argparse.Namespace, judged: Sequence[dict[str, Any]]) ->
             "results": {entry["question_id"]: entry["index"] for entry in judged},
             "outputs": {entry["question_id"]: entry["pred"] for entry in judged},
         }
-        check_writable(args.output_result).write_text(json.dumps(summary, indent=2))
+        replace_file(args.output_result, json.dumps(summary, indent=2))
 
 
 def eval_answers(args: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -75,6 +76,24 @@ def check_writable(path: str | Path) -> Path:
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
     return path
+
+
+def replace_file(path: str | Path, content: str | bytes) -> None:
+    """Write a whole file, its folders included; if that fails, what it held before stays.
+
+    Raises:
+        InputError: the folder cannot be made or the file cannot be written, as on a full disk.
+    """
+    path = Path(path).expanduser()
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
 def write_record(file: TextIO, record: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from llava.eval.records import check_writable
+from llava.eval.records import replace_file
 
 Z_95 = 1.959963984540054
 
@@ -77,7 +77,7 @@ def write_result(result: Result, path: str | Path) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    check_writable(path).write_text(json.dumps(asdict(result), indent=2) + "\n")
+    replace_file(path, json.dumps(asdict(result), indent=2) + "\n")
 
 
 def clustered_stderr(values: Sequence[float], clusters: Sequence[Any]) -> float:

@@ -1,10 +1,11 @@
 import json
+import resource
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava.eval.records import InputError, check_writable, get_chunk, read_jsonl, split_list, write_record
+from llava.eval.records import InputError, check_writable, get_chunk, read_jsonl, replace_file, split_list, write_record
 
 KEYS = {"question_id": (int, str), "text": str}
 
@@ -100,3 +101,29 @@ def test_more_chunks_than_questions_leave_the_last_ones_empty():
 def test_a_chunk_that_cannot_be_names_the_flag(n, k, flag):
     with pytest.raises(InputError, match=flag):
         get_chunk([1, 2, 3], n, k)
+
+
+@pytest.mark.parametrize("content", ["café", "café".encode()])
+def test_a_file_is_replaced_as_a_whole_with_its_folders(tmp_path, content):
+    for _ in range(2):
+        replace_file(tmp_path / "new folder" / "r.json", content)
+    assert [path.read_bytes() for path in (tmp_path / "new folder").iterdir()] == ["café".encode()]
+
+
+def test_a_full_disk_leaves_what_the_file_held(tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text("old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*r\.json: File too large"):
+            replace_file(path, "x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_file_in_the_place_of_a_folder_is_an_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot write .*r\.json"):
+        replace_file(tmp_path / "file" / "r.json", "new")
