@@ -1,6 +1,6 @@
 """Training batches: pictures, what every patch shows, captions, phrases and packed questions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ NUM_PATCHES = GRID * GRID
 IGNORED = -100
 IMAGE_MARK = "<image>"
 ANY_NUMBER = -1
+REGION_SPREAD = 2.0
 MIN_SHARE = 0.2
 PIXEL_MEAN = (0.5, 0.5, 0.5)
 PIXEL_STD = (0.25, 0.25, 0.25)
@@ -27,16 +28,17 @@ def pixel_values(pictures: list[np.ndarray]) -> torch.Tensor:
     return (pixels - torch.tensor(PIXEL_MEAN).view(3, 1, 1)) / torch.tensor(PIXEL_STD).view(3, 1, 1)
 
 
-def patch_labels(scene: Scene) -> dict[str, np.ndarray]:
-    """What each patch shows, (N,) int64 per task; a task that does not apply to a patch holds IGNORED there.
-
-    A patch belongs to the object that covers most of it, if that is at least a fifth.
-    """
-    plate = len(scene.objects)
+def patch_owners(scene: Scene) -> np.ndarray:
+    """Which object covers most of each patch, (N,) int64: -1 where none covers a fifth, len(objects) for the plate."""
     cells = object_map(scene).reshape(GRID, PATCH_SIZE, GRID, PATCH_SIZE)
     owners = cells.transpose(0, 2, 1, 3).reshape(NUM_PATCHES, -1)  # (N, pixels)
-    share = np.stack([(owners == index).mean(axis=1) for index in range(plate + 1)], axis=1)  # (N, objects + 1)
-    owner = np.where(share.max(axis=1) >= MIN_SHARE, share.argmax(axis=1), -1)
+    share = np.stack([(owners == index).mean(axis=1) for index in range(len(scene.objects) + 1)], axis=1)
+    return np.where(share.max(axis=1) >= MIN_SHARE, share.argmax(axis=1), -1)
+
+
+def patch_labels(scene: Scene) -> dict[str, np.ndarray]:
+    """What each patch shows, (N,) int64 per task; a task that does not apply to a patch holds IGNORED there."""
+    owner, plate = patch_owners(scene), len(scene.objects)
     labels = {task: np.full(NUM_PATCHES, IGNORED) for task in PATCH_TASKS}
     labels["kind"] = np.where(owner < 0, 0, np.where(owner == plate, 2, 1))
     labels["centre"] = np.zeros(NUM_PATCHES, dtype=np.int64)
@@ -84,6 +86,11 @@ class TowerBatch:
     phrases: list[str]  # P
     matches: torch.Tensor  # (B, P) bool
 
+    def to(self, device: str) -> "TowerBatch":
+        """The same batch on a device."""
+        patches = {task: labels.to(device) for task, labels in self.patches.items()}
+        return replace(self, pixels=self.pixels.to(device), patches=patches, matches=self.matches.to(device))
+
 
 def draw_scenes(rng: np.random.Generator, split: str, count: int) -> list[Scene]:
     """`count` scenes of a split."""
@@ -122,6 +129,10 @@ class QuestionBatch:
     ids: torch.Tensor  # (B, Q, L) int64
     targets: torch.Tensor  # (B, Q, L) int64: the token to predict after each position, IGNORED outside the answer
     kinds: list[list[str]]  # B lists of Q question types
+
+    def to(self, device: str) -> "QuestionBatch":
+        """The same batch on a device."""
+        return replace(self, ids=self.ids.to(device), targets=self.targets.to(device))
 
 
 class PromptTokens:
@@ -168,3 +179,18 @@ def random_keep(rng: np.random.Generator, images: int, kept: int) -> torch.Tenso
     """Patches drawn without looking at the picture, ascending, (B, K)."""
     order = rng.random((images, NUM_PATCHES)).argsort(axis=1)[:, :kept]
     return torch.from_numpy(np.sort(order, axis=1))
+
+
+def uneven_keep(rng: np.random.Generator, scenes: list[Scene], kept: int) -> torch.Tensor:
+    """Patches drawn with odds that differ by region, ascending, (B, K).
+
+    Background, plate and every object take their log-odds from the same normal distribution. So no kind of region is
+    favoured, and yet the share of patches that show objects varies widely, as it does between pruners: from how many
+    patches show objects, the language model can not guess how many objects there are.
+    """
+    rows = []
+    for scene in scenes:
+        log_odds = rng.normal(0, REGION_SPREAD, size=len(scene.objects) + 2)
+        scores = log_odds[patch_owners(scene) + 1] + rng.gumbel(size=NUM_PATCHES)
+        rows.append(np.sort(np.argsort(-scores)[:kept]))
+    return torch.from_numpy(np.stack(rows))

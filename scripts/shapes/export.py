@@ -70,20 +70,27 @@ def export_clip(model: ShapesModel, folder: Path) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n")
 
 
+def export(run_dir: Path, state_file: Path, output_dir: Path) -> int:
+    """Writes both folders of the averaged weights in `state_file`, with the run's tokenizers; returns the step."""
+    model = ShapesModel(*tokenizers(run_dir))
+    state = torch.load(state_file)
+    model.load_state_dict(state["average"])
+    for name in ("clip-shapes", "llava-shapes"):
+        shutil.copytree(run_dir / name, output_dir / name, dirs_exist_ok=True)
+    export_language(model, output_dir / "llava-shapes")
+    export_clip(model, output_dir / "clip-shapes")
+    return state["step"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run-dir", type=Path, required=True, help="folder of the training run, with its tokenizers")
-    parser.add_argument("--state", type=Path, help="training state (default: joint.pt in the run's folder)")
+    parser.add_argument("--state", type=Path, help="training state (default: language.pt in the run's folder)")
     parser.add_argument("--output-dir", type=Path, required=True)
     args = parser.parse_args()
-    model = ShapesModel(*tokenizers(args.run_dir))
-    state = torch.load(args.state or args.run_dir / "joint.pt")
-    model.load_state_dict(state["average"])
-    for name in ("clip-shapes", "llava-shapes"):
-        shutil.copytree(args.run_dir / name, args.output_dir / name, dirs_exist_ok=True)
-    export_language(model, args.output_dir / "llava-shapes")
-    export_clip(model, args.output_dir / "clip-shapes")
-    print(f"step {state['step']} of {args.state or args.run_dir / 'joint.pt'} written to {args.output_dir}")
+    state_file = args.state or args.run_dir / "language.pt"
+    step = export(args.run_dir, state_file, args.output_dir)
+    print(f"step {step} of {state_file} written to {args.output_dir}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,18 @@
-"""Trains the embedded model: `--stage tower` first, then `--stage joint` from its state."""
+"""Trains the embedded model in two stages.
+
+    python -m scripts.shapes.train --stage tower --run-dir RUN --steps 2200
+    python -m scripts.shapes.train --stage language --run-dir RUN --tower-from RUN/tower.pt --steps 4500 --batch-size 16
+
+`tower` trains CLIP: captions and phrases against the [CLS] embedding, and throw-away heads that name what each patch
+shows. `language` trains projector and Llama on questions with the tower frozen, as LLaVA does; it may run beside the
+first stage and takes over the tower as it improves. A run that was stopped goes on where it last saved.
+"""
 
 import argparse
+import copy
 import json
-import logging
-import time
+from collections import defaultdict
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,24 +21,28 @@ import torch.nn.functional as F
 from tqdm import tqdm
 from transformers import CLIPTokenizer, LlamaTokenizer
 
+from llava.shapes.questions import QUESTION_TYPES
 from llava.shapes.scenes import render, scene_generator
 from scripts.shapes.data import (
     IGNORED,
     NUM_PATCHES,
     PromptTokens,
+    QuestionBatch,
     draw_questions,
     draw_scenes,
     pixel_values,
     question_batch,
     random_keep,
     tower_batch,
+    uneven_keep,
 )
 from scripts.shapes.model import ShapesModel
 from scripts.shapes.tokenizers import train_clip_tokenizer, train_language_tokenizer
 
-logger = logging.getLogger(__name__)
 PATCH_WEIGHTS = {"centre": 1.0, "kind": 1.0, "color": 1.0, "shape": 1.0, "tens": 0.7, "units": 0.7}
-TOWER_WEIGHTS = PATCH_WEIGHTS | {"caption": 0.5, "phrase": 2.0}
+LOSS_WEIGHTS = PATCH_WEIGHTS | {"caption": 0.5, "phrase": 2.0, "answer_full": 1.0, "answer_part": 1.0}
+VALIDATION_BATCH = 50
+TOWER_EVERY = 100
 Accuracies = dict[str, dict[str, float]]
 
 
@@ -37,10 +50,11 @@ class Trainer:
     """Computes in bfloat16 (or the dtype given) on a working copy; float32 masters take the AdamW steps."""
 
     def __init__(self, working: ShapesModel, lr: float, device: str):
-        self.working = working.to(device)
-        self.masters = {name: p.detach().clone().float() for name, p in working.named_parameters()}
+        self.masters = {name: p.detach().clone().float().to(device) for name, p in working.named_parameters()}
         self.average = {name: p.clone() for name, p in self.masters.items()}
-        self.working.to(torch.bfloat16)
+        self.working = working.to(device)
+        for parameter in self.working.parameters():  # and no buffer: rotary frequencies need their float32
+            parameter.data = parameter.data.to(torch.bfloat16)
         decayed = [p for p in self.masters.values() if p.ndim >= 2]
         others = [p for p in self.masters.values() if p.ndim < 2]
         groups = [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
@@ -84,6 +98,12 @@ class Trainer:
             for weights in (self.masters, self.average, parameters):
                 weights[name].copy_(state["average"][name])
 
+    def averaged(self) -> ShapesModel:
+        """A float32 model with the running average of the weights, on the CPU."""
+        model = copy.deepcopy(self.working).float().cpu()
+        model.load_state_dict(self.average, strict=False)
+        return model.eval()
+
 
 def tokenizers(folder: Path) -> tuple[CLIPTokenizer, LlamaTokenizer]:
     """Both tokenizers, trained into `folder` when they are not there yet."""
@@ -113,126 +133,127 @@ def gather_patches(patches: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
     return patches.gather(1, keep[..., None].expand(-1, -1, patches.shape[-1]))
 
 
-def step_losses(
+def tower_losses(args: argparse.Namespace, model: ShapesModel, step: int) -> dict[str, torch.Tensor]:
+    """Losses of CLIP and the patch heads on the step's scenes."""
+    rng = scene_generator("train", args.seed * 1_000_000 + step)
+    batch = tower_batch(draw_scenes(rng, "train", args.batch_size), rng).to(args.device)
+    return model.tower_losses(batch, *model.see(batch.pixels))
+
+
+def language_losses(
     args: argparse.Namespace, model: ShapesModel, prompts: PromptTokens, step: int
 ) -> dict[str, torch.Tensor]:
-    """Draws the step's scenes and computes the stage's losses."""
+    """Loss of the answers to questions about the step's scenes, from all or a part of the frozen tower's patches."""
     rng = scene_generator("train", args.seed * 1_000_000 + step)
     scenes = draw_scenes(rng, "train", args.batch_size)
-    losses = {}
-    if args.stage == "language":
-        with torch.no_grad():
-            patches, _ = model.see(pixel_values([render(scene) for scene in scenes]))
-    else:
-        batch = tower_batch(scenes, rng)
-        patches, embeds = model.see(batch.pixels)
-        losses = model.tower_losses(batch, patches, embeds)
-    if args.stage != "tower":
-        asked = question_batch([draw_questions(scene, rng, args.questions) for scene in scenes], prompts)
-        kept = random_budget(rng)
-        patches = gather_patches(patches, random_keep(rng, len(scenes), kept))
-        logits = model.answer_logits(patches, prompts.before_image, asked)
-        name = "answer_full" if kept == NUM_PATCHES else "answer_part"
-        losses[name] = F.cross_entropy(logits, asked.targets[asked.targets != IGNORED])
-    return losses
+    asked = question_batch([draw_questions(scene, rng, args.questions) for scene in scenes], prompts).to(args.device)
+    kept = random_budget(rng)
+    keep = random_keep(rng, len(scenes), kept) if rng.random() < 0.4 else uneven_keep(rng, scenes, kept)
+    with torch.no_grad():
+        patches, _ = model.see(pixel_values([render(scene) for scene in scenes]).to(args.device))
+    logits = model.answer_logits(gather_patches(patches, keep.to(args.device)), prompts.before_image, asked)
+    name = "answer_full" if kept == NUM_PATCHES else "answer_part"
+    return {name: F.cross_entropy(logits, asked.targets[asked.targets != IGNORED])}
 
 
 @torch.no_grad()
-def validate(model: ShapesModel, prompts: PromptTokens, images: int, budgets: tuple[int, ...]) -> Accuracies:
-    """Share of exactly right greedy answers by type on the first validation scenes, at each number of random patches.
+def right_answers(model: ShapesModel, prompts: PromptTokens, scenes: list, asked: QuestionBatch, keep: torch.Tensor):
+    """Which questions greedy decoding answers exactly, (B, Q) bool.
 
     An answer is right when every token, the end token too, is the likeliest after the right tokens before it: then,
     and only then, greedy decoding produces it.
     """
+    patches, _ = model.see(pixel_values([render(scene) for scene in scenes]))
+    logits = model.answer_logits(gather_patches(patches, keep), prompts.before_image, asked)
+    answered = asked.targets != IGNORED
+    right = torch.ones_like(answered)
+    right[answered] = logits.argmax(-1) == asked.targets[answered]
+    return right.all(-1)
+
+
+def validate(model: ShapesModel, prompts: PromptTokens, images: int, budgets: tuple[int, ...]) -> Accuracies:
+    """Share of right answers by type on the first validation scenes, at each number of random patches."""
     rng = scene_generator("val", 0)
-    hits: dict[int, dict[str, list[bool]]] = {budget: {} for budget in budgets}
-    for begin in range(0, images, 50):
-        scenes = draw_scenes(rng, "val", min(50, images - begin))
-        asked = question_batch([draw_questions(scene, rng, 5) for scene in scenes], prompts)
-        patches, _ = model.see(pixel_values([render(scene) for scene in scenes]))
-        answered = asked.targets != IGNORED
+    hits: dict[int, dict[str, list[bool]]] = {budget: defaultdict(list) for budget in budgets}
+    for begin in range(0, images, VALIDATION_BATCH):
+        scenes = draw_scenes(rng, "val", min(VALIDATION_BATCH, images - begin))
+        asked = question_batch([draw_questions(scene, rng, len(QUESTION_TYPES)) for scene in scenes], prompts)
         for budget in budgets:
-            kept = gather_patches(patches, random_keep(rng, len(scenes), budget))
-            right = torch.ones_like(answered)
-            logits = model.answer_logits(kept, prompts.before_image, asked)
-            right[answered] = logits.argmax(-1) == asked.targets[answered]
-            for row, kinds in zip(right.all(-1).tolist(), asked.kinds, strict=True):
-                for hit, kind in zip(row, kinds, strict=True):
-                    hits[budget].setdefault(kind, []).append(hit)
+            right = right_answers(model, prompts, scenes, asked, random_keep(rng, len(scenes), budget))
+            for kind, hit in zip(chain(*asked.kinds), right.flatten().tolist(), strict=True):
+                hits[budget][kind].append(hit)
     return {
         str(budget): {kind: round(float(np.mean(row)), 4) for kind, row in sorted(by_kind.items())}
         for budget, by_kind in hits.items()
     }
 
 
-def averaged_model(trainer: Trainer, clip_tokenizer: CLIPTokenizer, tokenizer: LlamaTokenizer) -> ShapesModel:
-    """A float32 model with the running average of the weights."""
-    model = ShapesModel(clip_tokenizer, tokenizer)
-    model.load_state_dict(trainer.average, strict=False)
-    return model.eval()
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--stage", choices=("tower", "language", "joint"), required=True)
-    parser.add_argument("--run-dir", type=Path, required=True)
-    parser.add_argument("--init-from", type=Path, help="state to start from when this stage has none of its own")
-    parser.add_argument("--tower-from", type=Path, help="language stage: state whose CLIP is taken over as it improves")
-    parser.add_argument("--steps", type=int, required=True)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--lr", type=float, default=1.2e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--questions", type=int, default=8, help="questions per picture in the joint stage")
-    parser.add_argument("--tower-weight", type=float, default=1.0, help="factor on all losses but the answers'")
-    parser.add_argument("--save-every", type=int, default=100)
-    parser.add_argument("--validate-every", type=int, default=300)
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse_args()
-    logging.basicConfig(level=logging.INFO)
+def prepare(args: argparse.Namespace) -> tuple[Trainer, PromptTokens, int]:
+    """Trainer, prompts and first step: from the stage's own state if there is one, else from `--init-from`."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     args.run_dir.mkdir(parents=True, exist_ok=True)
     clip_tokenizer, tokenizer = tokenizers(args.run_dir)
-    prompts = PromptTokens(tokenizer)
     trainer = Trainer(ShapesModel(clip_tokenizer, tokenizer), args.lr, args.device)
-    start = 0
-    saved = args.run_dir / f"{args.stage}.pt"
+    saved, start = args.run_dir / f"{args.stage}.pt", 0
     if saved.exists():
-        state = torch.load(saved)
+        state = torch.load(saved, map_location=args.device)
         trainer.load(state, with_optimizer=True)
         start = state["step"]
     elif args.init_from:
-        trainer.load(torch.load(args.init_from), with_optimizer=False)
-    log = (args.run_dir / f"{args.stage}.jsonl").open("a")
+        trainer.load(torch.load(args.init_from, map_location=args.device), with_optimizer=False)
+    return trainer, PromptTokens(tokenizer), start
+
+
+def train(args: argparse.Namespace) -> None:
+    """Runs the stage's remaining steps, with a line of losses every 20 and its state saved every `--save-every`."""
+    trainer, prompts, start = prepare(args)
+    saved = args.run_dir / f"{args.stage}.pt"
     running: dict[str, float] = {}
-    began = time.time()
     for step in (bar := tqdm(range(start, args.steps), initial=start, total=args.steps, mininterval=5)):
-        if args.tower_from and step % 100 == 0:
-            trainer.load_tower(torch.load(args.tower_from))
-        losses = step_losses(args, trainer.working, prompts, step)
-        weights = {name: args.tower_weight * weight for name, weight in TOWER_WEIGHTS.items()}
-        total = sum(weights.get(name, 1.0) * loss for name, loss in losses.items())
+        if args.stage == "tower":
+            losses = tower_losses(args, trainer.working, step)
+        else:
+            if args.tower_from and step % TOWER_EVERY == 0:
+                trainer.load_tower(torch.load(args.tower_from, map_location=args.device))
+            losses = language_losses(args, trainer.working, prompts, step)
+        total = sum(LOSS_WEIGHTS[name] * loss for name, loss in losses.items())
         trainer.step(total, learning_rate(step, args.steps, args.lr), min(0.998, 1 - 10 / (step + 11)))
         for name, loss in losses.items():
             value = float(loss.detach())
             running[name] = running.get(name, value) * 0.95 + value * 0.05
-        report = {"step": step + 1, "seconds": round(time.time() - began)}
-        report |= {name: round(value, 4) for name, value in running.items()}
-        if args.stage != "tower" and (step + 1) % args.validate_every == 0:
-            averaged = averaged_model(trainer, clip_tokenizer, tokenizer)
-            report["val"] = validate(averaged, prompts, 100, (NUM_PATCHES, 36))
+        report: dict = {"step": step + 1} | {name: round(value, 4) for name, value in running.items()}
+        if args.stage == "language" and (step + 1) % args.validate_every == 0:
+            report["val"] = validate(trainer.averaged(), prompts, args.validation_images, (NUM_PATCHES, 36, 9))
         if (step + 1) % 20 == 0:
-            bar.set_postfix({name[:3] + name[-2:]: f"{value:.2f}" for name, value in running.items()})
-            log.write(json.dumps(report) + "\n")
-            log.flush()
+            bar.set_postfix({name: f"{value:.2f}" for name, value in running.items()})
+            with (args.run_dir / f"{args.stage}.jsonl").open("a") as log:
+                log.write(json.dumps(report) + "\n")
         if (step + 1) % args.save_every == 0 or step + 1 == args.steps:
             torch.save(trainer.state() | {"step": step + 1}, saved.with_suffix(".tmp"))
             saved.with_suffix(".tmp").rename(saved)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stage", choices=("tower", "language"), required=True)
+    parser.add_argument("--run-dir", type=Path, required=True, help="tokenizers, states and logs; a second run resumes")
+    parser.add_argument("--init-from", type=Path, help="state to start from when this stage has none of its own")
+    parser.add_argument("--tower-from", type=Path, help="language stage: state whose CLIP is taken over as it improves")
+    parser.add_argument(
+        "--steps", type=int, required=True, help="last step; the learning rate falls over the last 30 %%"
+    )
+    parser.add_argument("--batch-size", type=int, default=64, help="scenes per step")
+    parser.add_argument("--questions", type=int, default=8, help="language stage: questions per scene")
+    parser.add_argument("--lr", type=float, default=1.2e-3, help="peak learning rate")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--save-every", type=int, default=100)
+    parser.add_argument("--validate-every", type=int, default=300)
+    parser.add_argument("--validation-images", type=int, default=100)
+    train(parser.parse_args())
 
 
 if __name__ == "__main__":

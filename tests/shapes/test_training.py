@@ -24,8 +24,10 @@ from scripts.shapes.data import (
     draw_scenes,
     fits,
     patch_labels,
+    patch_owners,
     question_batch,
     random_keep,
+    uneven_keep,
 )
 from scripts.shapes.model import ShapesModel
 
@@ -108,6 +110,14 @@ def test_random_patches_are_distinct_ascending_and_evenly_spread():
     assert share.min() > 0.2 and share.max() < 0.3
 
 
+def test_uneven_selections_keep_what_they_should_and_spread_from_no_object_to_only_objects(scenes):
+    many = draw_scenes(scene_generator("train", 6), "train", 300)
+    keep = uneven_keep(np.random.default_rng(0), many, 18)
+    assert keep.shape == (300, 18) and (keep.diff(dim=1) > 0).all()
+    shown = [(patch_owners(scene)[row] >= 0).mean() for scene, row in zip(many, keep.numpy(), strict=True)]
+    assert np.percentile(shown, 5) < 0.1 and np.percentile(shown, 95) > 0.8
+
+
 def run_training(monkeypatch, folder, *options):
     monkeypatch.setattr(sys, "argv", ["train", "--run-dir", str(folder), "--threads", "1", *options])
     train.main()
@@ -120,6 +130,18 @@ def test_training_lowers_the_loss_saves_and_resumes_where_it_stopped(monkeypatch
     log = [json.loads(line) for line in (tmp_path / "tower.jsonl").read_text().splitlines()]
     assert [row["step"] for row in log] == [20, 40]
     assert log[1]["kind"] < log[0]["kind"] and log[1]["centre"] < log[0]["centre"]
-    joint = ("--stage", "joint", "--batch-size", "2", "--questions", "3", "--steps", "2")
-    run_training(monkeypatch, tmp_path, *joint, "--init-from", str(tmp_path / "tower.pt"))
-    assert torch.load(tmp_path / "joint.pt")["step"] == 2
+
+
+def test_the_language_stage_takes_over_the_tower_and_leaves_it_alone(monkeypatch, tmp_path):
+    run_training(monkeypatch, tmp_path, "--stage", "tower", "--batch-size", "2", "--steps", "2")
+    language = ("--stage", "language", "--batch-size", "2", "--questions", "3", "--steps", "20")
+    watched = ("--validate-every", "20", "--validation-images", "2")
+    run_training(monkeypatch, tmp_path, *language, *watched, "--tower-from", str(tmp_path / "tower.pt"))
+    tower, after = (torch.load(tmp_path / f"{stage}.pt") for stage in ("tower", "language"))
+    assert all(
+        torch.equal(after["masters"][name], weight) == name.startswith("clip.")
+        for name, weight in tower["average"].items()
+        if name.startswith(("clip.", "llm.model.layers"))
+    )
+    report = json.loads((tmp_path / "language.jsonl").read_text())
+    assert report["step"] == 20 and set(report["val"]) == {"144", "36", "9"}
