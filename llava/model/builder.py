@@ -1,7 +1,7 @@
 """Loading LLaVA checkpoints: LLaVA's entry point, and what pruning adds to it."""
 
 import logging
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from llava.model.checkpoint import checkpoint_folder, load_tensors, read_config,
 from llava.model.language_model.llava_llama import LlavaLlamaForCausalLM
 from llava.model.language_model.llava_mistral import LlavaMistralForCausalLM
 from llava.model.multimodal_encoder.clip_relevance import TEXT_CHUNKING
-from llava.pruners import PRUNERS, Pruner, resolve_pruner
+from llava.pruners import Pruner, option_names, resolve_pruner
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,6 @@ MODEL_CLASSES = {
 }
 ANYRES = ("native", "fixed")
 BUDGET_SCOPES = (None, "tile", "image")
-PRUNER_OPTIONS = {field.name for cls in PRUNERS.values() for field in fields(cls)} - {f.name for f in fields(Pruner)}
 LOADING_OPTIONS = ("budget_scope", "text_chunking", "vision_dtype", "attn_implementation", "torch_dtype")
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 DTYPES |= {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "half": torch.float16}
@@ -131,9 +130,9 @@ def _loading_options(options: dict[str, Any]) -> dict[str, Any]:
     """Take the loading options out of ``options``, which keeps the pruner's; unknown names are a TypeError."""
     known = {**dict.fromkeys(LOADING_OPTIONS), "text_chunking": "release"}
     loading = {name: options.pop(name, default) for name, default in known.items()}
-    unknown = sorted(set(options) - PRUNER_OPTIONS)
+    unknown = sorted(set(options) - set(option_names()))
     if unknown:
-        valid = ", ".join(sorted({*LOADING_OPTIONS, *PRUNER_OPTIONS}))
+        valid = ", ".join(sorted({*LOADING_OPTIONS, *option_names()}))
         raise TypeError(f"load_pretrained_model got unknown options {', '.join(unknown)}; it takes {valid}")
     if loading["budget_scope"] not in BUDGET_SCOPES:
         raise ValueError(f"budget_scope {loading['budget_scope']!r} is not one of tile, image")

@@ -13,7 +13,16 @@ from llava.pruners.random import RandomPruner
 from llava.pruners.uniform import UniformPruner
 from llava.pruners.vispruner import VisPruner
 
-__all__ = ["PRUNERS", "Pruner", "VisualCues", "add_pruner_args", "name_of", "pruner_from_args", "resolve_pruner"]
+__all__ = [
+    "PRUNERS",
+    "Pruner",
+    "VisualCues",
+    "add_pruner_args",
+    "name_of",
+    "option_names",
+    "pruner_from_args",
+    "resolve_pruner",
+]
 
 PRUNERS: dict[str, type[Pruner]] = {
     "cdpruner": CDPruner,
@@ -77,7 +86,7 @@ def add_pruner_args(parser: ArgumentParser) -> None:
     )
     group.add_argument("--visual_token_num", type=int, metavar="T", help="visual tokens kept per tile, 0 or more")
     group.add_argument("--keep_ratio", type=float, metavar="RATIO", help="share of visual tokens kept, in (0, 1]")
-    for option in _all_options():
+    for option in option_names():
         users = [name for name, cls in PRUNERS.items() if option in _own_options(cls)]
         (field,) = (field for field in fields(PRUNERS[users[0]]) if field.name == option)
         kind = next(iter(get_args(field.type)), field.type)  # float of float | None
@@ -90,7 +99,7 @@ def pruner_from_args(args: Namespace, parser: ArgumentParser | None = None) -> P
     Raises:
         ValueError, TypeError: as ``resolve_pruner``; with a parser, its usage error instead.
     """
-    given = {name: getattr(args, name, None) for name in ("pruner", *BUDGETS, *_all_options())}
+    given = {name: getattr(args, name, None) for name in ("pruner", *BUDGETS, *option_names())}
     try:
         return resolve_pruner(**given)
     except (TypeError, ValueError) as error:
@@ -119,5 +128,6 @@ def _own_options(cls: type[Pruner]) -> list[str]:
     return [field.name for field in fields(cls) if field.name not in BUDGETS]
 
 
-def _all_options() -> list[str]:
+def option_names() -> list[str]:
+    """Every option of any registered pruner, the budgets not among them."""
     return list(dict.fromkeys(option for cls in PRUNERS.values() for option in _own_options(cls)))
