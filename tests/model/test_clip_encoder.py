@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import CLIPModel, CLIPTokenizer, CLIPVisionModel, LlamaConfig
 
+from llava.model.multimodal_encoder import clip_encoder
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.multimodal_encoder.clip_relevance import chunk_ids, unit
 
@@ -92,6 +95,40 @@ def test_an_image_gets_the_same_bits_alone_and_in_a_batch(tower, pixels):
         assert torch.equal(alone[0], features[index])
         for name in BOTH:
             assert torch.equal(alone_cues[name][0], cues[name][index]), name
+
+
+def test_more_tiles_than_one_call_takes_give_the_same_bits(tower, pixels, monkeypatch):
+    features, cues = tower.cues(pixels, BOTH, [QUESTION] * 5)
+    monkeypatch.setattr(clip_encoder, "TILES_PER_CALL", 2)
+    parts, part_cues = tower.cues(pixels, BOTH, [QUESTION] * 5)
+    assert torch.equal(features, parts)
+    assert all(torch.equal(cues[name], part_cues[name]) for name in BOTH)
+
+
+def test_a_question_is_embedded_once_for_all_images_and_calls(clip_folder, pixels, monkeypatch):
+    tower = build_tower(clip_folder)
+    embedded = []
+    embed_texts = tower.relevance.embed_texts
+    monkeypatch.setattr(tower.relevance, "embed_texts", lambda texts: embedded.extend(texts) or embed_texts(texts))
+    first = tower.cues(pixels, BOTH, ["a", "b", "a", "b", "a"])[1]["relevance"]
+    second = tower.cues(pixels, BOTH, ["a", "c", "a", "c", "a"])[1]["relevance"]
+    assert embedded == ["a", "b", "c"]
+    assert torch.equal(first[0], second[0])
+
+
+def test_no_attention_maps_are_ever_held():
+    tower = build_tower(E2E / "checkpoints" / "clip")
+    sizes = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            sizes.extend(leaf.numel() for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor))
+            return out
+
+    with Watch():
+        tower.cues(torch.randn(1, 3, 336, 336), BOTH, [QUESTION])
+    assert max(sizes) < 2 * 577 * 577  # the tower has four heads; the largest tensor is the image
 
 
 def test_only_the_cues_asked_for_are_computed(tower, pixels):

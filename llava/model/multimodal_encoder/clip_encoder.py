@@ -14,6 +14,8 @@ from llava.model.multimodal_encoder.clip_relevance import ClipRelevance
 
 logger = logging.getLogger(__name__)
 
+TILES_PER_CALL = 64  # bounds the memory of one pass through the tower, whatever the batch
+
 
 class CLIPVisionTower(nn.Module):
     """LLaVA's vision tower.
@@ -116,6 +118,11 @@ class CLIPVisionTower(nn.Module):
 
     def _encode(self, images: Tensor, attention: bool) -> tuple[Tensor, Tensor | None]:
         """Run the blocks up to the selected layer: its output (B, 1 + N, C), and its [CLS] attention if asked for."""
+        parts = [self._encode_part(part, attention) for part in images.split(TILES_PER_CALL)]
+        hidden_states, rows = zip(*parts, strict=True)
+        return torch.cat(hidden_states), torch.cat(rows) if attention else None
+
+    def _encode_part(self, images: Tensor, attention: bool) -> tuple[Tensor, Tensor | None]:
         vision = self._vision
         hidden_states = vision.pre_layrnorm(vision.embeddings(images.to(device=self.device, dtype=self.dtype)))
         blocks = list(vision.encoder.layers)[: self._depth]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer
 
 TEXT_CHUNKING = ("release", "bos_eos")
+REMEMBERED_TEXTS = 1024
 
 
 def unit(x: Tensor) -> Tensor:
@@ -44,6 +45,7 @@ class ClipRelevance:
             {"text": clip.text_model, "text_projection": clip.text_projection, "projection": clip.visual_projection}
         )
         self.weights.float().eval().requires_grad_(False)
+        self._embeddings: dict[str, Tensor] = {}
 
     def __call__(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
         """Return the negated cosine of every patch to its tile's text, higher is more relevant.
@@ -60,10 +62,16 @@ class ClipRelevance:
         self.weights.to(patches.device)
         with torch.autocast(patches.device.type, enabled=False):
             embeds = unit(self.weights["projection"](patches.float()))  # (B, N, E)
-            distinct = list(dict.fromkeys(texts))
-            of_text = dict(zip(distinct, self.embed_texts(distinct), strict=True))
-            text = torch.stack([of_text[text] for text in texts])  # (B, E)
+            text = torch.stack(self._remembered(texts))  # (B, E)
             return -(embeds * text.unsqueeze(1)).sum(dim=-1)
+
+    def _remembered(self, texts: Sequence[str]) -> list[Tensor]:
+        """Return the embedding of every text, each computed once however many images share its question."""
+        unknown = [text for text in dict.fromkeys(texts) if text not in self._embeddings]
+        known = self._embeddings | dict(zip(unknown, self.embed_texts(unknown) if unknown else [], strict=True))
+        device = next(self.weights.parameters()).device
+        self._embeddings = dict(list(known.items())[-REMEMBERED_TEXTS:])
+        return [known[text].to(device) for text in texts]
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
