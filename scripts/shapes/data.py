@@ -7,7 +7,7 @@ import torch
 
 from llava.conversation import conv_templates
 from llava.shapes.questions import QUESTION_TYPES, SHORT_ANSWER_PROMPT, describe
-from llava.shapes.scenes import COLORS, IMAGE_SIZE, SHAPES, Scene, draw_scene, object_map, render
+from llava.shapes.scenes import COLORS, IMAGE_SIZE, OBJECT_COUNTS, SHAPES, Scene, draw_scene, object_map, render
 
 PATCH_SIZE = 8
 GRID = IMAGE_SIZE // PATCH_SIZE
@@ -19,7 +19,15 @@ REGION_SPREAD = 2.0
 MIN_SHARE = 0.2
 PIXEL_MEAN = (0.5, 0.5, 0.5)
 PIXEL_STD = (0.25, 0.25, 0.25)
-PATCH_TASKS = {"kind": 3, "color": len(COLORS), "shape": len(SHAPES), "tens": 10, "units": 10, "centre": 2}
+PATCH_TASKS = {
+    "kind": 3,
+    "color": len(COLORS),
+    "shape": len(SHAPES),
+    "tens": 10,
+    "units": 10,
+    "centre": 2,
+    "count": len(OBJECT_COUNTS),
+}
 
 
 def pixel_values(pictures: list[np.ndarray]) -> torch.Tensor:
@@ -42,6 +50,7 @@ def patch_labels(scene: Scene) -> dict[str, np.ndarray]:
     labels = {task: np.full(NUM_PATCHES, IGNORED) for task in PATCH_TASKS}
     labels["kind"] = np.where(owner < 0, 0, np.where(owner == plate, 2, 1))
     labels["centre"] = np.zeros(NUM_PATCHES, dtype=np.int64)
+    labels["count"][labels["kind"] == 1] = OBJECT_COUNTS.index(len(scene.objects))
     for index, item in enumerate(scene.objects):
         labels["color"][owner == index] = tuple(COLORS).index(item.color)
         labels["shape"][owner == index] = SHAPES.index(item.shape)

@@ -39,7 +39,7 @@ from scripts.shapes.data import (
 from scripts.shapes.model import ShapesModel
 from scripts.shapes.tokenizers import train_clip_tokenizer, train_language_tokenizer
 
-PATCH_WEIGHTS = {"centre": 1.0, "kind": 1.0, "color": 1.0, "shape": 1.0, "tens": 0.7, "units": 0.7}
+PATCH_WEIGHTS = {"centre": 1.0, "kind": 1.0, "color": 1.0, "shape": 1.0, "tens": 0.7, "units": 0.7, "count": 0.7}
 LOSS_WEIGHTS = PATCH_WEIGHTS | {"caption": 0.5, "phrase": 2.0, "answer_full": 1.0, "answer_part": 1.0}
 VALIDATION_BATCH = 50
 TOWER_EVERY = 100

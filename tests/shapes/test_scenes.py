@@ -10,7 +10,6 @@ from llava.shapes.scenes import (
     PLATE_HEIGHT,
     PLATE_WIDTH,
     SHAPES,
-    TEXTURES,
     draw_scene,
     object_map,
     plate_ink,
@@ -18,6 +17,7 @@ from llava.shapes.scenes import (
     scene_generator,
     shape_mask,
 )
+from llava.shapes.textures import TEXTURES
 
 
 def scenes(split, count, seed=0):

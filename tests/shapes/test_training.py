@@ -11,7 +11,7 @@ from llava.constants import IMAGE_TOKEN_INDEX
 from llava.conversation import conv_templates
 from llava.mm_utils import tokenizer_image_token
 from llava.shapes.questions import SHORT_ANSWER_PROMPT
-from llava.shapes.scenes import SHAPES, scene_generator
+from llava.shapes.scenes import OBJECT_COUNTS, SHAPES, scene_generator
 from scripts.shapes import train
 from scripts.shapes.data import (
     GRID,
@@ -54,6 +54,7 @@ def test_patch_labels_say_what_the_patch_at_an_objects_centre_shows(scenes):
                 assert labels["shape"][centres[-1]] == SHAPES.index(item.shape)
         assert np.flatnonzero(labels["centre"]).tolist() == sorted(centres)
         assert ((labels["shape"] == IGNORED) == (labels["kind"] != 1)).all()
+        assert (labels["count"][labels["kind"] == 1] == len(scene.objects) - OBJECT_COUNTS.start).all()
         assert ((labels["tens"] == IGNORED) == (labels["kind"] != 2)).all()
 
 
