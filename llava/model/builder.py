@@ -1,14 +1,12 @@
 """Loading LLaVA checkpoints: LLaVA's entry point, and what pruning adds to it."""
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import (
     AutoTokenizer,
-    BitsAndBytesConfig,
     CLIPImageProcessorPil,
     GenerationConfig,
     LlamaTokenizer,
@@ -22,6 +20,7 @@ from llava.model.checkpoint import checkpoint_folder, load_tensors, read_config,
 from llava.model.language_model.llava_llama import LlavaLlamaForCausalLM
 from llava.model.language_model.llava_mistral import LlavaMistralForCausalLM
 from llava.model.multimodal_encoder.clip_relevance import TEXT_CHUNKING
+from llava.model.placement import Placement, placement
 from llava.pruners import Pruner, option_names, resolve_pruner
 
 logger = logging.getLogger(__name__)
@@ -35,20 +34,8 @@ MODEL_CLASSES = {
 }
 ANYRES = ("native", "fixed")
 BUDGET_SCOPES = (None, "tile", "image")
-LOADING_OPTIONS = ("budget_scope", "text_chunking", "vision_dtype", "attn_implementation", "torch_dtype")
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-DTYPES |= {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "half": torch.float16}
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where and how a model's weights are loaded."""
-
-    device_map: Any
-    dtype: torch.dtype
-    vision_dtype: torch.dtype
-    attn_implementation: str | None
-    quantization: BitsAndBytesConfig | None
+POSITIONS = ("compact", "original")
+LOADING_OPTIONS = ("budget_scope", "positions", "text_chunking", "vision_dtype", "attn_implementation", "torch_dtype")
 
 
 def load_pretrained_model(
@@ -83,8 +70,9 @@ def load_pretrained_model(
         visual_token_num, keep_ratio: the budget per tile, as a number or as a share.
         anyres: "native", LLaVA-NeXT's own layout, or "fixed", the 2 x 2 tiles without newlines of the papers.
         dtype: a torch.dtype or its name; None means float16 on a GPU and float32 on a CPU.
-        options: the pruner's options; ``budget_scope`` ("tile", "image"), ``text_chunking`` ("release", "bos_eos"),
-            ``vision_dtype``, ``attn_implementation``, and ``torch_dtype``, the old name of ``dtype``.
+        options: the pruner's options; ``budget_scope`` ("tile", "image"), ``positions`` ("compact", "original"),
+            ``text_chunking`` ("release", "bos_eos"), ``vision_dtype``, ``attn_implementation``, and ``torch_dtype``,
+            the old name of ``dtype``.
 
     Returns:
         tokenizer, model, image processor and context length in tokens.
@@ -100,7 +88,7 @@ def load_pretrained_model(
     folder = checkpoint_folder(model_path)
     raw_config = read_config(folder)
     model_class = _model_class(raw_config, folder)
-    place = _placement(device_map, device, dtype, loading, use_flash_attn, load_8bit, load_4bit)
+    place = placement(device_map, device, dtype, loading, use_flash_attn, load_8bit, load_4bit)
     config = _config(model_class, raw_config, folder)
     if model_base is None:
         model = _load_whole(model_class, config, folder, place)
@@ -111,7 +99,8 @@ def load_pretrained_model(
         model = _load_on_base(model_class, config, folder, base, place)
     _add_image_tokens(model, tokenizer)
     model.generation_config = _greedy_generation(config, tokenizer)
-    model.budget_scope, model.text_chunking = loading["budget_scope"], loading["text_chunking"]
+    for name in ("budget_scope", "positions", "text_chunking"):
+        setattr(model, name, loading[name])
     _load_tower(model, place, chosen)
     model.set_pruner(chosen)
     set_anyres(model, anyres)
@@ -128,7 +117,7 @@ def set_anyres(model: PreTrainedModel, anyres: str) -> None:
 
 def _loading_options(options: dict[str, Any]) -> dict[str, Any]:
     """Take the loading options out of ``options``, which keeps the pruner's; unknown names are a TypeError."""
-    known = {**dict.fromkeys(LOADING_OPTIONS), "text_chunking": "release"}
+    known = {**dict.fromkeys(LOADING_OPTIONS), "positions": "compact", "text_chunking": "release"}
     loading = {name: options.pop(name, default) for name, default in known.items()}
     unknown = sorted(set(options) - set(option_names()))
     if unknown:
@@ -136,55 +125,11 @@ def _loading_options(options: dict[str, Any]) -> dict[str, Any]:
         raise TypeError(f"load_pretrained_model got unknown options {', '.join(unknown)}; it takes {valid}")
     if loading["budget_scope"] not in BUDGET_SCOPES:
         raise ValueError(f"budget_scope {loading['budget_scope']!r} is not one of tile, image")
+    if loading["positions"] not in POSITIONS:
+        raise ValueError(f"positions {loading['positions']!r} is not one of {', '.join(POSITIONS)}")
     if loading["text_chunking"] not in TEXT_CHUNKING:
         raise ValueError(f"text_chunking {loading['text_chunking']!r} is not one of {', '.join(TEXT_CHUNKING)}")
     return loading
-
-
-def _placement(
-    device_map: Any,
-    device: str,
-    dtype: torch.dtype | str | None,
-    loading: dict[str, Any],
-    use_flash_attn: bool,
-    load_8bit: bool,
-    load_4bit: bool,
-) -> Placement:
-    wants_gpu = str(device).startswith("cuda") or str(device_map).startswith("cuda")
-    if wants_gpu and not torch.cuda.is_available():
-        logger.warning("no CUDA device is available: loading on the CPU")
-        device, device_map = "cpu", None
-    if device_map is None or (device_map == "auto" and device != "cuda"):
-        device_map = {"": device}
-    devices = device_map.values() if isinstance(device_map, dict) else [device_map]
-    on_cpu = all(str(each) == "cpu" for each in devices)
-    dtype = _dtype("dtype", dtype if dtype is not None else loading["torch_dtype"])
-    dtype = dtype or (torch.float32 if on_cpu else torch.float16)
-    quantization = None
-    if load_8bit or load_4bit:
-        quantization = BitsAndBytesConfig(
-            load_in_8bit=load_8bit,
-            load_in_4bit=load_4bit,
-            bnb_4bit_compute_dtype=dtype,
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_quant_type="nf4",
-            llm_int8_skip_modules=["lm_head", "model.vision_tower", "model.mm_projector"],
-        )
-    return Placement(
-        device_map=device_map,
-        dtype=dtype,
-        vision_dtype=_dtype("vision_dtype", loading["vision_dtype"]) or dtype,
-        attn_implementation="flash_attention_2" if use_flash_attn else loading["attn_implementation"],
-        quantization=quantization,
-    )
-
-
-def _dtype(option: str, value: torch.dtype | str | None) -> torch.dtype | None:
-    if value is None or isinstance(value, torch.dtype):
-        return value
-    if value.removeprefix("torch.") not in DTYPES:
-        raise ValueError(f"{option} {value!r} is not one of {', '.join(DTYPES)}")
-    return DTYPES[value.removeprefix("torch.")]
 
 
 def _model_class(raw_config: dict[str, Any], folder: Path) -> type[PreTrainedModel]:

@@ -17,8 +17,8 @@ from llava.mm_utils import get_anyres_image_grid_shape
 from llava.model.multimodal_encoder.builder import build_vision_tower
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.multimodal_projector.builder import build_vision_projector
-from llava.model.selection import ImageLayout, PruneRecord, select
-from llava.model.splice import images_of_rows, pad_batch, splice_row
+from llava.model.selection import ImageLayout, PruneRecord, gather_kept, select
+from llava.model.splice import VisualSequence, images_of_rows, pad_batch, splice_row, texts_of_images
 from llava.model.tiles import NEWLINE, reading_order, unpad_image
 from llava.pruners import Pruner, VisualCues
 
@@ -57,11 +57,14 @@ class LlavaMetaForCausalLM(ABC):
     Attributes:
         pruner: chooses the visual tokens that the language model sees; None is plain LLaVA.
         budget_scope: "tile" or "image" fixes what one selection covers; None leaves it to the pruner.
+        positions: "compact" numbers the tokens that are left without gaps, as the releases do; "original" leaves
+            every token the position it has without a pruner.
         last_prune: what the last call with images kept.
     """
 
     pruner: Pruner | None = None
     budget_scope: str | None = None
+    positions: str = "compact"
     text_chunking: str = "release"
     last_prune: PruneRecord | None = None
     _missing_text_reported = False
@@ -122,8 +125,8 @@ class LlavaMetaForCausalLM(ABC):
 
     def _visual_sequences(
         self, images: Tensor | list[Tensor], image_sizes: Sequence[tuple[int, int]] | None, texts: list[str | None]
-    ) -> list[Tensor]:
-        """Turn images into what the language model reads: one (K, D) sequence per image. Fills ``last_prune``."""
+    ) -> list[VisualSequence]:
+        """Turn images into what the language model reads of each. Fills ``last_prune``."""
         listed = isinstance(images, list) or images.ndim == 5
         stacks = [image.unsqueeze(0) if image.ndim == 3 else image for image in images]
         tiles = [len(stack) for stack in stacks]
@@ -136,7 +139,7 @@ class LlavaMetaForCausalLM(ABC):
         kept = [torch.arange(len(layout.order)) for layout in layouts]
         if self.pruner is not None:
             has_text = [text is not None for text in texts]
-            kept, keep = select(self.pruner, _detached(cues), layouts, has_text, newline, self.budget_scope)
+            kept, keep = select(self.pruner, cues, layouts, has_text, newline, self.budget_scope)
         self.last_prune = PruneRecord(
             keep=keep,
             visual_tokens=[len(positions) for positions in kept],
@@ -146,7 +149,10 @@ class LlavaMetaForCausalLM(ABC):
             ],
             tokens_before=[len(layout.order) for layout in layouts],
         )
-        return [_gather(cues.embeds, *each, newline) for each in zip(layouts, kept, strict=True)]
+        return [
+            VisualSequence(gather_kept(cues.embeds, layout, positions, newline), positions, len(layout.order))
+            for layout, positions in zip(layouts, kept, strict=True)
+        ]
 
     def prepare_inputs_labels_for_multimodal(
         self,
@@ -181,10 +187,13 @@ class LlavaMetaForCausalLM(ABC):
         embeds, mask, positions, targets = self._splice_batch(
             input_ids, attention_mask, labels, images, image_sizes, texts, side
         )
+        # Positions with gaps need a mask beside them: without one they read as several sequences in a row.
+        gaps = self.positions == "original" and self.pruner is not None
+        mask_dtype = mask.dtype if attention_mask is None else attention_mask.dtype
         return (
             None,
-            None if position_ids is None else positions,
-            None if attention_mask is None else mask.to(attention_mask.dtype),
+            None if position_ids is None and not gaps else positions,
+            None if attention_mask is None and not gaps else mask.to(mask_dtype),
             past_key_values,
             embeds,
             None if labels is None else targets,
@@ -196,23 +205,23 @@ class LlavaMetaForCausalLM(ABC):
         labels = torch.full_like(input_ids, IGNORE_INDEX) if labels is None else labels
         ids = [row[keep] for row, keep in zip(input_ids, real, strict=True)]
         targets = [row[keep] for row, keep in zip(labels, real, strict=True)]
-        shown = images_of_rows(ids, len(images)) if images is not None else [[] for _ in ids]
-        sequences = {}
+        shown, sequences = [[] for _ in ids], []
         if images is not None:
-            texts = _texts_of_images(texts, shown, len(images))
-            sequences = self._visual_sequences(images, image_sizes, texts)
+            shown = images_of_rows(ids, len(images))
+            sequences = self._visual_sequences(images, image_sizes, texts_of_images(texts, shown, len(images)))
         embed_tokens = self.get_model().embed_tokens
         rows = [
             splice_row(row, target, [sequences[image] for image in indices], embed_tokens)
             for row, target, indices in zip(ids, targets, shown, strict=True)
         ]
         limit = getattr(self.config, "tokenizer_model_max_length", None)
-        if limit is not None and any(len(embeds) > limit for embeds, _ in rows):
+        if limit is not None and any(len(embeds) > limit for embeds, _, _ in rows):
             logger.warning("prompts longer than tokenizer_model_max_length=%d were cut at their end", limit)
-        embeds, targets, mask, positions = pad_batch(
-            [row[:limit] for row, _ in rows], [target[:limit] for _, target in rows], padding_side
-        )
-        return embeds, mask, positions, targets
+        embeds, targets, positions = zip(*([part[:limit] for part in row] for row in rows), strict=True)
+        if self.positions == "compact":
+            positions = [torch.arange(len(row), device=row.device) for row in positions]
+        embeds, targets, position_ids, mask = pad_batch(embeds, targets, positions, padding_side)
+        return embeds, mask, position_ids, targets
 
     def forward(
         self,
@@ -273,39 +282,12 @@ class LlavaMetaForCausalLM(ABC):
         """
         if inputs is None or "inputs_embeds" in kwargs:
             raise NotImplementedError("`inputs_embeds` is made here: pass `inputs`, token ids, and `images`")
-        kwargs.pop("position_ids", None)  # generation numbers the real tokens of a row from 0, as LLaVA does
+        kwargs.pop("position_ids", None)  # the tokens of a row are numbered here, padding left out
         attention_mask = kwargs.pop("attention_mask", None)
         self.last_prune = None
         if images is None and (inputs == IMAGE_TOKEN_INDEX).any():
             raise ValueError("the prompt shows an <image>, but `images` is None")
-        embeds, mask, _, _ = self._splice_batch(inputs, attention_mask, None, images, image_sizes, texts, "left")
-        return super().generate(inputs_embeds=embeds, attention_mask=mask.long(), **kwargs)
-
-
-def _texts_of_images(texts: str | Sequence[str | None] | None, shown: list[list[int]], images: int) -> list[str | None]:
-    """Spread the text of each row over the images that the row shows."""
-    if texts is None or isinstance(texts, str):
-        return [texts] * images
-    if len(texts) != len(shown):
-        raise ValueError(f"`texts` has {len(texts)} entries for {len(shown)} prompts: give one each, or one string")
-    of_image: list[str | None] = [None] * images
-    for text, indices in zip(texts, shown, strict=True):
-        for image in indices:
-            of_image[image] = text
-    return of_image
-
-
-def _detached(cues: VisualCues) -> VisualCues:
-    """Cut the gradient: which tokens are kept is a decision, not a differentiable step."""
-    fields = {name: value if value is None else value.detach() for name, value in vars(cues).items()}
-    return VisualCues(**fields)
-
-
-def _gather(embeds: Tensor, layout: ImageLayout, positions: Tensor, newline: Tensor | None) -> Tensor:
-    """Return the embeddings at ``positions`` of an image's merged sequence, (K, D), from those of all tiles."""
-    tiles = embeds[layout.first_tile : layout.first_tile + layout.tiles].flatten(0, 1)  # (tiles * N, D)
-    ids = layout.order.to(positions.device)[positions].to(embeds.device)
-    if torch.equal(layout.order, torch.arange(len(tiles))):
-        return tiles[ids] if len(ids) < len(tiles) else tiles
-    sequence = tiles[ids.clamp_min(0)]
-    return sequence if newline is None else torch.where((ids == NEWLINE).unsqueeze(-1), newline.to(sequence), sequence)
+        embeds, mask, position_ids, _ = self._splice_batch(
+            inputs, attention_mask, None, images, image_sizes, texts, "left"
+        )
+        return super().generate(inputs_embeds=embeds, attention_mask=mask.long(), position_ids=position_ids, **kwargs)

@@ -81,6 +81,7 @@ def selection_rows(layout: ImageLayout, image: int, patches_per_tile: int, prune
     return [Row(image, 0, tile, budget(len(tile), 1)) for tile in of_patch.view(layout.tiles, patches_per_tile)]
 
 
+@torch.no_grad()  # which tokens are kept is a decision, not a differentiable step
 def select(
     pruner: Pruner,
     cues: VisualCues,
@@ -122,6 +123,16 @@ def select(
         picks[row.image].append((row, chosen[index]))
     kept = [_kept_positions(layout, pick) for layout, pick in zip(layouts, picks, strict=True)]
     return kept, [_keep_entry(*entry) for entry in zip(layouts, picks, kept, scopes, strict=True)]
+
+
+def gather_kept(embeds: Tensor, layout: ImageLayout, positions: Tensor, newline: Tensor | None) -> Tensor:
+    """Return the embeddings at ``positions`` of an image's merged sequence, (K, D), from those of all tiles."""
+    tiles = embeds[layout.first_tile : layout.first_tile + layout.tiles].flatten(0, 1)  # (tiles * N, D)
+    ids = layout.order.to(positions.device)[positions].to(embeds.device)
+    if torch.equal(layout.order, torch.arange(len(tiles))):
+        return tiles[ids] if len(ids) < len(tiles) else tiles
+    sequence = tiles[ids.clamp_min(0)]
+    return sequence if newline is None else torch.where((ids == NEWLINE).unsqueeze(-1), newline.to(sequence), sequence)
 
 
 def _reads_embeds_alone(pruner: Pruner) -> bool:

@@ -1,11 +1,21 @@
 """Image embeddings into the text they belong to: the last step before the language model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from llava.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
+
+
+@dataclass(frozen=True)
+class VisualSequence:
+    """What the language model reads of one image."""
+
+    embeds: Tensor  # (K, D)
+    positions: Tensor  # (K,) where the kept tokens stand in the image's whole sequence, ascending
+    length: int  # of that whole sequence
 
 
 def images_of_rows(input_ids: list[Tensor], num_images: int) -> list[list[int]]:
@@ -27,52 +37,73 @@ def images_of_rows(input_ids: list[Tensor], num_images: int) -> list[list[int]]:
     return [list(range(start, start + count)) for start, count in zip(starts, shown, strict=True)]
 
 
+def texts_of_images(texts: str | Sequence[str | None] | None, shown: list[list[int]], images: int) -> list[str | None]:
+    """Spread the text of each prompt over the images that it shows; ``shown`` as ``images_of_rows`` returns it."""
+    if texts is None or isinstance(texts, str):
+        return [texts] * images
+    if len(texts) != len(shown):
+        raise ValueError(f"`texts` has {len(texts)} entries for {len(shown)} prompts: give one each, or one string")
+    of_image: list[str | None] = [None] * images
+    for text, indices in zip(texts, shown, strict=True):
+        for image in indices:
+            of_image[image] = text
+    return of_image
+
+
 def splice_row(
-    ids: Tensor, labels: Tensor, images: list[Tensor], embed_tokens: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor]:
+    ids: Tensor, labels: Tensor, images: list[VisualSequence], embed_tokens: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
     """Put each image in the place of its token.
 
     Args:
         ids: (L,) one prompt without padding, ``IMAGE_TOKEN_INDEX`` where an image stands.
         labels: (L,)
-        images: one (K, D) sequence per image token.
+        images: one per image token.
         embed_tokens: the language model's embedding layer.
 
     Returns:
-        Embeddings (L', D) and labels (L',), ``IGNORE_INDEX`` at visual tokens.
+        Embeddings (L', D); labels (L',), ``IGNORE_INDEX`` at visual tokens; and the positions (L',) that these tokens
+        have when nothing is pruned.
     """
     cuts = (ids == IMAGE_TOKEN_INDEX).nonzero().flatten().tolist()
     bounds = list(zip([-1, *cuts], [*cuts, len(ids)], strict=True))
     text = embed_tokens(torch.cat([ids[start + 1 : stop] for start, stop in bounds]))  # one lookup for all pieces
     pieces = text.split([stop - start - 1 for start, stop in bounds])
     embeds, targets = [pieces[0]], [labels[: bounds[0][1]]]
+    positions, position = [torch.arange(len(pieces[0]), device=ids.device)], len(pieces[0])
     for image, piece, (start, stop) in zip(images, pieces[1:], bounds[1:], strict=True):
-        embeds += [image.to(device=text.device, dtype=text.dtype), piece]
-        targets += [labels.new_full((len(image),), IGNORE_INDEX), labels[start + 1 : stop]]
-    return torch.cat(embeds), torch.cat(targets)
+        embeds += [image.embeds.to(device=text.device, dtype=text.dtype), piece]
+        targets += [labels.new_full((len(image.embeds),), IGNORE_INDEX), labels[start + 1 : stop]]
+        after = torch.arange(image.length, image.length + len(piece), device=ids.device)
+        positions += [position + image.positions.to(ids.device), position + after]
+        position += image.length + len(piece)
+    return torch.cat(embeds), torch.cat(targets), torch.cat(positions)
 
 
-def pad_batch(embeds: list[Tensor], labels: list[Tensor], padding_side: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def pad_batch(
+    embeds: list[Tensor], labels: list[Tensor], positions: list[Tensor], padding_side: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Stack sequences of different lengths.
 
     Args:
         embeds: (L_i, D) per row.
         labels: (L_i,) per row.
+        positions: (L_i,) per row.
         padding_side: "left" or "right".
 
     Returns:
-        Embeddings (B, L, D) padded with zeros, labels (B, L) padded with ``IGNORE_INDEX``, a boolean attention mask
-        (B, L), and position ids (B, L) that count the real tokens of a row from 0.
+        Embeddings (B, L, D) padded with zeros, labels (B, L) padded with ``IGNORE_INDEX``, position ids (B, L) padded
+        with zeros, and a boolean attention mask (B, L).
     """
     length = max(len(row) for row in embeds)
     first = embeds[0]
     padded = first.new_zeros(len(embeds), length, first.shape[-1])
     padded_labels = labels[0].new_full((len(embeds), length), IGNORE_INDEX)
-    mask = torch.zeros(len(embeds), length, dtype=torch.bool, device=first.device)
     position_ids = torch.zeros(len(embeds), length, dtype=torch.long, device=first.device)
-    for row, (embed, label) in enumerate(zip(embeds, labels, strict=True)):
+    mask = torch.zeros(len(embeds), length, dtype=torch.bool, device=first.device)
+    for row, (embed, label, position) in enumerate(zip(embeds, labels, positions, strict=True)):
         start = length - len(embed) if padding_side == "left" else 0
         real = slice(start, start + len(embed))
-        padded[row, real], padded_labels[row, real], mask[row, real] = embed, label, True
-        position_ids[row, real] = torch.arange(len(embed), device=first.device)
-    return padded, padded_labels, mask, position_ids
+        padded[row, real], padded_labels[row, real], position_ids[row, real] = embed, label, position
+        mask[row, real] = True
+    return padded, padded_labels, position_ids, mask

@@ -184,6 +184,7 @@ def test_an_option_that_nobody_reads_lists_the_valid_ones(load, checkpoint):
         ({"pruner": "none", "visual_token_num": 4}, "visual_token_num"),
         ({"anyres": "672"}, "native, fixed"),
         ({"budget_scope": "batch"}, "tile, image"),
+        ({"positions": "gaps"}, "compact, original"),
         ({"text_chunking": "truncate"}, "release, bos_eos"),
         ({"dtype": "float8"}, "float16"),
     ],

@@ -333,3 +333,56 @@ def test_eager_and_sdpa_answer_alike(load, checkpoint, images):
         prompts = question_prompts(tokenizer, QUESTIONS)
         answers.append(generate(model, tokenizer, processor, images, QUESTIONS, prompts).tolist())
     assert answers[0] == answers[1]
+
+
+def test_original_positions_leave_every_token_where_it_stands_without_a_pruner(model_of, images):
+    tokenizer, model, processor, _ = model_of("single", "divprune", positions="original")
+    ids, mask = left_pad(question_prompts(tokenizer, QUESTIONS))
+    pixels = process_images(images, processor, model.config)
+    _, positions, new_mask, _, _, _ = model.prepare_inputs_labels_for_multimodal(ids, None, mask, None, None, pixels)
+    for row in range(3):
+        start = ids[row][mask[row].bool()].tolist().index(-200)
+        kept = (model.last_prune.keep[row][0] + start).tolist()
+        after = range(start + 16, start + 16 + int(mask[row].sum()) - start - 1)
+        assert positions[row][new_mask[row].bool()].tolist() == [*range(start), *kept, *after]
+
+
+def test_original_positions_hide_the_dropped_tokens_and_nothing_else(model_of, images):
+    """Pruning with original positions is the full prompt with the dropped tokens masked out of attention."""
+    tokenizer, model, processor, _ = model_of("single", "divprune", positions="original", attn_implementation="eager")
+    ids = question_prompts(tokenizer, QUESTIONS[:1])[0].unsqueeze(0)
+    pixels = process_images(images[:1], processor, model.config)
+    with torch.no_grad():
+        pruned = model(ids, images=pixels).logits[0, -1]
+        keep = model.last_prune.keep[0][0]
+        model.set_pruner(None)
+        embeds = model.prepare_inputs_labels_for_multimodal(ids, None, None, None, None, pixels)[4]
+        start, length = ids[0].tolist().index(-200), embeds.shape[1]
+        seen = torch.ones(1, length, dtype=torch.long)
+        seen[0, start : start + 16] = 0
+        seen[0, start + keep] = 1
+        masked = model(inputs_embeds=embeds, attention_mask=seen, position_ids=torch.arange(length)[None]).logits[0, -1]
+    torch.testing.assert_close(pruned, masked, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("positions", ["compact", "original"])
+def test_decoding_continues_the_positions_of_the_prompt(model_of, images, positions):
+    """Cached generation equals feeding the whole sequence anew for every token."""
+    tokenizer, model, processor, _ = model_of("single", "divprune", positions=positions)
+    prompt = question_prompts(tokenizer, QUESTIONS[:1])
+    answer = generate(model, tokenizer, processor, images[:1], None, prompt)[0]
+    ids = prompt[0].unsqueeze(0)
+    pixels = process_images(images[:1], processor, model.config)
+    for step, token in enumerate(answer.tolist()):
+        with torch.no_grad():
+            so_far = torch.cat([ids, answer[None, :step]], dim=1)
+            assert int(model(so_far, images=pixels).logits[0, -1].argmax()) == token
+
+
+def test_without_a_pruner_positions_make_no_difference(model_of, images):
+    answers = []
+    for positions in ("compact", "original"):
+        tokenizer, model, processor, _ = model_of("native", positions=positions)
+        prompts = question_prompts(tokenizer, QUESTIONS)
+        answers.append(generate(model, tokenizer, processor, images, None, prompts).tolist())
+    assert answers[0] == answers[1]
