@@ -1,0 +1,96 @@
+"""The doctor's verdict on a checkpoint is what loading it comes to, for whole ones and for every way to break one."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from llava.eval.checkpoint_doctor import diagnose_checkpoint
+from llava.eval.findings import can_go_on
+from llava.model.builder import load_pretrained_model
+from llava.shapes import checkpoint_path
+
+E2E = Path(__file__).parents[1] / "e2e" / "checkpoints"
+
+
+def edit_config(folder, **changes):
+    file = folder / "config.json"
+    config = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+
+
+def drop_weight(folder, name):
+    index = json.loads((folder / "pytorch_model.bin.index.json").read_text())
+    shard = folder / index["weight_map"][name]
+    weights = torch.load(shard, weights_only=True)
+    torch.save({key: value for key, value in weights.items() if key != name}, shard)
+
+
+BREAKAGES = {
+    "whole": lambda folder: None,
+    "no config": lambda folder: (folder / "config.json").unlink(),
+    "broken config": lambda folder: (folder / "config.json").write_text("{"),
+    "not LLaVA": lambda folder: edit_config(folder, architectures=["LlamaForCausalLM"], model_type="llama"),
+    "no tower named": lambda folder: edit_config(folder, mm_vision_tower=None),
+    "tower elsewhere": lambda folder: edit_config(folder, mm_vision_tower="../clap"),
+    "no tokenizer": lambda folder: [file.unlink() for file in folder.glob("*token*")],
+    "a shard missing": lambda folder: (folder / "pytorch_model-00002-of-00002.bin").unlink(),
+    "a shard cut short": lambda folder: (folder / "pytorch_model-00002-of-00002.bin").write_bytes(b"PK"),
+    "no weights": lambda folder: [file.unlink() for file in folder.glob("pytorch_model*")],
+    "a projector weight missing": lambda folder: drop_weight(folder, "model.mm_projector.2.weight"),
+    "a layer missing": lambda folder: edit_config(folder, num_hidden_layers=3),
+    "unknown projector": lambda folder: edit_config(folder, mm_projector_type="mlp"),
+    "multi-scale tower": lambda folder: edit_config(folder, s2=True),
+    "tower without weights": lambda folder: (folder.parent / "clip/pytorch_model.bin").unlink(),
+    "tower without preprocessor": lambda folder: (folder.parent / "clip/preprocessor_config.json").unlink(),
+}
+
+
+@pytest.mark.parametrize("name", ["llava-v1.5-tiny", "llava-v1.6-vicuna-tiny"])
+@pytest.mark.parametrize("breakage", BREAKAGES)
+def test_what_the_doctor_passes_loads_and_what_it_does_not_fails(tmp_path, name, breakage):
+    shutil.copytree(E2E / "clip", tmp_path / "clip")
+    shutil.copytree(E2E / name, tmp_path / name)
+    BREAKAGES[breakage](tmp_path / name)
+    findings = diagnose_checkpoint(str(tmp_path / name))
+    try:
+        load_pretrained_model(str(tmp_path / name), None, name, device_map=None, device="cpu")
+        loads = True
+    except (OSError, ValueError, AttributeError, TypeError):
+        loads = False
+    assert can_go_on(findings) == loads, "\n".join(map(str, findings))
+    assert loads == (breakage == "whole" or (breakage == "tower without weights" and "v1.6" in name))
+    assert all("get" in finding.message for finding in findings if finding.is_problem)
+
+
+def test_a_folder_that_is_not_there_is_missing(tmp_path):
+    (finding,) = diagnose_checkpoint(str(tmp_path / "llava-v1.5-7b"))
+    assert finding.status == "missing" and "hf download" in finding.message
+
+
+def test_the_embedded_checkpoint_is_whole():
+    findings = diagnose_checkpoint(checkpoint_path())
+    assert {finding.status for finding in findings} == {"ok"}
+
+
+@pytest.mark.parametrize("extra", ["mm_projector.bin", "non_lora_trainables.bin"])
+def test_a_projector_or_lora_needs_its_base_and_its_file(tmp_path, extra):
+    shutil.copytree(E2E / "clip", tmp_path / "clip")
+    (tmp_path / "tuned").mkdir()
+    shutil.copy(E2E / "llava-v1.5-tiny" / "config.json", tmp_path / "tuned")
+    if extra == "non_lora_trainables.bin":
+        (tmp_path / "tuned/adapter_config.json").touch()
+        assert not can_go_on(diagnose_checkpoint(str(tmp_path / "tuned")))
+    (tmp_path / "tuned" / extra).touch()
+    findings = diagnose_checkpoint(str(tmp_path / "tuned"))
+    assert can_go_on(findings) and any("--model-base" in finding.message for finding in findings)
+
+
+def test_a_tower_that_the_first_run_would_download_is_a_note(tmp_path):
+    shutil.copytree(E2E / "llava-v1.5-tiny", tmp_path / "checkpoint")
+    edit_config(tmp_path / "checkpoint", mm_vision_tower="openai/clip-vit-of-nobody")
+    findings = diagnose_checkpoint(str(tmp_path / "checkpoint"))
+    assert can_go_on(findings)
+    assert any(finding.status == "note" and "hf download openai/clip-vit" in finding.message for finding in findings)
