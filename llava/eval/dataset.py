@@ -1,7 +1,8 @@
 """Samples and the dataset that turns them into model input, in worker processes if asked to."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,47 +15,63 @@ from llava.constants import IMAGE_TOKEN_INDEX
 from llava.eval.prompts import first_turn, image_token
 from llava.mm_utils import process_images, tokenizer_image_token
 
+Item = tuple[Tensor, Tensor | None, tuple[int, int] | None]
+
 
 @dataclass(frozen=True)
 class Sample:
-    """One question about one image.
+    """One question about an image, or about none.
 
     Args:
-        question_id: copied to the answer; it need not be unique.
-        prompt: the question as asked and as recorded, without the image token.
+        question_id: what errors call it; it need not be unique.
+        prompt: the question as asked, without the image token.
         query: what relevance-based pruners compare with the image (``llava.eval.queries``).
-        image: the image file.
+        image: the image file, its content, or None.
+        record: what the answer's line begins with, key by key; ``answer_key`` may stand among them to keep its place.
+            LLaVA's ``question_id``, ``prompt`` and ``text`` if not given.
+        answer_key: the key that the answer gets.
     """
 
     question_id: int | str
     prompt: str
     query: str
-    image: Path
+    image: Path | bytes | None
+    record: dict[str, Any] = field(default_factory=dict)
+    answer_key: str = "text"
+
+    def line(self, answer: str = "") -> dict[str, Any]:
+        """The beginning of the answer's line."""
+        return (self.record or {"question_id": self.question_id, "prompt": self.prompt}) | {self.answer_key: answer}
 
 
 class ImageError(ValueError):
     """An image that cannot be read; the message names question and path."""
 
 
-def read_image(path: Path, question_id: int | str) -> Image.Image:
+def read_image(image: Path | bytes, question_id: int | str) -> Image.Image:
     """Open and decode an image completely, in the mode it was stored in.
+
+    Args:
+        image: a file, or its content.
 
     Raises:
         ImageError: the file is missing or broken.
     """
     try:
-        with Image.open(path) as image:
-            image.load()
-            return image
+        with Image.open(BytesIO(image) if isinstance(image, bytes) else image) as opened:
+            opened.load()
+            return opened
     except Exception as error:  # Pillow's decoders raise many types on corrupt data
-        raise ImageError(f"question {question_id!r}: cannot read the image {path}: {error}") from error
+        name = "its image" if isinstance(image, bytes) else f"the image {image}"
+        raise ImageError(f"question {question_id!r}: cannot read {name}: {error}") from error
 
 
 class QuestionDataset(Dataset):
     """Samples as the model reads them.
 
     An item is ``(input_ids, pixels, size)``: the prompt's ids (L,) with ``IMAGE_TOKEN_INDEX`` for the image, the
-    preprocessed image (3, H, W), or (tiles, 3, H, W) under anyres, and its original ``(width, height)``.
+    preprocessed image (3, H, W), or (tiles, 3, H, W) under anyres, and its original ``(width, height)``. Both are None
+    for a question without an image, whose prompt has no ``IMAGE_TOKEN_INDEX`` either.
     """
 
     def __init__(
@@ -69,13 +86,17 @@ class QuestionDataset(Dataset):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, tuple[int, int]]:
+    def __getitem__(self, index: int) -> Item:
         sample = self.samples[index]
+        if sample.image is None:
+            return self._encode(sample.prompt), None, None
         image = read_image(sample.image, sample.question_id)
         pixels = process_images([image], self.image_processor, self.model_config)[0]
-        prompt = first_turn(f"{image_token(self.model_config)}\n{sample.prompt}", self.conv_mode)
-        input_ids = tokenizer_image_token(prompt, self.tokenizer, IMAGE_TOKEN_INDEX, return_tensors="pt")
-        return input_ids, pixels, image.size
+        return self._encode(f"{image_token(self.model_config)}\n{sample.prompt}"), pixels, image.size
+
+    def _encode(self, user_text: str) -> Tensor:
+        prompt = first_turn(user_text, self.conv_mode)
+        return tokenizer_image_token(prompt, self.tokenizer, IMAGE_TOKEN_INDEX, return_tensors="pt")
 
 
 class ErrorsAsItems(Dataset):
@@ -90,7 +111,7 @@ class ErrorsAsItems(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, tuple[int, int]] | ImageError:
+    def __getitem__(self, index: int) -> Item | ImageError:
         try:
             return self.dataset[index]
         except ImageError as error:

@@ -16,6 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from llava.eval import eval_shapes, figures, model_vqa_loader
+from llava.eval.answers import appending
 from llava.eval.dataset import read_image
 from llava.eval.options import LoadedModel, describe_pruner, describe_run, load_model, with_defaults
 from llava.eval.program import at_least, run_program
@@ -92,13 +93,13 @@ def measure(setting: Setting, loaded: LoadedModel, benchmark: Benchmark, args: N
         loaded.model.set_pruner(pruner)
         answers_file = args.output_dir / "answers" / setting.name / f"vtn_{setting.visual_token_num}_{number}.jsonl"
         plan = Run(
-            check_writable(answers_file),
             f"{setting.name} {setting.visual_token_num}",
             describe_pruner(pruner) | {"run": describe_run(args, loaded.model)},
             generation_options(max_new_tokens=MAX_NEW_TOKENS),
             args.batch_size,
         )
-        run(dataset, loaded.model, loaded.tokenizer, plan)
+        with appending(answers_file, afresh=True) as write:
+            run(dataset, loaded.model, loaded.tokenizer, plan, write)
         answers = read_jsonl(answers_file, eval_shapes.ANSWER_KEYS)
         correct.append(eval_shapes.is_correct(answers, benchmark.labels))
         tokens += [answer["metadata"]["visual_tokens"] for answer in answers]

@@ -1,9 +1,11 @@
 """Command-line options and loading, shared by every program that runs a model."""
 
+import hashlib
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +18,11 @@ from llava.model.builder import load_pretrained_model
 from llava.pruners import Pruner, add_pruner_args, name_of, pruner_from_args
 from llava.shapes import checkpoint_path
 
+NEUTRAL = (
+    *("answers_file", "overwrite", "batch_size", "num_workers", "on_error", "save_latency"),
+    *("device", "answer_prompter", "question_file", "questions_file"),
+)
+"""Options that change no answer, or stand for a file whose content counts."""
 BUILDER_OPTIONS = ("budget_scope", "text_chunking", "vision_dtype", "attn_implementation")
 
 
@@ -44,9 +51,24 @@ def add_model_args(parser: ArgumentParser) -> None:
     add_pruner_args(parser)
 
 
-def add_generation_args(parser: ArgumentParser, max_new_tokens: int) -> None:
+def add_loop_args(parser: ArgumentParser) -> None:
+    """Which questions are asked of which images, where the answers go, and how the loop runs."""
+    parser.add_argument("--image-folder", default="", help="what the images of the questions are relative to")
+    parser.add_argument("--answers-file", default="answer.jsonl", help="completed if a run was cut short")
+    parser.add_argument("--num-chunks", type=int, default=1)
+    parser.add_argument("--chunk-idx", type=int, default=0)
+    group = parser.add_argument_group("loop")
+    group.add_argument("--overwrite", action="store_true", help="drop the answers there are")
+    group.add_argument("--batch_size", type=at_least(1), default=1, help="float32 answers do not depend on it")
+    workers = min(4, os.cpu_count() or 1)
+    group.add_argument("--num_workers", type=at_least(0), default=workers, help="processes that decode images")
+    group.add_argument("--on-error", choices=["stop", "skip"], default="stop", help="at an image that is unreadable")
+    group.add_argument("--save-latency", action="store_true", help="write ANSWERS_latency.json beside the answers")
+
+
+def add_generation_args(parser: ArgumentParser, max_new_tokens: int, temperature: float = 0.2) -> None:
     """LLaVA's decoding flags; a temperature of 0 is greedy."""
-    parser.add_argument("--temperature", type=float, default=0.2)
+    parser.add_argument("--temperature", type=float, default=temperature)
     parser.add_argument("--top_p", type=float)
     parser.add_argument("--num_beams", type=at_least(1), default=1)
     parser.add_argument("--max_new_tokens", type=at_least(1), default=max_new_tokens)
@@ -130,3 +152,33 @@ def describe_run(args: Namespace, model: Any) -> dict[str, Any]:
         "versions": provenance.versions(),
         "commit": provenance.commit(),
     }
+
+
+def describe_settings(args: Namespace, pruner: Pruner | None, question_file: str | Path) -> dict[str, Any]:
+    """Everything the answers to a question file depend on, before the model is loaded.
+
+    Raises:
+        InputError: the question file cannot be read.
+    """
+    pruner_args = ArgumentParser()
+    add_pruner_args(pruner_args)
+    described = (*NEUTRAL, *vars(pruner_args.parse_args([])))
+    try:
+        digest = hashlib.sha256(Path(question_file).expanduser().read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot read {question_file}: {error.strerror}") from error
+    on_gpu = torch.cuda.is_available() and args.device != "cpu"
+    return {
+        "sha256 of the questions": digest,
+        **describe_pruner(pruner),
+        **{name: value for name, value in vars(args).items() if name not in described},
+        "model_path": _place(model_path(args)),
+        "image_folder": _place(args.image_folder),
+        "dtype": args.dtype or ("float16" if on_gpu else "float32"),
+    }
+
+
+def _place(path: str | Path) -> str:
+    """An absolute path, so that it does not matter where a program is started; a hub id stays as it is."""
+    path = Path(path).expanduser()
+    return str(path.resolve() if path.exists() else path)

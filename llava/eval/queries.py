@@ -31,6 +31,11 @@ def mmbench_query(prompt: str) -> str:
     return prompt
 
 
+def qbench_query(question: str, candidates: str) -> str:
+    """``model_vqa_qbench``: question and candidates without the line between them that says to choose."""
+    return f"{question}\n{candidates}"
+
+
 def user_query(query: str) -> str:
     """``run_llava`` and ``cli``: what the user typed, without the placeholders that say where the images go."""
     return query.replace(IMAGE_PLACEHOLDER, "").strip()

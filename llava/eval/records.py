@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 
 class InputError(ValueError):
@@ -94,12 +94,6 @@ def replace_file(path: str | Path, content: str | bytes) -> None:
         with suppress(OSError):
             part.unlink()
         raise InputError(f"cannot write {path}: {error.strerror}") from error
-
-
-def write_record(file: TextIO, record: dict[str, Any]) -> None:
-    """Write one line and flush it, so that a run that dies keeps every answer given so far."""
-    file.write(json.dumps(record) + "\n")
-    file.flush()
 
 
 def split_list(items: Sequence, n: int) -> list[Sequence]:

@@ -4,23 +4,20 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import shortuuid
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from llava.eval.dataset import ImageError, QuestionDataset, Sample, batches, left_pad, stack_images
-from llava.eval.records import InputError, write_record
-
-Item = tuple[Tensor, Tensor, tuple[int, int]]
+from llava.eval.answers import Write
+from llava.eval.dataset import ImageError, Item, QuestionDataset, Sample, batches, left_pad, stack_images
+from llava.eval.records import InputError
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said about one image, and how many tokens it saw of it.
+    """What the model said about one image, and how many tokens it saw of it: none where there is no image.
 
     Args:
         text: the decoded answer, stripped.
@@ -41,25 +38,25 @@ class Answer:
 
 @dataclass(frozen=True)
 class Run:
-    """Where the answers go and how they are made.
+    """How answers are made.
 
     Args:
-        answers_file: overwritten.
         model_id: the model's name in every record.
         settings: the part of every record's ``metadata`` that is the same for the whole run.
         generation: keywords of ``generate``, from ``generation_options``.
         batch_size: questions per call of ``generate``.
         num_workers: processes that decode images; 0 decodes in this one.
         on_error: ``"stop"`` raises at an unreadable image, ``"skip"`` records it and goes on.
+        progress: show a progress bar.
     """
 
-    answers_file: Path
     model_id: str
     settings: dict[str, Any] = field(default_factory=dict)
     generation: dict[str, Any] = field(default_factory=dict)
     batch_size: int = 1
     num_workers: int = 0
     on_error: str = "stop"
+    progress: bool = True
 
 
 def generation_options(
@@ -81,7 +78,7 @@ def pad_token_id(tokenizer: Any) -> int:
 def answer_batch(
     model: Any, tokenizer: Any, items: Sequence[Item], queries: Sequence[str], generation: dict[str, Any]
 ) -> list[Answer]:
-    """Answer questions about one image each in one call of ``generate``.
+    """Answer questions about one image or none in one call of ``generate``.
 
     Args:
         items: what ``QuestionDataset`` yields.
@@ -91,23 +88,29 @@ def answer_batch(
     if not items:
         return []
     start = time.perf_counter()
-    prompts, pixels, sizes = zip(*items, strict=True)
-    input_ids, mask = left_pad(prompts, pad_token_id(tokenizer))
+    input_ids, mask = left_pad([prompt for prompt, _, _ in items], pad_token_id(tokenizer))
+    pixels = [image.to(model.device, model.dtype) for _, image, _ in items if image is not None]
     output_ids = model.generate(
         input_ids.to(model.device),
         attention_mask=mask.to(model.device),
-        images=stack_images([image.to(model.device, model.dtype) for image in pixels]),
-        image_sizes=list(sizes),
+        images=stack_images(pixels) if pixels else None,
+        image_sizes=[size for _, _, size in items if size is not None],
         texts=list(queries),
         pad_token_id=pad_token_id(tokenizer),
         **generation,
     )
     texts = tokenizer.batch_decode(output_ids, skip_special_tokens=True)
     latency_ms = round(1000 * (time.perf_counter() - start) / len(items), 2)
-    prune = model.last_prune
-    tiles = [1 if image.ndim == 3 else len(image) for image in pixels]
-    per_image = zip(texts, prune.visual_tokens, prune.newline_tokens, prune.tokens_before, tiles, strict=True)
-    return [Answer(text.strip(), *counts, latency_ms) for text, *counts in per_image]
+    counts = _token_counts(model.last_prune, items)
+    return [Answer(text.strip(), *count, latency_ms) for text, count in zip(texts, counts, strict=True)]
+
+
+def _token_counts(prune: Any, items: Sequence[Item]) -> Iterator[tuple[int, int, int, int]]:
+    """Visual tokens, newline tokens, tokens before pruning, and tiles of every item."""
+    images = iter(zip(prune.visual_tokens, prune.newline_tokens, prune.tokens_before, strict=True) if prune else ())
+    for _, pixels, _ in items:
+        tiles = 0 if pixels is None else 1 if pixels.ndim == 3 else len(pixels)
+        yield (*(next(images) if tiles else (0, 0, 0)), tiles)
 
 
 def answers(
@@ -125,29 +128,29 @@ def answers(
             yield sample, results.get(i, items[i])
 
 
-def run(dataset: QuestionDataset, model: Any, tokenizer: Any, plan: Run) -> float:
-    """Answer every question of ``dataset`` and write one line each to ``plan.answers_file``, in question order.
+def run(dataset: QuestionDataset, model: Any, tokenizer: Any, plan: Run, write: Write) -> float:
+    """Answer every question of ``dataset`` and hand the lines to ``write``, in question order.
 
     Greedy answers in float32 do not depend on the batch size.
 
     Returns:
-        Images per second, decoding and writing included.
+        Questions per second, decoding and writing included.
 
     Raises:
-        InputError: an unreadable image under ``on_error="stop"``; the answers before it are on disk.
+        InputError: an unreadable image under ``on_error="stop"``, after the answers before it are written.
     """
     start, answered, visual_tokens = time.perf_counter(), 0, 0
-    with (
-        plan.answers_file.open("w", encoding="utf-8") as file,
-        tqdm(total=len(dataset), unit="image", desc=plan.model_id, leave=None) as progress,
-    ):
+    bar = tqdm(total=len(dataset), unit="image", desc=plan.model_id, leave=None, disable=not plan.progress)
+    with bar as progress:
         for sample, result in answers(dataset, model, tokenizer, plan):
             if isinstance(result, Answer):
                 answered, visual_tokens = answered + 1, visual_tokens + result.visual_tokens
                 progress.set_postfix(visual_tokens=f"{visual_tokens / answered:.1f}", refresh=False)
             elif plan.on_error == "stop":
-                raise InputError(f"{result}; {progress.n} answers are saved in {plan.answers_file}") from result
-            write_record(file, record(sample, result, plan))
+                raise InputError(
+                    f"{result}; the answers before it are saved, and a rerun continues here (--on-error skip goes on)"
+                ) from result
+            write(record(sample, result, plan))
             progress.update()
     return len(dataset) / (time.perf_counter() - start)
 
@@ -156,9 +159,7 @@ def record(sample: Sample, result: Answer | ImageError, plan: Run) -> dict[str, 
     """One line of the answers file, with LLaVA's keys in LLaVA's order."""
     measured = {"error": str(result)} if isinstance(result, ImageError) else asdict(result)
     return {
-        "question_id": sample.question_id,
-        "prompt": sample.prompt,
-        "text": measured.pop("text", ""),
+        **sample.line(measured.pop("text", "")),
         "answer_id": shortuuid.uuid(),
         "model_id": plan.model_id,
         "metadata": measured | plan.settings,

@@ -9,11 +9,13 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil
 
 from llava.constants import IMAGE_TOKEN_INDEX
+from llava.eval import evaluation
 from llava.eval.options import LoadedModel
 
 
 class EchoModel:
-    """Answers each row with the length and checksum of its unpadded prompt, its image's mean and its text.
+    """Answers each row with the length and checksum of its unpadded prompt, its image's mean or that it has none, and
+    its text.
 
     What a row gets depends on nothing but that row, so a batching fault anywhere before the model shows.
     """
@@ -29,16 +31,17 @@ class EchoModel:
     def generate(self, input_ids, attention_mask=None, images=None, image_sizes=None, texts=None, **generation):
         self.calls.append({"rows": len(input_ids), "texts": texts, **generation})
         rows = [ids[mask.bool()] for ids, mask in zip(input_ids, attention_mask, strict=True)]
-        assert all((row == IMAGE_TOKEN_INDEX).sum() == 1 for row in rows)
+        shown = [int((row == IMAGE_TOKEN_INDEX).sum()) for row in rows]
+        images = [] if images is None else list(images)
+        assert max(shown) <= 1 and sum(shown) == len(images)
+        seen = iter([f"{image.mean():.4f} {size}" for image, size in zip(images, image_sizes, strict=True)])
         answers = [
-            f"{len(row)} {int(row.sum())} {image.mean():.4f} {size} {text}"
-            for row, image, size, text in zip(rows, images, image_sizes, texts, strict=True)
+            f"{len(row)} {int(row.sum())} {next(seen) if count else 'no image'} {text}"
+            for row, count, text in zip(rows, shown, texts, strict=True)
         ]
-        self.last_prune = SimpleNamespace(
-            visual_tokens=[5] * len(rows),
-            newline_tokens=[0] * len(rows),
-            tokens_before=[9] * len(rows),
-        )
+        counts = {"visual_tokens": 5, "newline_tokens": 0, "tokens_before": 9}
+        per_image = {name: [count] * len(images) for name, count in counts.items()}
+        self.last_prune = SimpleNamespace(**per_image) if images else None
         ids = [self.tokenizer(answer).input_ids[1:] + [self.tokenizer.eos_token_id] for answer in answers]
         longest = max(map(len, ids))
         return torch.tensor([row + [generation["pad_token_id"]] * (longest - len(row)) for row in ids])
@@ -64,6 +67,19 @@ def echo_model(llama_tokenizer, model_config):
 @pytest.fixture
 def loaded(echo_model, llama_tokenizer, processor):
     return LoadedModel("echo", llama_tokenizer, echo_model, processor)
+
+
+@pytest.fixture
+def loads(monkeypatch, loaded):
+    """The calls of ``load_model``, which gives every program that asks questions the echo model."""
+    calls = []
+
+    def load_model(args, pruner):
+        calls.append((args, pruner))
+        return loaded
+
+    monkeypatch.setattr(evaluation, "load_model", load_model)
+    return calls
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def test_the_embedded_model_answers_the_benchmark(shapes, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["none", *PRUNERS])
-def test_in_float32_no_answer_depends_on_the_batch_size(shapes, embedded, name, tmp_path):
+def test_in_float32_no_answer_depends_on_the_batch_size(shapes, embedded, name):
     questions = read_jsonl(shapes / "shapes_test.jsonl", model_vqa_loader.QUESTION_KEYS)[:13]
     config = embedded.model.config
     dataset = CustomDataset(
@@ -50,9 +50,8 @@ def test_in_float32_no_answer_depends_on_the_batch_size(shapes, embedded, name, 
     embedded.model.set_pruner(resolve_pruner(name, visual_token_num=None if name == "none" else 9))
     answers = {}
     for batch_size in (1, 4, 13):
-        plan = Run(tmp_path / "a.jsonl", "shapes", {}, generation_options(max_new_tokens=6), batch_size)
-        run(dataset, embedded.model, embedded.tokenizer, plan)
-        records = read_jsonl(plan.answers_file, eval_shapes.ANSWER_KEYS)
+        plan, records = Run("shapes", {}, generation_options(max_new_tokens=6), batch_size), []
+        run(dataset, embedded.model, embedded.tokenizer, plan, records.append)
         answers[batch_size] = [(r["question_id"], r["text"], r["metadata"]["visual_tokens"]) for r in records]
     assert answers[1] == answers[4] == answers[13]
     assert {tokens for *_, tokens in answers[1]} == {144 if name == "none" else 9}

@@ -11,24 +11,12 @@ from llava.eval.records import InputError
 
 
 @pytest.fixture
-def loads(monkeypatch, loaded):
-    """The calls of ``load_model``, which is given the echo model."""
-    calls = []
-
-    def load_model(args, pruner):
-        calls.append((args, pruner))
-        return loaded
-
-    monkeypatch.setattr(model_vqa_loader, "load_model", load_model)
-    return calls
-
-
-@pytest.fixture
 def evaluate(questions, tmp_path, loads):
     def call(**attributes):
         answers = tmp_path / "answers" / "echo.jsonl"
         places = {"question_file": questions.file, "image_folder": questions.images, "answers_file": answers}
-        eval_model(Namespace(**{**places, "num_workers": 0, "conv_mode": "vicuna_v1", "temperature": 0} | attributes))
+        usual = {"num_workers": 0, "conv_mode": "vicuna_v1", "temperature": 0, "overwrite": True}
+        eval_model(Namespace(**places | usual | attributes))
         return [json.loads(line) for line in answers.read_text().splitlines()]
 
     return call

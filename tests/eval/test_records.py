@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava.eval.records import InputError, check_writable, get_chunk, read_jsonl, replace_file, split_list, write_record
+from llava.eval.records import InputError, check_writable, get_chunk, read_jsonl, replace_file, split_list
 
 KEYS = {"question_id": (int, str), "text": str}
 
@@ -72,13 +72,6 @@ def test_answers_that_cannot_be_written_are_an_error(tmp_path):
     for bad in (tmp_path, tmp_path / "file" / "answers.jsonl"):
         with pytest.raises(InputError, match=f"cannot write {bad}"):
             check_writable(bad)
-
-
-def test_an_answer_is_on_disk_as_soon_as_it_is_written(tmp_path):
-    path = tmp_path / "answers.jsonl"
-    with path.open("w") as file:
-        write_record(file, {"text": "ja\n\u00fc"})
-        assert path.read_text() == '{"text": "ja\\n\\u00fc"}\n'
 
 
 @given(st.lists(st.integers(), max_size=40), st.integers(1, 60))

@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 
 import pytest
@@ -6,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava.eval.dataset import left_pad, stack_images
+from llava.eval.dataset import QuestionDataset, left_pad, stack_images
 from llava.eval.model_vqa_loader import CustomDataset
 from llava.eval.records import InputError
 from llava.eval.runner import Run, generation_options, pad_token_id, run
@@ -20,16 +19,13 @@ def dataset(questions, loaded):
 
 
 @pytest.fixture
-def ask(dataset, loaded, tmp_path):
+def ask(dataset, loaded):
     """Run the whole dataset and return the records written."""
 
     def run_with(**changes):
-        plan = replace(Run(tmp_path / "answers.jsonl", "echo", generation=generation_options()), **changes)
-        try:
-            run(dataset, loaded.model, loaded.tokenizer, plan)
-        finally:
-            lines = plan.answers_file.read_text().splitlines()
-            run_with.records = [json.loads(line) for line in lines]
+        plan = replace(Run("echo", generation=generation_options()), **changes)
+        run_with.records = []
+        run(dataset, loaded.model, loaded.tokenizer, plan, run_with.records.append)
         return run_with.records
 
     return run_with
@@ -71,7 +67,7 @@ def test_the_text_tower_is_given_the_question_without_its_suffix(ask, echo_model
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_stops_at_an_unreadable_image_with_every_answer_before_it_saved(ask, questions, damage, batch_size):
     spoil(questions.images / "5.png", damage)
-    with pytest.raises(InputError, match=r"question 5: .*5\.png.*5 answers are saved in .*answers\.jsonl"):
+    with pytest.raises(InputError, match=r"question 5: .*5\.png.*a rerun continues here \(--on-error skip goes on\)"):
         ask(batch_size=batch_size)
     assert [record["question_id"] for record in ask.records] == [0, 1, 2, 3, 4]
 
@@ -92,6 +88,17 @@ def test_a_batch_without_one_readable_image_is_skipped_whole(ask, questions, ech
     records = ask(batch_size=2, on_error="skip")
     assert [bool(record["text"]) for record in records] == [False] * 2 + [True] * 5
     assert len(echo_model.calls) == 3
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7])
+def test_a_question_without_an_image_is_answered_beside_those_with_one(dataset, loaded, echo_model, batch_size):
+    samples = [replace(sample, image=None) if i in (0, 1, 4) else sample for i, sample in enumerate(dataset.samples)]
+    dataset = QuestionDataset(samples, loaded.tokenizer, loaded.image_processor, loaded.model.config, "vicuna_v1")
+    plan, records = Run("echo", generation=generation_options(), batch_size=batch_size), []
+    run(dataset, loaded.model, loaded.tokenizer, plan, records.append)
+    assert ["no image" in record["text"] for record in records] == [i in (0, 1, 4) for i in range(7)]
+    assert [record["metadata"]["visual_tokens"] for record in records] == [0, 0, 5, 5, 0, 5, 5]
+    assert [record["metadata"]["tiles"] for record in records] == [0, 0, 1, 1, 0, 1, 1]
 
 
 def spoil(path, damage):

@@ -1,0 +1,148 @@
+"""What every program that asks the questions of a benchmark does, once it knows how to read its question file."""
+
+import logging
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from llava.eval.answers import AnswersFile, Write
+from llava.eval.dataset import QuestionDataset, Sample
+from llava.eval.latency import save_latency
+from llava.eval.options import (
+    add_generation_args,
+    add_loop_args,
+    add_model_args,
+    choose_pruner,
+    default_conv_mode,
+    describe_pruner,
+    describe_run,
+    describe_settings,
+    load_model,
+    with_defaults,
+)
+from llava.eval.processes import Processes, join
+from llava.eval.prompts import check_conv_mode
+from llava.eval.records import InputError, get_chunk
+from llava.eval.runner import Run, generation_options, run
+from llava.pruners import Pruner
+
+logger = logging.getLogger(__name__)
+
+
+def question_parser(
+    module: str,
+    doc: str | None,
+    questions: tuple[str, str] = ("--question-file", "tables/question.jsonl"),
+    conv_mode: str = "llava_v1",
+    **generation: Any,
+) -> ArgumentParser:
+    """LLaVA's flags, then those of the loop, the model and the pruners.
+
+    Args:
+        questions: the flag that names the question file, and its default.
+        conv_mode: the template of the program.
+        generation: defaults, for ``add_generation_args``.
+    """
+    parser = ArgumentParser(prog=f"python -m llava.eval.{module}", description=doc)
+    flag, question_file = questions
+    parser.add_argument(flag, default=question_file)
+    add_loop_args(parser)
+    parser.add_argument("--conv-mode", help=f"{conv_mode} if not given, vicuna_v1 for the embedded model")
+    add_generation_args(parser, **{"max_new_tokens": 1024} | generation)
+    add_model_args(parser)
+    return parser
+
+
+def prepare(args: Any, parser: ArgumentParser, conv_mode: str = "llava_v1") -> tuple[Namespace, Pruner | None]:
+    """Complete and check the options that all programs have, before anything is read.
+
+    Args:
+        args: the parsed command line, or any object with some of its attributes; the rest take their defaults.
+        conv_mode: the template of the program, unless another one is asked for or the model is the embedded one.
+
+    Raises:
+        InputError: an option that does not fit, or an image folder that is not there.
+    """
+    args = with_defaults(args, parser)
+    pruner = choose_pruner(args)
+    args.conv_mode = check_conv_mode(args.conv_mode or default_conv_mode(args, conv_mode))
+    if args.image_folder and not Path(args.image_folder).expanduser().is_dir():
+        raise InputError(f"--image-folder {args.image_folder}: no such folder")
+    return args, pruner
+
+
+def evaluate(
+    args: Namespace,
+    pruner: Pruner | None,
+    samples: Sequence[Sample],
+    question_file: str | Path,
+    make_dataset: Callable[..., QuestionDataset] = QuestionDataset,
+) -> None:
+    """Answer the questions of this chunk that ``args.answers_file`` does not answer yet, alone or with other processes.
+
+    Args:
+        args, pruner: from ``prepare``.
+        samples: all questions of the file.
+        make_dataset: takes what ``QuestionDataset`` takes.
+
+    Raises:
+        InputError: an unusable chunk, answers file or checkpoint, before anything is asked; an unreadable image or a
+            full disk, with the answers so far on disk.
+    """
+    samples = get_chunk(samples, args.num_chunks, args.chunk_idx)
+    expected = [{k: v for k, v in sample.line().items() if k != sample.answer_key} for sample in samples]
+    answers = AnswersFile(args.answers_file, expected, describe_settings(args, pruner, question_file))
+    processes = join(args.device)
+    args.device = processes.device
+
+    def claim() -> tuple[list[int], bool]:
+        missing = claimed.enter_context(answers.claim(args.overwrite))
+        return missing, processes.count > 1 or bool(answers.parts())
+
+    with ExitStack() as claimed:
+        missing, in_parts = processes.by_main(claim)
+        share = missing[processes.rank :: processes.count]
+        if processes.is_main and missing and len(missing) < len(samples):
+            logger.info("%s: continuing, %d of %d answers are there", answers.path, *_progress(missing, samples))
+        if share:
+            writer = answers.writer(share, processes.rank if in_parts else None)
+            with writer as write:
+                _ask(args, pruner, [samples[index] for index in share], make_dataset, write, processes)
+        processes.wait()
+        processes.by_main(answers.finish)
+    if processes.is_main:
+        logger.info("%d answers in %s", len(samples), answers.path)
+        if args.save_latency:
+            save_latency(answers.path)
+
+
+def _progress(missing: Sequence[int], samples: Sequence[Sample]) -> tuple[int, int]:
+    return len(samples) - len(missing), len(samples)
+
+
+def _ask(
+    args: Namespace,
+    pruner: Pruner | None,
+    samples: Sequence[Sample],
+    make_dataset: Callable[..., QuestionDataset],
+    write: Write,
+    processes: Processes,
+) -> None:
+    """Load the model and let it answer ``samples``."""
+    loaded = load_model(args, pruner)
+    model, tokenizer = loaded.model, loaded.tokenizer
+    dataset = make_dataset(samples, tokenizer, loaded.image_processor, model.config, args.conv_mode)
+    plan = Run(
+        loaded.name,
+        describe_pruner(pruner) | {"run": describe_run(args, model)},
+        generation_options(args.temperature, args.top_p, args.num_beams, args.max_new_tokens),
+        args.batch_size,
+        args.num_workers,
+        args.on_error,
+        progress=processes.is_main,
+    )
+    speed = run(dataset, model, tokenizer, plan, write)
+    if processes.is_main:
+        logger.info("%d questions at %.1f per second", len(samples), speed)

@@ -1,0 +1,87 @@
+"""Ask a LLaVA model the questions of ScienceQA, with an image or without.
+
+The question file is one JSON array of objects with ``id``, ``conversations`` and, where there is an image, ``image``
+(relative to ``--image-folder``). A recorded prompt begins with ``<image>`` where the question has an image.
+"""
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llava.constants import DEFAULT_IMAGE_TOKEN
+from llava.eval.dataset import Sample
+from llava.eval.evaluation import evaluate, prepare, question_parser
+from llava.eval.program import run_program
+from llava.eval.queries import OPTION_LETTER, science_query
+from llava.eval.records import InputError, check_record, get_chunk, split_list
+from llava.eval.scorer import read_json
+
+__all__ = ["eval_model", "get_chunk", "split_list"]
+
+QUESTION_KEYS = {"id": (int, str), "conversations": list}
+
+
+def read_questions(path: str | Path) -> list[dict[str, Any]]:
+    """The question file, checked.
+
+    Raises:
+        InputError: no such file, no questions in it, or one of another form; names file and question.
+    """
+    questions = read_json(path, list)
+    for number, question in enumerate(questions, 1):
+        where = f"{path}, question {number}"
+        check_record(question, where, QUESTION_KEYS)
+        check_record(question["conversations"][0] if question["conversations"] else None, where, {"value": str})
+        check_record({"image": ""} | question, where, {"image": str})
+    if not questions:
+        raise InputError(f"{path}: no questions")
+    return questions
+
+
+def science_samples(
+    questions: Sequence[dict[str, Any]], image_folder: str | Path, single_pred_prompt: bool = False
+) -> list[Sample]:
+    """Questions as they are asked.
+
+    Args:
+        questions: from ``read_questions``.
+        image_folder: what their images are relative to.
+        single_pred_prompt: ask for the option's letter alone.
+    """
+    folder = Path(image_folder).expanduser()
+    samples = []
+    for question in questions:
+        text = question["conversations"][0]["value"].replace(DEFAULT_IMAGE_TOKEN, "").strip()
+        prompt = text + OPTION_LETTER if single_pred_prompt else text
+        image = folder / question["image"] if "image" in question else None
+        recorded = f"{DEFAULT_IMAGE_TOKEN}\n{prompt}" if image else prompt
+        record = {"question_id": question["id"], "prompt": recorded}
+        samples.append(Sample(question["id"], prompt, science_query(recorded), image, record))
+    return samples
+
+
+def eval_model(args: Any) -> None:
+    """Answer the questions of ``args.question_file`` in ``args.answers_file``.
+
+    Args:
+        args: the parsed command line, or any object with some of its attributes; the rest take their defaults.
+
+    Raises:
+        InputError: unusable options or questions, before the model loads; see ``llava.eval.evaluation.evaluate``.
+    """
+    args, pruner = prepare(args, build_parser(), "llava_v0")
+    samples = science_samples(read_questions(args.question_file), args.image_folder, args.single_pred_prompt)
+    evaluate(args, pruner, samples, args.question_file)
+
+
+def build_parser() -> ArgumentParser:
+    """The command line."""
+    parser = question_parser("model_vqa_science", __doc__, ("--question-file", "tables/question.json"), "llava_v0")
+    parser.add_argument("--single-pred-prompt", action="store_true", help="ask for the option's letter alone")
+    parser.add_argument("--answer-prompter", action="store_true", help="taken from LLaVA's scripts, without effect")
+    return parser
+
+
+if __name__ == "__main__":
+    run_program(build_parser(), eval_model)
