@@ -54,14 +54,22 @@ def write_benchmark(output_dir: str | Path, split: str = "test", num_questions: 
     logger.info("%d questions about %d scenes in %s", len(questions), len({q["image"] for q in questions}), folder)
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description="Draw the shapes benchmark: pictures, questions and labels.")
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m llava.shapes.benchmark",
+        description="Draw the shapes benchmark: pictures, questions and labels.",
+    )
     parser.add_argument("--output-dir", required=True)
     parser.add_argument("--split", choices=list(FAMILIES), default="test")
     parser.add_argument("--num-questions", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Draw what the command line asks for."""
+    args = build_parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     write_benchmark(args.output_dir, args.split, args.num_questions, args.seed)
 

@@ -1,14 +1,17 @@
 # shellcheck shell=bash disable=SC2034  # the benchmark scripts read what is set here
 # Sourced by the benchmark scripts beside it:
 #
-#     source driver.sh BENCHMARK SPLIT VERSION [TOKENS [IMPORTANT_RATIO]] [OPTION...]
+#     source driver.sh FOLDER SPLITS VERSION [TOKENS [IMPORTANT_RATIO]] [OPTION...]
 #
-# Sets EVAL (the benchmark's question files and answers), DATA (its images and annotations), SPLIT, ANSWERS and RESULT
-# (where a scorer writes), and defines infer, which asks every question. Environment variables name places only:
-# CKPT_DIR, CKPT, DATA_DIR, and CUDA_VISIBLE_DEVICES, whose every device gets a process of its own.
+# FOLDER is the benchmark's below the data, SPLITS the splits it has, the usual one first. Sets EVAL (the benchmark's
+# question files and answers), DATA (its images and annotations), SPLIT, ANSWERS, RESULT (where a scorer writes), UPLOAD
+# (what a server takes, without its extension) and CONVERTERS, and defines infer, which asks every question, and submit.
+# Environment variables name places only: CKPT_DIR, CKPT, DATA_DIR, and CUDA_VISIBLE_DEVICES, whose every device gets a
+# process of its own.
 set -euo pipefail
 
-BENCHMARK=$1 SPLIT=$2 VERSION=$3
+FOLDER=$1 SPLITS=$2 VERSION=$3
+SPLIT=${SPLITS%% *}
 shift 3
 
 case $VERSION in
@@ -16,9 +19,10 @@ case $VERSION in
     v1_6) CKPT=${CKPT:-llava-v1.6-vicuna-7b} ANYRES=fixed ;;
     *) echo "unknown version $VERSION; valid values: v1_5 v1_6" >&2 && exit 2 ;;
 esac
-case $CKPT in
-    *mistral*) CONVERSATION=mistral_instruct ;;
-    *34b*) CONVERSATION=chatml_direct ;;
+case $CKPT/$FOLDER in
+    *mistral*/*) CONVERSATION=mistral_instruct ;;
+    *34b*/*) CONVERSATION=chatml_direct ;;
+    */qbench) CONVERSATION=llava_v1 ;; # as LLaVA's published numbers
     *) CONVERSATION=vicuna_v1 ;;
 esac
 
@@ -29,6 +33,7 @@ usage: bash scripts/$VERSION/eval/$(basename "$0") TOKENS [IMPORTANT_RATIO] [OPT
   TOKENS           visual tokens kept per tile; leave it out with --keep_ratio R or --pruner none
   IMPORTANT_RATIO  share of the tokens that VisPruner picks by attention; implies --pruner vispruner
   OPTION           passed to Python, e.g. --pruner divprune (default cdpruner), --batch_size 8, --anyres native
+  --split SPLIT    one of: $SPLITS
 places, by environment: CKPT_DIR=${CKPT_DIR:-./checkpoints} CKPT=$CKPT DATA_DIR=${DATA_DIR:-./playground/data/eval}
 EOF
     exit 2
@@ -39,7 +44,17 @@ USUAL=" r0.5 seed0 temperature0 $CONVERSATION "
 case $CKPT in *v1.6*) USUAL+="fixed " ;; *) USUAL+="native " ;; esac
 PRUNER="" SETTING="" SUFFIX="" OPTIONS=()
 
-# note OPTION [VALUE]: let the path of the answers tell this choice from others that may give other answers.
+# take OPTION [VALUE]: pass it to Python, and let the path of the answers tell it from choices with other answers.
+take() {
+    if [[ $1 == --split ]]; then
+        [[ " $SPLITS " == *" ${2:-} "* ]] || usage "unknown split ${2:-}; valid values: $SPLITS"
+        SPLIT=$2
+        return
+    fi
+    OPTIONS+=("$@")
+    note "$1" "${2:-}"
+}
+
 note() {
     local label
     case $1 in
@@ -56,9 +71,7 @@ note() {
 
 # default OPTION VALUE: pass this option to Python unless the caller has given it.
 default() {
-    [[ " ${OPTIONS[*]-}" != *" $1"[\ =]* ]] || return 0
-    note "$1" "$2"
-    OPTIONS+=("$1" "$2")
+    [[ " ${OPTIONS[*]-}" == *" $1 "* ]] || take "$1" "$2"
 }
 
 if [[ ${1:-} =~ ^[0-9]+$ ]]; then
@@ -69,12 +82,12 @@ fi
 while (($#)); do
     case $1 in
         -h | --help) usage ;;
-        --*=*) note "${1%%=*}" "${1#*=}" && OPTIONS+=("$1") ;;
+        --*=*) take "${1%%=*}" "${1#*=}" ;;
         --*)
             if [[ $# -gt 1 && $2 != --* ]]; then
-                note "$1" "$2" && OPTIONS+=("$1" "$2") && shift
+                take "$1" "$2" && shift
             else
-                note "$1" "" && OPTIONS+=("$1")
+                take "$1"
             fi
             ;;
         *) usage "unexpected argument: $1" ;;
@@ -90,15 +103,22 @@ case $PRUNER in
     *) [[ -n $SETTING ]] || usage "TOKENS is missing" ;;
 esac
 
-EVAL=./playground/data/eval/$BENCHMARK
-DATA=${DATA_DIR:-./playground/data/eval}/$BENCHMARK
-RUN=$EVAL/answers/$SPLIT/$CKPT/$PRUNER/${SETTING:-full}$SUFFIX
+EVAL=./playground/data/eval/$FOLDER
+DATA=${DATA_DIR:-./playground/data/eval}/$FOLDER
+WHICH=$SPLIT/$CKPT/$PRUNER/${SETTING:-full}$SUFFIX
+RUN=$EVAL/answers/$WHICH
 ANSWERS=$RUN.jsonl
 RESULT=$RUN.json
+UPLOAD=$EVAL/answers_upload/$WHICH
+CONVERTERS=$(dirname "${BASH_SOURCE[0]}")/..
 
 # Where the caller has no Python with Transformers active, the one that make has set up serves.
 python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("transformers") is None)' 2> /dev/null ||
     PATH=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/.venv/bin:$PATH
+
+# Where data is missing or wrong, this says so, and where to get it, before any model loads.
+python -m llava.eval.doctor "$(basename "$0" .sh)" \
+    --split "$SPLIT" --eval-dir "$(dirname "$EVAL")" --data-dir "$(dirname "$DATA")" --quiet
 
 # infer MODULE [ARG...]: answer the questions into ANSWERS, one process per device, each with its chunk of them.
 infer() {
@@ -120,8 +140,8 @@ in_parallel() {
     mkdir -p "$RUN"
     trap 'kill $(jobs -p) 2> /dev/null || true; wait' EXIT
     for i in "${!devices[@]}"; do
-        log=$RUN/$i.log
-        chunk=(--answers-file "$RUN/$i.jsonl" --num-chunks "${#devices[@]}" --chunk-idx "$i")
+        log=$RUN/${#devices[@]}_$i.log
+        chunk=(--answers-file "$RUN/${#devices[@]}_$i.jsonl" --num-chunks "${#devices[@]}" --chunk-idx "$i")
         if ((i == 0)); then
             CUDA_VISIBLE_DEVICES=${devices[i]} "$@" "${chunk[@]}" > >(tee "$log") 2>&1 &
         else
@@ -129,11 +149,16 @@ in_parallel() {
         fi
         pids+=($!)
     done
-    for i in "${!pids[@]}"; do wait "${pids[i]}" || failed+=("$RUN/$i.log"); done
+    for i in "${!pids[@]}"; do wait "${pids[i]}" || failed+=("$RUN/${#pids[@]}_$i.log"); done
     if ((${#failed[@]})); then
         printf 'a process failed, its log: %s\n' "${failed[@]}" >&2
         exit 1
     fi
-    for i in "${!pids[@]}"; do cat "$RUN/$i.jsonl"; done > "$RUN.part"
+    for i in "${!pids[@]}"; do cat "$RUN/${#pids[@]}_$i.jsonl"; done > "$RUN.part"
     mv "$RUN.part" "$ANSWERS"
+}
+
+# submit FILE WHERE: say what is left to do where a server or a judge does the scoring.
+submit() {
+    echo "not scored here: submit $1 to $2"
 }

@@ -6,3 +6,8 @@ source "$(dirname "$0")/driver.sh" MME llava_mme "$@"
 infer llava.eval.model_vqa_loader \
     --question-file "$EVAL/$SPLIT.jsonl" \
     --image-folder "$DATA/MME_Benchmark_release_version"
+
+python -m llava.eval.eval_mme \
+    --data-dir "$DATA/MME_Benchmark_release_version" \
+    --result-file "$ANSWERS" \
+    --output "$RESULT"

@@ -6,3 +6,9 @@ source "$(dirname "$0")/driver.sh" pope llava_pope_test "$@"
 infer llava.eval.model_vqa_loader \
     --question-file "$EVAL/$SPLIT.jsonl" \
     --image-folder "$DATA/val2014"
+
+python -m llava.eval.eval_pope \
+    --annotation-dir "$DATA/coco" \
+    --question-file "$EVAL/$SPLIT.jsonl" \
+    --result-file "$ANSWERS" \
+    --output "$RESULT"

@@ -1,10 +1,14 @@
 """A workplace for dry runs: the repository's scripts, a `python` that only takes notes, and no GPU unless asked for."""
 
+import importlib
 import json
 import os
+import re
+import runpy
 import shutil
 import subprocess
 import sys
+from argparse import ArgumentParser
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +16,35 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 STUB = Path(__file__).with_name("stub_python.py")
+
+
+@dataclass
+class Call:
+    """One call of `python -m MODULE` or `python SCRIPT.py`, as the stub has noted it."""
+
+    module: str
+    script: str | None
+    options: list[str]
+    device: str | None
+    pid: int
+
+    def __getitem__(self, option: str) -> str:
+        """The one value that the call has for an option."""
+        assert self.options.count(option) == 1, f"{option} in {self.options}"
+        return self.options[self.options.index(option) + 1]
+
+    def parser(self) -> ArgumentParser:
+        """The command line of the program that was called."""
+        if self.script:
+            return runpy.run_path(self.script)["build_parser"]()
+        return importlib.import_module(self.module).build_parser()
+
+    def is_running(self) -> bool:
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
 
 
 @dataclass
@@ -47,10 +80,36 @@ class Workplace:
     def notes(self) -> Path:
         return self.folder.parent / "notes.jsonl"
 
-    def calls(self, module: str = "") -> list[dict]:
-        """The calls of `python -m`, those of one module only if it is named."""
+    def calls(self, module: str = "") -> list[Call]:
+        """The calls of Python, those of one module only if it is named."""
         lines = self.notes.read_text().splitlines() if self.notes.exists() else []
-        return [call for call in map(json.loads, lines) if call["module"].endswith(module)]
+        return [call for call in (Call(**json.loads(line)) for line in lines) if call.module.endswith(module)]
+
+    def work(self) -> list[Call]:
+        """The calls after the look at the data, with which every script begins."""
+        doctor, *work = self.calls()
+        assert doctor.module == "llava.eval.doctor"
+        return work
+
+    def asking(self) -> list[Call]:
+        """The calls that ask questions, in the order of their chunks."""
+        asking = [call for call in self.calls() if "--chunk-idx" in call.options]
+        return sorted(asking, key=lambda call: int(call["--chunk-idx"]))
+
+    def ask(self, command: str, **environment: str) -> Call:
+        """Run a script that asks its questions in one process, to its good end; returns that call."""
+        result = self.run(command, **environment)
+        assert result.returncode == 0, result.stderr
+        (call,) = self.asking()
+        return call
+
+    def answers_path(self, command: str, **environment: str) -> str:
+        """Where a run writes its answers, below the benchmark's folder of answers."""
+        result = self.run(command, **environment)
+        assert result.returncode == 0, result.stderr
+        path = re.search("^answers: (.*)$", result.stdout, re.MULTILINE)[1]
+        assert (self.folder / path).is_file()
+        return path.partition("/answers/")[2]
 
 
 @pytest.fixture

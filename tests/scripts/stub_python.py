@@ -1,7 +1,7 @@
 """Stands in for `python` in the dry runs of the scripts: notes each call and writes the files it would have written.
 
-Called as `stub_python.py NOTES TROUBLE ARG...`; NOTES gets one JSON line per `python -m MODULE`. TROUBLE is `none`,
-`hang`, or the rank that fails.
+Called as `stub_python.py NOTES TROUBLE ARG...`; NOTES gets one JSON line per `python -m MODULE` or `python SCRIPT.py`,
+with the script's name for a module. TROUBLE is `none`, `hang`, `data`, or the rank that fails.
 """
 
 import json
@@ -16,12 +16,21 @@ def value_of(option: str, words: list[str]) -> str:
 
 
 def main(notes: str, trouble: str, *words: str) -> int:
-    if words[0] != "-m":
+    if words[0] == "-c":
         return 0
-    module, *options = words[1:]
-    note = {"module": module, "options": options, "device": os.environ.get("CUDA_VISIBLE_DEVICES"), "pid": os.getpid()}
+    module, *options = words[1:] if words[0] == "-m" else words
+    script = None if words[0] == "-m" else module
+    note = {
+        "module": module if script is None else Path(script).stem,
+        "script": script and str(Path(script).resolve(strict=True)),
+        "options": options,
+        "device": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "pid": os.getpid(),
+    }
     with open(notes, "a") as file:
         file.write(json.dumps(note) + "\n")
+    if module == "llava.eval.doctor" and trouble == "data":
+        return 1
     if "--chunk-idx" in options:
         rank = value_of("--chunk-idx", options)
         print(f"progress of rank {rank}")
