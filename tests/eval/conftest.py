@@ -112,3 +112,16 @@ def put(tmp_path):
         return str(path)
 
     return write
+
+
+@pytest.fixture
+def ask(tmp_path, loads):
+    """Run a program with the echo model on files below the test's folder; returns the records it wrote."""
+
+    def call(program, **attributes):
+        answers = tmp_path / "answers.jsonl"
+        usual = {"answers_file": answers, "num_workers": 0, "temperature": 0, "conv_mode": "vicuna_v1"}
+        program.eval_model(SimpleNamespace(**usual | {"overwrite": True} | attributes))
+        return [json.loads(line) for line in answers.read_text().splitlines()]
+
+    return call
