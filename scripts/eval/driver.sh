@@ -34,6 +34,7 @@ usage: bash scripts/$VERSION/eval/$(basename "$0") TOKENS [IMPORTANT_RATIO] [OPT
   IMPORTANT_RATIO  share of the tokens that VisPruner picks by attention; implies --pruner vispruner
   OPTION           passed to Python, e.g. --pruner divprune (default cdpruner), --batch_size 8, --anyres native
   --split SPLIT    one of: $SPLITS
+  --launcher X     torchrun or accelerate start the processes, in quotes with options of their own, e.g. --nnodes 2
 places, by environment: CKPT_DIR=${CKPT_DIR:-./checkpoints} CKPT=$CKPT DATA_DIR=${DATA_DIR:-./playground/data/eval}
 EOF
     exit 2
@@ -42,17 +43,25 @@ EOF
 # What every run of a checkpoint has unless told otherwise; the path of the answers names only what differs.
 USUAL=" r0.5 seed0 temperature0 $CONVERSATION "
 case $CKPT in *v1.6*) USUAL+="fixed " ;; *) USUAL+="native " ;; esac
-PRUNER="" SETTING="" SUFFIX="" OPTIONS=()
+PRUNER="" SETTING="" SUFFIX="" LAUNCHER="" OPTIONS=()
 
 # take OPTION [VALUE]: pass it to Python, and let the path of the answers tell it from choices with other answers.
 take() {
-    if [[ $1 == --split ]]; then
-        [[ " $SPLITS " == *" ${2:-} "* ]] || usage "unknown split ${2:-}; valid values: $SPLITS"
-        SPLIT=$2
-        return
-    fi
-    OPTIONS+=("$@")
-    note "$1" "${2:-}"
+    case $1 in
+        --split)
+            [[ " $SPLITS " == *" ${2:-} "* ]] || usage "unknown split ${2:-}; valid values: $SPLITS"
+            SPLIT=$2
+            ;;
+        --launcher)
+            LAUNCHER=${2:-}
+            [[ $LAUNCHER =~ ^(torchrun|accelerate)( |$) ]] ||
+                usage "unknown launcher $LAUNCHER; valid values: torchrun accelerate"
+            ;;
+        *)
+            OPTIONS+=("$@")
+            note "$1" "${2:-}"
+            ;;
+    esac
 }
 
 note() {
@@ -61,7 +70,7 @@ note() {
         --pruner) PRUNER=$2 && return ;;
         --visual_token_num) SETTING=vtn_$2 && return ;;
         --keep_ratio) SETTING=${SETTING:+${SETTING}_}ratio_$2 && return ;;
-        --batch_size | --num_workers | --device | --on-error) return ;;
+        --batch_size | --num_workers | --device | --on-error | --overwrite | --save-latency) return ;;
         --important_ratio) label=r$2 ;;
         --anyres | --conv-mode) label=$2 ;;
         *) label=${1#--}${2:-} ;;
@@ -120,13 +129,19 @@ python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("transf
 python -m llava.eval.doctor "$(basename "$0" .sh)" \
     --split "$SPLIT" --eval-dir "$(dirname "$EVAL")" --data-dir "$(dirname "$DATA")" --quiet
 
-# infer MODULE [ARG...]: answer the questions into ANSWERS, one process per device, each with its chunk of them.
+# infer MODULE [ARG...]: answer the questions into ANSWERS, one process per device, each with its share of them.
 infer() {
-    local devices command
-    IFS=', ' read -ra devices <<< "${CUDA_VISIBLE_DEVICES:-}"
-    command=(python -m "$1" --model-path "${CKPT_DIR:-./checkpoints}/$CKPT" "${@:2}" "${OPTIONS[@]}")
+    local devices words launcher=() command
+    IFS=', ' read -ra devices <<< "${CUDA_VISIBLE_DEVICES:-0}"
+    read -ra words <<< "$LAUNCHER"
+    case ${words[0]:-} in
+        torchrun) launcher=(-m torch.distributed.run --nproc-per-node "${#devices[@]}" "${words[@]:1}") ;;
+        accelerate) launcher=(-m accelerate.commands.launch --num_processes "${#devices[@]}" "${words[@]:1}") ;;
+    esac
+    [[ $LAUNCHER != torchrun ]] || launcher+=(--standalone)
+    command=(python "${launcher[@]}" -m "$1" --model-path "${CKPT_DIR:-./checkpoints}/$CKPT" "${@:2}" "${OPTIONS[@]}")
     mkdir -p "$(dirname "$RUN")"
-    if ((${#devices[@]} > 1)); then
+    if ((${#devices[@]} > 1)) && [[ -z $LAUNCHER ]]; then
         in_parallel "${command[@]}"
     else
         "${command[@]}" --answers-file "$ANSWERS" --num-chunks 1 --chunk-idx 0
@@ -156,6 +171,8 @@ in_parallel() {
     fi
     for i in "${!pids[@]}"; do cat "$RUN/${#pids[@]}_$i.jsonl"; done > "$RUN.part"
     mv "$RUN.part" "$ANSWERS"
+    # Whole, these are the answers of a single chunk: a rerun on one device, after GPT-4 has graded say, finds them all.
+    sed 's/"num_chunks": [0-9]*/"num_chunks": 1/' "$RUN/${#pids[@]}_0.jsonl.run" > "$ANSWERS.run"
 }
 
 # submit FILE WHERE: say what is left to do where a server or a judge does the scoring.

@@ -38,7 +38,10 @@ def main(notes: str, trouble: str, *words: str) -> int:
             time.sleep(30)
         if trouble == rank:
             return 3
-        Path(value_of("--answers-file", options)).write_text(f"answers of rank {rank}\n")
+        answers = Path(value_of("--answers-file", options))
+        answers.write_text(f"answers of rank {rank}\n")
+        chunk = {"num_chunks": int(value_of("--num-chunks", options)), "chunk_idx": int(rank)}
+        answers.with_name(f"{answers.name}.run").write_text(json.dumps({"settings": chunk}, indent=1))
     if module == "llava.shapes.benchmark":
         folder = Path(value_of("--output-dir", options))
         folder.mkdir(parents=True, exist_ok=True)

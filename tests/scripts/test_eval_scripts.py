@@ -1,5 +1,6 @@
 """Dry runs of what the driver does for every benchmark: options, the path of the answers, devices and failures."""
 
+import json
 import re
 import signal
 import subprocess
@@ -20,7 +21,19 @@ def eventually(condition, seconds=10):
     return condition()
 
 
-@pytest.mark.parametrize("arguments", ["divprune", "64 divprune", "-5", "--pruner divprune", "--help", "64 --split"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "divprune",
+        "64 divprune",
+        "-5",
+        "--pruner divprune",
+        "--help",
+        "64 --split",
+        "64 --launcher",
+        "64 --launcher mpi",
+    ],
+)
 def test_explains_itself_when_called_wrongly(workplace, arguments):
     result = workplace.run(f"{GQA} {arguments}")
     assert result.returncode == 2
@@ -81,7 +94,7 @@ class TestAnswersPath:
             ("64 0.75", "vispruner/vtn_64_r0.75"),
             ("64 --theta 0.3", "cdpruner/vtn_64_theta0.3"),
             ("64 --pruner random --seed 2", "random/vtn_64_seed2"),
-            ("64 --batch_size 8 --num_workers 2 --device cpu --on-error skip", "cdpruner/vtn_64"),
+            ("64 --batch_size 8 --num_workers 2 --device cpu --on-error skip --overwrite", "cdpruner/vtn_64"),
             ("64 --dtype float32", "cdpruner/vtn_64_dtypefloat32"),
             ("64 --anyres fixed", "cdpruner/vtn_64_fixed"),
             ("--keep_ratio 0.25", "cdpruner/ratio_0.25"),
@@ -117,9 +130,30 @@ class TestDevices:
         assert [call["--num-chunks"] for call in calls] == ["3", "3", "3"]
         run = workplace.folder / "playground/data/eval/pope/answers/llava_pope_test/llava-v1.5-7b/cdpruner/vtn_64"
         assert run.with_suffix(".jsonl").read_text().split("\n")[:3] == [f"answers of rank {i}" for i in range(3)]
-        parts = [f"3_{rank}.{kind}" for rank in range(3) for kind in ("jsonl", "log")]
+        parts = [f"3_{rank}.{kind}" for rank in range(3) for kind in ("jsonl", "jsonl.run", "log")]
         assert sorted(path.name for path in run.iterdir()) == parts
         assert (run / "3_1.log").read_text() == "progress of rank 1\n"
+
+    def test_the_merged_answers_are_those_of_a_single_chunk(self, workplace):
+        path = workplace.answers_path("bash scripts/v1_5/eval/pope.sh 64", CUDA_VISIBLE_DEVICES="0,1")
+        header = workplace.folder / "playground/data/eval/pope/answers" / f"{path}.run"
+        assert json.loads(header.read_text()) == {"settings": {"num_chunks": 1, "chunk_idx": 0}}
+
+    @pytest.mark.parametrize(
+        ("launcher", "start"),
+        [
+            ("torchrun", "torch.distributed.run --nproc-per-node 3 --standalone"),
+            ("accelerate", "accelerate.commands.launch --num_processes 3"),
+            ("torchrun --nnodes 2", "torch.distributed.run --nproc-per-node 3 --nnodes 2"),
+        ],
+    )
+    def test_a_launcher_may_start_the_processes(self, workplace, launcher, start):
+        asked = workplace.ask(f"{GQA} 64 --launcher '{launcher}'", CUDA_VISIBLE_DEVICES="4,2,7")
+        module, *words = start.split()
+        assert asked.module == module and asked.device == "4,2,7"
+        assert asked.options[: len(words) + 2] == [*words, "-m", "llava.eval.model_vqa_loader"]
+        assert asked["--num-chunks"] == "1" and "--launcher" not in asked.options
+        assert asked["--answers-file"].endswith("/cdpruner/vtn_64.jsonl")
 
     def test_the_first_process_shows_its_progress(self, workplace):
         result = workplace.run("bash scripts/v1_5/eval/pope.sh 64", CUDA_VISIBLE_DEVICES="0,1")
