@@ -23,7 +23,7 @@ NEUTRAL = (
     *("device", "answer_prompter", "question_file", "questions_file"),
 )
 """Options that change no answer, or stand for a file whose content counts."""
-BUILDER_OPTIONS = ("budget_scope", "text_chunking", "vision_dtype", "attn_implementation")
+BUILDER_OPTIONS = ("budget_scope", "text_chunking", "vision_dtype", "attn_implementation", "load_8bit", "load_4bit")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def load_model(args: Namespace, pruner: Pruner | None) -> LoadedModel:
     """
     name = model_name(args)
     spread = args.device is None and torch.cuda.is_available()
-    options = {key: getattr(args, key) for key in BUILDER_OPTIONS if getattr(args, key) is not None}
+    options = {key: getattr(args, key) for key in BUILDER_OPTIONS if getattr(args, key, None) is not None}
     placement = {"device_map": "auto" if spread else None, "device": "cuda" if spread else args.device or "cpu"}
     options |= {"pruner": pruner, "anyres": args.anyres, "dtype": args.dtype}
     try:

@@ -1,0 +1,69 @@
+"""Talk with a LLaVA model about an image, in the terminal. An empty line ends the conversation."""
+
+import argparse
+import logging
+
+from llava.conversation import Conversation
+from llava.eval.options import add_model_args, choose_pruner, load_model
+from llava.eval.program import at_least, run_program
+from llava.eval.run_llava import choose_conv_mode, load_image
+from llava.eval.runner import generation_options
+from llava.serve.chat import Chat
+
+logger = logging.getLogger(__name__)
+
+
+def names(conversation: Conversation) -> tuple[str, str]:
+    """What the two sides are called on the screen: the template's roles without their marks."""
+    user, assistant = (role.removeprefix("<|im_start|>").strip() for role in conversation.roles)
+    return user or "user", assistant or "assistant"
+
+
+def read_query(name: str) -> str:
+    """The user's next line; at the end of the input, or when interrupted, an empty one."""
+    try:
+        return input(f"{name}: ").strip()
+    except (EOFError, KeyboardInterrupt):
+        print()
+        return ""
+
+
+def talk(args: argparse.Namespace) -> None:
+    """Answer the lines of the input about ``args.image_file`` until an empty one.
+
+    Raises:
+        InputError: an unreadable image, an unknown template or pruner option, before the model loads.
+    """
+    pruner = choose_pruner(args)
+    conv_mode = choose_conv_mode(args)
+    image = load_image(args.image_file)
+    generation = generation_options(args.temperature, max_new_tokens=args.max_new_tokens)
+    chat = Chat(load_model(args, pruner), image, conv_mode)
+    user, assistant = names(chat.conversation)
+    while query := read_query(user):
+        print(f"{assistant}: ", end="", flush=True)
+        answer = chat.ask(query, show=lambda piece: print(piece, end="", flush=True), **generation)
+        print()
+        if args.debug:
+            kept = chat.loaded.model.last_prune
+            tokens = f"{kept.visual_tokens[0]} of {kept.tokens_before[0]} visual tokens"
+            logger.info("%s", {"prompt": chat.conversation.get_prompt(), "outputs": answer, "kept": tokens})
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """LLaVA's flags, then those of the model and the pruners."""
+    parser = argparse.ArgumentParser(prog="python -m llava.serve.cli", description=__doc__)
+    parser.add_argument("--image-file", required=True, help="a file or an http(s) address")
+    parser.add_argument("--conv-mode", help="follows the model's name if not given")
+    parser.add_argument("--temperature", type=float, default=0.2, help="0 is greedy")
+    parser.add_argument("--max-new-tokens", type=at_least(1), default=512)
+    parser.add_argument("--debug", action="store_true", help="show the prompt and the number of tokens at every turn")
+    add_model_args(parser)
+    bits = parser.add_mutually_exclusive_group()
+    bits.add_argument("--load-8bit", action="store_true", help="needs the extra quant")
+    bits.add_argument("--load-4bit", action="store_true", help="needs the extra quant")
+    return parser
+
+
+if __name__ == "__main__":
+    run_program(build_parser(), talk)
