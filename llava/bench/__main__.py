@@ -1,0 +1,169 @@
+"""Measure what pruning costs and saves, on random weights built in place: nothing is downloaded.
+
+Suites: select (each pruner against its plain form), clip (the vision side), prefill (the language model), e2e (all
+stages, with and without pruning), serve (the embedded model under load). On a CPU all take about three minutes.
+"""
+
+import argparse
+import json
+import logging
+import os
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llava.bench import report, select
+from llava.bench.flops import CONVENTIONS, SHAPES
+from llava.bench.harness import threads
+from llava.eval.program import at_least, run_program
+from llava.eval.provenance import environment
+from llava.eval.records import InputError, check_writable, replace_file
+from llava.pruners import resolve_pruner
+
+SUITES = ("select", "clip", "prefill", "e2e", "serve")
+CPU_LAYERS = 4
+CPU_MEMORY_GB = 16.0
+SELECT_REPS, MODEL_REPS = 5, 3
+SERVED_SHARE = 8
+Rows = list[dict[str, Any]]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Bench:
+    """One run: a method per suite, and the models that are built when a suite first needs them."""
+
+    args: Namespace
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.args.device)
+
+    @cached_property
+    def model(self) -> Any:
+        """The LLaVA of random weights, float16 on a GPU and bfloat16 on a CPU."""
+        from llava.bench.models import random_llava
+
+        dtype = torch.float16 if self.device.type == "cuda" else torch.bfloat16
+        logger.info("building a %s with %d layers", self.args.model, self.args.layers)
+        return random_llava(SHAPES[self.args.model], self.args.layers, self.device, dtype, self.args.seed)
+
+    def select(self) -> Rows:
+        args = self.args
+        width = SHAPES[args.model].width
+        return list(select.run(width, self.device, args.reps or SELECT_REPS, args.seed, args.official_root))
+
+    def clip(self) -> Rows:
+        from llava.bench import clip
+
+        return clip.run(self.model.get_vision_tower(), self.device, self.args.reps or MODEL_REPS, self.args.seed)
+
+    def prefill(self) -> Rows:
+        from llava.bench import prefill
+
+        grids = (prefill.LLAVA_15, prefill.LLAVA_NEXT)[: 2 if self.device.type == "cuda" else 1]
+        return prefill.run(self.model, SHAPES[self.args.model], self.device, self.args.reps or MODEL_REPS, grids)
+
+    def e2e(self) -> Rows:
+        from llava.bench import e2e
+
+        return e2e.run(self.model, SHAPES[self.args.model], self.device, self.args.reps or MODEL_REPS, self.args.seed)
+
+    def serve(self) -> Rows:
+        """The embedded model; on a GPU the random one as well."""
+        from llava.bench import serve
+        from llava.model.builder import load_pretrained_model
+        from llava.shapes import checkpoint_path
+
+        _, embedded, _, _ = load_pretrained_model(checkpoint_path(), None, "llava-shapes", device=self.args.device)
+        models = {"llava-shapes": embedded}
+        if self.device.type == "cuda":
+            models[self.args.model] = self.model
+        rows = []
+        for name, model in models.items():
+            kept = model.get_vision_tower().num_patches // SERVED_SHARE
+            pruner = resolve_pruner("cdpruner", visual_token_num=kept)
+            rows += serve.run(model, name, pruner, self.device, self.args.memory_gb)
+        return rows
+
+    def meta(self) -> dict[str, Any]:
+        """Everything that a number depends on beside the code."""
+        args = self.args
+        settings = {"device": args.device, "seed": args.seed, "model": args.model}
+        settings |= {"layers": args.layers, "layers_of_model": SHAPES[args.model].layers}
+        return environment() | settings | {"load": os.getloadavg()[0], "conventions": CONVENTIONS}
+
+
+def check(args: Namespace) -> None:
+    """Fill in what the device decides.
+
+    Raises:
+        InputError: for what is not there, or does not fit the model.
+    """
+    on_gpu = args.device == "cuda"
+    if on_gpu and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch sees no CUDA device; valid here is cpu")
+    shape = SHAPES[args.model]
+    args.layers = args.layers or (shape.layers if on_gpu else CPU_LAYERS)
+    if args.layers > shape.layers:
+        raise InputError(f"--layers {args.layers}: a {args.model} has {shape.layers}")
+    if args.official_root and not args.official_root.is_dir():
+        raise InputError(f"--official-root {args.official_root}: no such folder")
+    if args.memory_gb is None:
+        args.memory_gb = torch.cuda.get_device_properties(0).total_memory / 2**30 if on_gpu else CPU_MEMORY_GB
+    if args.json:
+        check_writable(args.json)
+
+
+def bench(args: Namespace) -> None:
+    """Run the suites, print a table after each and write everything at the end."""
+    check(args)
+    with threads(args.threads):
+        run = Bench(args)
+        results: dict[str, Any] = {"meta": run.meta(), "rows": [], "prefill": []}
+        for suite in SUITES if "all" in args.suite else dict.fromkeys(args.suite):
+            rows = getattr(run, suite)()
+            print(report.table(suite, rows), end="\n\n", flush=True)
+            results["prefill" if suite == "prefill" else "rows"] += rows
+    if args.json:
+        replace_file(args.json, json.dumps(results, indent=1) + "\n")
+
+
+def positive(text: str) -> float:
+    """An argparse type: a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m llava.bench", description=__doc__)
+    integer: Callable[[str], int] = at_least(1)
+    parser.add_argument("--suite", nargs="+", choices=[*SUITES, "all"], default=["all"])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--model", choices=list(SHAPES), default="7b", help="whose shapes")
+    parser.add_argument("--layers", type=integer, help=f"decoder layers built; all on cuda, {CPU_LAYERS} on cpu")
+    parser.add_argument("--threads", type=integer, default=1, help="of torch on the CPU")
+    parser.add_argument(
+        "--reps", type=integer, help=f"times each thing is measured; {SELECT_REPS} in select, else {MODEL_REPS}"
+    )
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of inputs and weights")
+    parser.add_argument("--memory-gb", type=positive, help="serve: for the largest batch; 16 on cpu, all on cuda")
+    parser.add_argument("--official-root", type=Path, help="select: folder of the methods' own repositories, timed too")
+    parser.add_argument("--json", type=Path, help="file for all rows and the settings")
+    return parser
+
+
+if __name__ == "__main__":
+    run_program(build_parser(), bench)

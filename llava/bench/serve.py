@@ -1,0 +1,112 @@
+"""Suite ``serve``: sustained throughput, batch after batch, with and without pruning."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from llava.bench.clip import random_images
+from llava.bench.e2e import QUESTION
+from llava.bench.flops import TEXT_TOKENS
+from llava.bench.harness import Sample, extra_peak_mb, sample, summarize
+from llava.constants import IMAGE_TOKEN_INDEX
+from llava.model import LlavaLlamaForCausalLM
+from llava.pruners import Pruner, name_of
+
+BATCHES = (1, 2, 4, 8, 16, 32)
+NEW_TOKENS = 8
+SECONDS = 2.0
+FEWEST_CALLS = 5
+PROBES = (4, 8)
+
+
+def answer(model: LlavaLlamaForCausalLM, batch: int, seed: int = 0) -> Callable[[], Any]:
+    """One call of ``generate``: as many prompts, each of one image and some text, and a fixed number of new tokens."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(3, model.config.vocab_size, (batch, TEXT_TOKENS + 1), generator=generator)
+    ids[:, TEXT_TOKENS // 2] = IMAGE_TOKEN_INDEX
+    return partial(
+        model.generate,
+        ids.to(model.device),
+        attention_mask=torch.ones_like(ids, device=model.device),
+        images=random_images(model.get_vision_tower(), batch, seed),
+        texts=[QUESTION] * batch,
+        do_sample=False,
+        min_new_tokens=NEW_TOKENS,
+        max_new_tokens=NEW_TOKENS,
+        pad_token_id=0,
+    )
+
+
+def sustain(call: Callable[[], Any], device: torch.device, seconds: float) -> list[Sample]:
+    """Call after call until the time is over, after one that does not count."""
+    call()
+    samples: list[Sample] = []
+    start = time.perf_counter()
+    while time.perf_counter() - start < seconds or len(samples) < FEWEST_CALLS:
+        samples.append(sample(call, device))
+    return samples
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least this share of the values does not exceed."""
+    ordered = sorted(values)
+    return ordered[math.ceil(share * len(ordered)) - 1]
+
+
+def kv_mb_per_request(model: LlavaLlamaForCausalLM, visual_tokens: int) -> float:
+    """Keys and values of one request at its end, in MiB."""
+    config = model.config
+    numbers = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+    return numbers * (visual_tokens + TEXT_TOKENS + NEW_TOKENS) * model.dtype.itemsize / 2**20
+
+
+def weights_mb(model: LlavaLlamaForCausalLM) -> float:
+    """What the weights take in MiB; CLIP's text side, which is no module of the model, where the pruner reads it."""
+    weights = list(model.parameters())
+    if model.pruner is not None and "relevance" in model.pruner.needs:
+        weights += model.get_vision_tower().relevance.weights.parameters()
+    return sum(weight.nbytes for weight in weights) / 2**20
+
+
+def largest_batch(model: LlavaLlamaForCausalLM, device: torch.device, memory_mb: float) -> int:
+    """How many requests fit beside the weights, by the peak memory of two batch sizes and a line through them."""
+    small, large = PROBES
+    peaks = {batch: extra_peak_mb(answer(model, batch), device) for batch in PROBES}
+    per_request = (peaks[large] - peaks[small]) / (large - small)
+    fixed = weights_mb(model) + peaks[small] - small * per_request
+    return max(0, int((memory_mb - fixed) // per_request))
+
+
+@torch.no_grad()
+def run(
+    model: LlavaLlamaForCausalLM,
+    name: str,
+    pruner: Pruner,
+    device: torch.device,
+    memory_gb: float,
+    batches: Sequence[int] = BATCHES,
+    seconds: float = SECONDS,
+) -> list[dict[str, Any]]:
+    """One row per batch size, without and with ``pruner``. Every request of a batch waits for the whole batch."""
+    rows = []
+    for chosen in (None, pruner):
+        model.set_pruner(chosen)
+        fits = largest_batch(model, device, 1024 * memory_gb)
+        for batch in tqdm(batches, desc=f"serve {name} {name_of(chosen)}", unit="batch size", leave=None):
+            samples = sustain(answer(model, batch), device, seconds)
+            walls = [wall for _, wall, _ in samples]
+            visual = model.last_prune.visual_tokens[0]
+            rows.append(
+                {"suite": "serve", "model": name, "method": name_of(chosen), "B": batch, "visual": visual}
+                | {"images_per_second": 1000 * batch * len(walls) / sum(walls)}
+                | {"p50_ms": percentile(walls, 0.5), "p99_ms": percentile(walls, 0.99), "n": len(walls)}
+                | {"noisy": summarize(samples).noisy}
+                | {"kv_mb_per_request": kv_mb_per_request(model, visual)}
+                | {"memory_gb": memory_gb, "largest_batch": fits, "dtype": str(model.dtype)[6:]}
+            )
+    return rows
