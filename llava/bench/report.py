@@ -91,7 +91,7 @@ COLUMNS = {
     },
 }
 FOOTNOTES = {
-    "select": "ratio: time over that of the plain form in llava.bench.reference, CPU time with one thread. floor: of the "
+    "select": "ratio: time over that of the plain form in llava.bench.reference, CPU time with one thread. floor: the "
     "similarities that the method needs, at the speed of a large matrix product on this machine.",
     "prefill": "Times are of {layers_run} of {layers} layers, FLOPs and KV cache of all. T: 1e12, counted as the paper "
     "named does; only the last counts every FLOP, text included.",
