@@ -51,7 +51,7 @@ def appending(path: str | Path, afresh: bool = False) -> Iterator[Write]:
         yield write
 
 
-def _lock(file: IO, path: Path) -> None:
+def _lock(file: IO[bytes], path: Path) -> None:
     """Keep other processes away until this one closes the file or dies.
 
     A record lock is not inherited, so worker processes that outlive a killed run for seconds do not hold it.
@@ -99,15 +99,14 @@ class AnswersFile:
             InputError: another run is at it; there are answers to other questions, or of other settings.
         """
         check_writable(self.path)
-        with check_writable(self.header).open("r+", encoding="utf-8") as header:
+        with check_writable(self.header).open("r+b", buffering=0) as header:
             _lock(header, self.header)
             if overwrite or not (self.path.stat().st_size or self.parts()):
                 self._start(header)
             self._check_settings(header)
             for path in (self.path, *self.parts()):
                 _repair(path)
-            answered = self._answered()
-            yield [index for index in range(len(self.expected)) if index not in answered]
+            yield self._missing()
 
     def writer(self, indices: Sequence[int], rank: int | None):
         """Open the place for the answers to the questions ``indices``, in this order.
@@ -132,14 +131,13 @@ class AnswersFile:
         Raises:
             InputError: answers are missing, or the merged file cannot be written; nothing is lost then.
         """
-        answered = self._answered()
-        missing = [index for index in range(len(self.expected)) if index not in answered]
-        if missing:
+        if missing := self._missing():
             raise InputError(
                 f"{self.path}: {len(missing)} of {len(self.expected)} answers are missing, the first of them to "
                 f"question number {missing[0] + 1}; a rerun completes them"
             )
         if parts := self.parts():
+            answered = self._answered()
             replace_file(self.path, "".join(f"{json.dumps(answered[i])}\n" for i in range(len(self.expected))))
             self._remove(parts)
 
@@ -153,18 +151,17 @@ class AnswersFile:
         with suppress(OSError):  # other files, such as logs, may lie in the folder
             self.folder.rmdir()
 
-    def _start(self, header: IO[str]) -> None:
+    def _start(self, header: IO[bytes]) -> None:
         """Drop all answers, then say what the new ones will depend on."""
         self._remove(self.parts())
         try:
             self.path.open("w").close()
             header.truncate()
-            header.write(json.dumps({"settings": self.settings}, indent=1) + "\n")
-            header.flush()
+            header.write(f"{json.dumps({'settings': self.settings}, indent=1)}\n".encode())
         except OSError as error:
             raise InputError(f"cannot write {self.header}: {error.strerror}") from error
 
-    def _check_settings(self, header: IO[str]) -> None:
+    def _check_settings(self, header: IO[bytes]) -> None:
         header.seek(0)
         try:
             settings = json.load(header)["settings"]
@@ -177,6 +174,10 @@ class AnswersFile:
         if changed:
             values = [f"{n}: {json.dumps(settings.get(n))}, now {json.dumps(self.settings.get(n))}" for n in changed]
             raise InputError(f"{self.path} holds answers of another run: {'; '.join(values)}. {WAYS_OUT}")
+
+    def _missing(self) -> list[int]:
+        answered = self._answered()
+        return [index for index in range(len(self.expected)) if index not in answered]
 
     def _answered(self) -> dict[int, dict[str, Any]]:
         """The lines on disk by the index of their question."""

@@ -105,7 +105,8 @@ def evaluate(
         missing, in_parts = processes.by_main(claim)
         share = missing[processes.rank :: processes.count]
         if processes.is_main and missing and len(missing) < len(samples):
-            logger.info("%s: continuing, %d of %d answers are there", answers.path, *_progress(missing, samples))
+            present = len(samples) - len(missing)
+            logger.info("%s: continuing, %d of %d answers are there", answers.path, present, len(samples))
         if share:
             writer = answers.writer(share, processes.rank if in_parts else None)
             with writer as write:
@@ -116,10 +117,6 @@ def evaluate(
         logger.info("%d answers in %s", len(samples), answers.path)
         if args.save_latency:
             save_latency(answers.path)
-
-
-def _progress(missing: Sequence[int], samples: Sequence[Sample]) -> tuple[int, int]:
-    return len(samples) - len(missing), len(samples)
 
 
 def _ask(

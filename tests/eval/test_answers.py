@@ -215,6 +215,12 @@ def test_on_a_full_disk_whole_lines_remain_and_a_rerun_continues(path, room, ran
     assert lines(path) == WHOLE
 
 
+def test_a_full_disk_at_the_start_is_an_error_that_names_the_file(path):
+    with file_size_limit(0), pytest.raises(InputError, match=r"cannot write .*vtn_64\.jsonl\.run: File too large"):
+        complete(path)
+    assert complete(path) == [0, 1, 2, 3, 4]
+
+
 def test_a_full_disk_while_merging_loses_nothing(path):
     complete(path, rank=0, finish=False)
     with file_size_limit(100), pytest.raises(InputError, match=r"cannot write .*vtn_64\.jsonl"):

@@ -1,13 +1,16 @@
 """The main job on the embedded model: questions, answers, score, through the programs a user runs."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from llava.eval import eval_shapes, model_vqa_loader
+from llava.eval import eval_shapes, model_vqa, model_vqa_loader
+from llava.eval.dataset import QuestionDataset
 from llava.eval.model_vqa_loader import CustomDataset
 from llava.eval.options import load_model
 from llava.eval.program import run_program
+from llava.eval.queries import vqa_query
 from llava.eval.records import read_jsonl
 from llava.eval.runner import Run, generation_options, run
 from llava.pruners import PRUNERS, resolve_pruner
@@ -55,3 +58,20 @@ def test_in_float32_no_answer_depends_on_the_batch_size(shapes, embedded, name):
         answers[batch_size] = [(r["question_id"], r["text"], r["metadata"]["visual_tokens"]) for r in records]
     assert answers[1] == answers[4] == answers[13]
     assert {tokens for *_, tokens in answers[1]} == {144 if name == "none" else 9}
+
+
+@pytest.mark.parametrize("name", ["none", "cdpruner"])
+def test_questions_without_an_image_share_a_batch_with_others_and_change_no_answer(shapes, embedded, name):
+    questions = read_jsonl(shapes / "shapes_test.jsonl", model_vqa_loader.QUESTION_KEYS)[:6]
+    samples = model_vqa.vqa_samples(questions, shapes / "images", vqa_query)
+    samples = [replace(sample, image=None) if i in (0, 3, 4) else sample for i, sample in enumerate(samples)]
+    parts = (embedded.tokenizer, embedded.image_processor, embedded.model.config, "vicuna_v1")
+    embedded.model.set_pruner(resolve_pruner(name, visual_token_num=None if name == "none" else 9))
+    answers = {}
+    for batch_size in (1, 2, 6):
+        plan, records = Run("shapes", {}, generation_options(max_new_tokens=6), batch_size), []
+        run(QuestionDataset(samples, *parts), embedded.model, embedded.tokenizer, plan, records.append)
+        answers[batch_size] = [(r["text"], r["metadata"]["visual_tokens"], r["metadata"]["tiles"]) for r in records]
+    assert answers[1] == answers[2] == answers[6]
+    kept = 144 if name == "none" else 9
+    assert [counts for _, *counts in answers[1]] == [[0, 0], [kept, 1], [kept, 1], [0, 0], [0, 0], [kept, 1]]

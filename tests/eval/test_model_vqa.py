@@ -28,4 +28,3 @@ def test_llavas_defaults_are_kept():
     args = model_vqa.build_parser().parse_args([])
     assert (args.question_file, args.answers_file) == ("tables/question.jsonl", "answer.jsonl")
     assert (args.temperature, args.num_beams, args.max_new_tokens) == (0.2, 1, 1024)
-    assert model_vqa.split_list([1, 2, 3], 2) == [[1, 2], [3]] and model_vqa.get_chunk([1, 2, 3], 2, 1) == [3]

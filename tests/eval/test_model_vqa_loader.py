@@ -4,7 +4,15 @@ from argparse import Namespace
 import pytest
 import torch
 
-from llava.eval import eval_shapes, model_vqa_loader, run_llava
+from llava.eval import (
+    eval_shapes,
+    model_vqa,
+    model_vqa_loader,
+    model_vqa_mmbench,
+    model_vqa_qbench,
+    model_vqa_science,
+    run_llava,
+)
 from llava.eval.model_vqa_loader import CustomDataset, build_parser, create_data_loader, eval_model
 from llava.eval.program import run_program
 from llava.eval.records import InputError
@@ -142,6 +150,15 @@ def test_a_repairable_error_ends_the_program_without_a_traceback(questions, tmp_
         run_program(build_parser(), eval_model, words)
 
 
-@pytest.mark.parametrize("program", [model_vqa_loader, run_llava, eval_shapes])
+LOADERS = [model_vqa, model_vqa_loader, model_vqa_mmbench, model_vqa_qbench, model_vqa_science]
+
+
+@pytest.mark.parametrize("program", [*LOADERS, run_llava, eval_shapes])
 def test_every_program_explains_itself(program):
     assert program.build_parser().format_help().startswith(f"usage: python -m {program.__name__}")
+
+
+@pytest.mark.parametrize("program", LOADERS)
+def test_every_loader_has_the_names_that_are_imported_from_llavas(program):
+    assert callable(program.eval_model)
+    assert program.split_list([1, 2, 3], 2) == [[1, 2], [3]] and program.get_chunk([1, 2, 3], 2, 1) == [3]

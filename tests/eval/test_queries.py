@@ -2,7 +2,7 @@
 
 import pytest
 
-from llava.eval.queries import mmbench_query, science_query, user_query, vqa_loader_query, vqa_query
+from llava.eval.queries import mmbench_query, qbench_query, science_query, user_query, vqa_loader_query, vqa_query
 
 SHORT = "\nAnswer the question using a single word or phrase."
 LETTER = "\nAnswer with the option's letter from the given choices directly."
@@ -38,6 +38,10 @@ def test_science_removes_image_token_and_letter_suffix_but_keeps_context_and_cho
 
 def test_mmbench_keeps_hint_question_and_options():
     assert mmbench_query("hint\nWhich?\nA. one\nB. two") == "hint\nWhich?\nA. one\nB. two"
+
+
+def test_qbench_keeps_question_and_candidates():
+    assert qbench_query("How sharp?", "A. very\nB. not\n") == "How sharp?\nA. very\nB. not\n"
 
 
 def test_a_user_query_loses_its_image_placeholders():
