@@ -63,8 +63,9 @@ def _bind(source: Path, method: str, cues: VisualCues, kept: int) -> Callable[[]
         return lambda: model.DivPrune(tokens, len(tokens), threshold_ratio=kept / len(tokens))
     node = nodes["encode_images"]
     outputs = _tower_outputs(node, cues)
-    body = SimpleNamespace(get_vision_tower=lambda: lambda *args, **kwargs: outputs, mm_projector=lambda tokens: tokens)
-    model.get_model = lambda: body
+    model.get_vision_tower = lambda: lambda *args, **kwargs: outputs
+    model.mm_projector = lambda tokens: tokens
+    model.get_model, model.config = lambda: model, model
     encode = MethodType(_function(node, source), model)
     inputs = [cues.features] * (len(node.args.args) - 1)
     return lambda: encode(*inputs)
@@ -81,14 +82,15 @@ def _function(node: ast.FunctionDef, source: Path) -> FunctionType:
 
 def _tower_outputs(node: ast.FunctionDef, cues: VisualCues) -> tuple[Tensor, ...]:
     """What the official vision tower would return, in the order in which ``encode_images`` names it."""
-    assignment = next(
+    assignments = [
         each
         for each in ast.walk(node)
-        if isinstance(each, ast.Assign)
-        and "get_vision_tower" in ast.unparse(each.value)
-        and isinstance(each.targets[0], ast.Tuple)
-    )
-    return tuple(_output(ast.unparse(name).lower(), cues) for name in assignment.targets[0].elts)
+        if isinstance(each, ast.Assign) and isinstance(each.targets[0], ast.Tuple) and isinstance(each.value, ast.Call)
+    ]
+    from_tower = [each.targets[0].elts for each in assignments if "tower" in ast.unparse(each.value)]
+    if not from_tower:
+        raise ValueError("encode_images does not unpack what its vision tower returns")
+    return tuple(_output(ast.unparse(name).lower(), cues) for name in from_tower[0])
 
 
 def _output(name: str, cues: VisualCues) -> Tensor:

@@ -21,7 +21,8 @@ class LlavaMetaForCausalLM:
 MOST_ATTENDED = """
 class LlavaMetaForCausalLM:
     def encode_images(self, images):
-        image_features, image_attentions = self.get_model().get_vision_tower()(images)
+        vision_tower = self.get_model().get_vision_tower()
+        image_features, image_attentions = vision_tower(images)
         return torch.topk(image_attentions.mean(dim=1), self.get_visual_token_num(), dim=1).indices
 """
 FIRST_OF_ALL = """
@@ -80,3 +81,10 @@ def test_code_that_does_not_run_is_left_out_with_a_warning(root, cues, caplog):
     with caplog.at_level(logging.WARNING):
         assert official_selection(root, "vispruner", cues, 4) is None
     assert str(source) in caplog.text and "no_such_function" in caplog.text
+
+
+def test_code_of_another_outline_is_left_out_with_a_warning(root, cues, caplog):
+    (root / "VisPruner" / "llava" / "model" / "llava_arch.py").write_text("def encode_images(self, images): pass")
+    with caplog.at_level(logging.WARNING):
+        assert official_selection(root, "vispruner", cues, 4) is None
+    assert "does not unpack" in caplog.text
