@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from llava.pruners.base import Pruner, VisualCues
-from llava.pruners.functional import cosine_similarity
+from llava.pruners.functional import directions, gram
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class DivPrune(Pruner):
     needs = frozenset({"embeds"})
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
-        distance = cosine_similarity(cues.embeds).neg_().add_(1)  # (B, N, N)
+        distance = gram(*directions(cues.embeds)).neg_().add_(1)  # (B, N, N)
         itself = distance.diagonal(dim1=1, dim2=2)
         itself.fill_(torch.inf)
         gap = distance.amin(dim=1)  # (B, N) to the nearest other token, later to the nearest kept one
@@ -30,6 +30,6 @@ class DivPrune(Pruner):
         gap = torch.full_like(gap, torch.inf)
         while len(picks) < budget:
             to_last = distance.gather(1, picks[-1].unsqueeze(2).expand(-1, 1, gap.shape[1])).squeeze(1)  # (B, N)
-            gap = torch.minimum(gap, to_last)
+            torch.minimum(gap, to_last, out=gap)
             picks.append(gap.argmax(dim=1, keepdim=True))
         return torch.cat(picks, dim=1)

@@ -1,12 +1,15 @@
 """Greedy search for the most likely subset of a determinantal point process."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from llava.pruners.functional import ALIGNMENT, cosine_similarity, rank
+from llava.pruners.functional import ALIGNMENT, directions, gram, rank
 
 SMALLEST_GAIN = 1e-10
+SHARE_BY_ROWS = 3
 
 
 def most_likely_subset(tokens: Tensor, quality: Tensor, budget: int) -> Tensor:
@@ -23,16 +26,26 @@ def most_likely_subset(tokens: Tensor, quality: Tensor, budget: int) -> Tensor:
     Returns:
         (B, budget) int64, distinct.
     """
-    num_tokens = quality.shape[1]
+    tokens, scale = directions(tokens)
+    volume = quality.square().where(scale > 0, 0.0)  # (B, N) of every token alone
+    by_rows = tokens.device.type == "cpu" and SHARE_BY_ROWS * budget <= quality.shape[1]
+    search = _search_by_rows if by_rows else _search_gram
+    chosen = search(tokens, scale * quality, volume, budget)  # (B, N)
+    return rank(quality, tier=chosen)[:, :budget]
+
+
+def _search_gram(tokens: Tensor, weight: Tensor, volume: Tensor, budget: int) -> Tensor:
+    """Greedy search over the whole kernel, all tiles in step and nothing read back: 1 for the chosen tokens, (B, N)."""
+    num_tokens = volume.shape[1]
     # Zero tokens gain nothing and are never chosen; they align the rows that the search multiplies.
-    if rest := num_tokens % ALIGNMENT:
-        tokens, quality = pad(tokens, (0, 0, 0, ALIGNMENT - rest)), pad(quality, (0, ALIGNMENT - rest))
-    kernel = cosine_similarity(tokens).mul_(quality.unsqueeze(1)).mul_(quality.unsqueeze(2))  # (B, N, N)
+    if rest := -num_tokens % ALIGNMENT:
+        tokens, weight, volume = pad(tokens, (0, 0, 0, rest)), pad(weight, (0, rest)), pad(volume, (0, rest))
+    kernel = gram(tokens, weight)
+    kernel.diagonal(dim1=1, dim2=2).copy_(volume)
     picks, gains = _greedy_map(kernel, budget)
     # Gains only shrink: from the first one too small, or NaN, on no other counts, and its picks may repeat.
     useful = (gains > SMALLEST_GAIN).long()  # (B, budget)
-    chosen = torch.zeros_like(quality, dtype=torch.long).scatter_add_(1, picks, useful)
-    return rank(quality[:, :num_tokens], tier=chosen[:, :num_tokens])[:, :budget]
+    return torch.zeros_like(volume, dtype=torch.long).scatter_add_(1, picks, useful)[:, :num_tokens]
 
 
 def _greedy_map(kernel: Tensor, budget: int) -> tuple[Tensor, Tensor]:
@@ -55,3 +68,45 @@ def _greedy_map(kernel: Tensor, budget: int) -> tuple[Tensor, Tensor]:
         picks.append(pick)
         gains.append(best)
     return torch.cat(picks, dim=1), torch.cat(gains, dim=1)
+
+
+def _search_by_rows(tokens: Tensor, weight: Tensor, volume: Tensor, budget: int) -> Tensor:
+    """The same search, tile by tile on the CPU, over the few rows of the kernel that it visits."""
+    chosen = torch.zeros_like(volume, dtype=torch.long)
+    for tile, tile_chosen in enumerate(chosen):
+        tile_chosen[_greedy_map_by_rows(tokens[tile], weight[tile], volume[tile], budget)] = 1
+    return chosen
+
+
+def _greedy_map_by_rows(tokens: Tensor, weight: Tensor, volume: Tensor, budget: int) -> list[int]:
+    """The tokens of one tile in the order in which they are added, as long as they enlarge the determinant."""
+    rest = -len(volume) % ALIGNMENT
+    gain = pad(volume, (0, rest))  # (N',)
+    factor = gain.new_empty(budget, len(gain))
+    kernel: dict[int, Tensor] = {}  # rows, (N',) each
+    picks: list[int] = []
+    for step, row in enumerate(factor):
+        pick = gain.argmax().item()
+        best = gain[pick].item()
+        if best <= SMALLEST_GAIN:
+            break
+        if pick not in kernel:
+            block = _likely_next(gain, pick, kernel, count=max(24, budget // 4))
+            products = tokens.index_select(0, block) @ tokens.T  # (block, N)
+            products *= weight[block].unsqueeze(1) * weight
+            kernel.update(zip(block.tolist(), pad(products, (0, rest)), strict=True))
+        scale = best**-0.5
+        done = factor[:step]
+        torch.addmv(kernel[pick], done.T, done[:, pick].contiguous(), alpha=-scale, beta=scale, out=row)
+        gain.addcmul_(row, row, value=-1)
+        gain[pick] = -torch.inf
+        picks.append(pick)
+    return picks
+
+
+def _likely_next(gain: Tensor, pick: int, known: Iterable[int], count: int) -> Tensor:
+    """The pick and the tokens that now gain most, without those known: at most ``count`` of them, whose rows are best
+    computed together because a product of many rows takes little more time than one of a few."""
+    gain = gain.index_fill(0, torch.tensor(list(known), dtype=torch.long), -torch.inf)
+    gain[pick] = torch.inf
+    return gain.topk(min(count, int((gain > 0).sum()))).indices

@@ -1,4 +1,4 @@
-"""Tensor functions that several pruners share. None of them reads a value back to the host."""
+"""Tensor functions that several pruners share. None of them reads a value back to the host, but on the CPU."""
 
 import torch
 from torch import Tensor
@@ -19,24 +19,47 @@ def unit_vectors(tokens: Tensor) -> Tensor:
     return tokens.div_(tokens.norm(dim=-1, keepdim=True).clamp_min(1e-12))
 
 
-def cosine_similarity(tokens: Tensor) -> Tensor:
-    """Cosine of every pair of tokens in a tile, (B, N, D) -> (B, N, N), symmetric to the last bit.
+def directions(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens and the factors that make unit vectors of them, (B, N, D) -> (B, N, D'), (B, N).
+
+    Scaling a product by the factors costs less than scaling the tokens, which would be copied. On the CPU, where it can
+    be seen whether a tile holds finite numbers, those that do and are aligned are returned as they are; elsewhere and
+    otherwise the tokens are unit vectors. The factor of a token without direction is zero.
+    """
+    if tokens.device.type != "cpu":
+        tokens = unit_vectors(tokens)
+        lengths = tokens.norm(dim=-1)  # (B, N)
+    else:
+        if tokens.shape[-1] % ALIGNMENT or not tokens.is_contiguous() or tokens.data_ptr() % (4 * ALIGNMENT):
+            tokens = pad(tokens, (0, -tokens.shape[-1] % ALIGNMENT)).contiguous()
+        lengths = tokens.norm(dim=-1)
+        odd = ~lengths.isfinite().all(dim=1)  # (B,)
+        if odd.any():
+            tokens = tokens.clone()
+            tokens[odd] = unit_vectors(tokens[odd])
+            lengths = tokens.norm(dim=-1)
+    return tokens, lengths.reciprocal().where(lengths > 1e-12, 0.0)
+
+
+def gram(tokens: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Products w[i] <i, j> w[j] of every pair in a tile, (B, N, D), (B, N) -> (B, N, N), symmetric to the last bit.
 
     Symmetry makes "j is i's nearest" and "i is j's nearest" the same number, so that ties break by index and not
     by rounding. Only blocks on and above the diagonal are multiplied, about half of the full product.
     """
-    unit = unit_vectors(tokens)
-    batch, num_tokens, _ = unit.shape
-    cosine = unit.new_empty(batch, num_tokens, num_tokens)
+    batch, num_tokens, _ = tokens.shape
+    products = tokens.new_empty(batch, num_tokens, num_tokens)
     size = max(64, -(-num_tokens // 8))
     for start in range(0, num_tokens, size):
         block = slice(start, start + size)
-        rows = unit[:, block] @ unit[:, start:].mT  # (B, size, N - start)
+        rows = tokens[:, block] @ tokens[:, start:].mT  # (B, size, N - start)
+        if weight is not None:
+            rows *= weight[:, block].unsqueeze(2) * weight[:, start:].unsqueeze(1)
         corner = rows[..., : rows.shape[1]]
         corner.copy_(torch.maximum(corner, corner.mT))
-        cosine[:, block, start:] = rows
-        cosine[:, start:, block] = rows.mT
-    return cosine
+        products[:, block, start:] = rows
+        products[:, start:, block] = rows.mT
+    return products
 
 
 def rank(scores: Tensor, tier: Tensor | None = None) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from llava.pruners.base import Pruner, VisualCues
-from llava.pruners.functional import image_max, image_min, rank, unit_vectors
+from llava.pruners.functional import directions, image_max, image_min, rank, unit_vectors
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,11 @@ class MFPruner(Pruner):
 
 def dissimilarity(tokens: Tensor) -> Tensor:
     """One minus the mean cosine of each token with the others, their sum divided by N: (B, N, D) -> (B, N)."""
-    unit = unit_vectors(tokens)
-    with_all = (unit.sum(dim=1, keepdim=True) @ unit.mT).squeeze(1)  # (B, N)
-    return 1 - (with_all - unit.norm(dim=2).square()) / tokens.shape[1]
+    tokens, scale = directions(tokens)
+    total = scale.unsqueeze(1) @ tokens  # (B, 1, D) of all unit vectors
+    with_all = (total @ tokens.mT).squeeze(1) * scale  # (B, N)
+    with_itself = (scale > 0).float()
+    return 1 - (with_all - with_itself) / tokens.shape[1]
 
 
 def select_qwen_release(
@@ -62,7 +64,7 @@ def select_qwen_release(
 
 def _votes(scores: list[Tensor], budget: int) -> Tensor:
     """How many of the scores have each token among their best ``budget``, (B, N) int64."""
-    nominated = torch.cat([rank(score)[:, :budget] for score in scores], dim=1)
+    nominated = rank(torch.stack(scores, dim=1))[..., :budget].flatten(1)  # (B, cues * budget)
     return torch.zeros_like(scores[0], dtype=torch.long).scatter_add_(1, nominated, torch.ones_like(nominated))
 
 

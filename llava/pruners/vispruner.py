@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from llava.pruners.base import Pruner, VisualCues, is_number
-from llava.pruners.functional import cosine_similarity, rank
+from llava.pruners.functional import gram, rank, unit_vectors
 
 REMOVED_PER_ROUND = 8
 
@@ -42,7 +42,7 @@ class VisPruner(Pruner):
             return by_attention[:, :budget]
         rest = by_attention[:, num_important:]
         features = cues.features.take_along_dim(rest.unsqueeze(2), dim=1)  # (B, R, C)
-        diverse = remove_duplicates(cosine_similarity(features), budget - num_important)
+        diverse = remove_duplicates(gram(unit_vectors(features)), budget - num_important)
         return torch.cat([by_attention[:, :num_important], rest.gather(1, diverse)], dim=1)
 
 

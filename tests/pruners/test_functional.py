@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava.pruners.functional import cosine_similarity, image_max, image_min, rank, unit_vectors
+from llava.pruners.functional import gram, image_max, image_min, rank, unit_vectors
 
 
 def test_unit_vectors_have_length_one_and_keep_their_direction():
@@ -23,10 +23,10 @@ def test_zero_and_non_finite_entries_give_no_direction():
 
 
 @pytest.mark.parametrize(("tokens", "width"), [(5, 7), (64, 16), (65, 3), (150, 40), (600, 16)])
-def test_cosine_similarity_is_symmetric_to_the_bit_and_right(tokens, width):
+def test_a_gram_of_unit_vectors_is_symmetric_to_the_bit_and_right(tokens, width):
     x = torch.randn(2, tokens, width, generator=torch.Generator().manual_seed(tokens))
     unit = (x / x.norm(dim=-1, keepdim=True)).double()
-    cosine = cosine_similarity(x)
+    cosine = gram(unit_vectors(x))
     assert torch.equal(cosine, cosine.mT)
     assert torch.allclose(cosine.double(), unit @ unit.mT, rtol=0, atol=1e-6)
 
@@ -35,8 +35,8 @@ def test_a_tile_has_the_same_bits_alone_and_in_a_batch():
     generator = torch.Generator().manual_seed(0)
     for tokens, width in product(range(5, 20), (5, 9, 13, 17, 21, 30)):
         tiles = torch.randn(4, tokens, width, generator=generator)
-        alone = torch.cat([cosine_similarity(tiles[i : i + 1]) for i in range(4)])
-        assert torch.equal(cosine_similarity(tiles), alone)
+        alone = torch.cat([gram(unit_vectors(tiles[i : i + 1])) for i in range(4)])
+        assert torch.equal(gram(unit_vectors(tiles)), alone)
 
 
 def test_rank_keeps_many_equal_scores_in_order():
