@@ -101,7 +101,7 @@ def test_other_settings_are_refused_with_the_difference_and_nothing_is_touched(p
 
 def test_overwriting_starts_anew_with_the_settings_of_now(path):
     complete(path)
-    complete(path.with_suffix(".old"), rank=1, indices=[1], finish=False)
+    complete(path, rank=1, indices=[1], finish=False)
     answers = answers_at(path, pruner="random")
     with answers.claim(overwrite=True) as missing:
         assert missing == [0, 1, 2, 3, 4] and path.read_bytes() == b""

@@ -63,11 +63,11 @@ def dying_after(count):
     return appending
 
 
-def take_part(loaded, rank, count, port, args, dies_after, errors):
+def take_part(loaded, rank, count, port, args, dies_after, delay_s, errors):
     names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in names.items()})
     torch.set_num_threads(1)  # the thread pool of the process this one is forked from does not live on in it
-    evaluation.load_model = lambda args, pruner: loaded
+    evaluation.load_model = lambda args, pruner: time.sleep(delay_s) or loaded
     if dies_after is not None:
         answers.appending = dying_after(dies_after)
     try:
@@ -81,15 +81,18 @@ def take_part(loaded, rank, count, port, args, dies_after, errors):
 def launch(loaded, options):
     """Run some processes as a launcher does, which ends all as soon as one fails.
 
-    ``launch(count, dying, **changes)``: ``dying`` gives for a rank the number of answers after which it is killed.
-    Returns exit codes by rank, and the errors of processes that refused.
+    ``launch(count, dying, late, **changes)``: ``dying`` gives for a rank the number of answers after which it is
+    killed, ``late`` is a rank that takes a second longer than the others. Returns exit codes by rank, and the errors
+    of processes that refused.
     """
 
-    def call(count, dying=(), **changes):
+    def call(count, dying=(), late=None, **changes):
         fork = multiprocessing.get_context("fork")
         errors, port, deaths, args = fork.Queue(), free_port(), dict(dying), Namespace(**vars(options) | changes)
         processes = [
-            fork.Process(target=take_part, args=(loaded, rank, count, port, args, deaths.get(rank), errors))
+            fork.Process(
+                target=take_part, args=(loaded, rank, count, port, args, deaths.get(rank), float(rank == late), errors)
+            )
             for rank in range(count)
         ]
         for process in processes:
@@ -127,6 +130,11 @@ def test_two_processes_answer_what_one_does_in_question_order(launch, options, a
     assert launch(2, batch_size=2) == ([0, 0], [])
     assert asked(lines(options.answers_file)) == alone
     assert sorted(entry.name for entry in options.answers_file.parent.iterdir()) == ["a.jsonl", "a.jsonl.run"]
+
+
+def test_the_main_process_waits_for_one_that_is_late(launch, options, alone):
+    assert launch(2, late=1) == ([0, 0], [])
+    assert asked(lines(options.answers_file)) == alone
 
 
 def test_after_one_of_two_is_killed_three_complete_the_answers(launch, options, alone):
