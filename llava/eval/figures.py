@@ -14,11 +14,12 @@ except ImportError as error:
 
 PATCH_PIXELS = 32
 DROPPED_TINT = 0.82  # share of white over a dropped patch
-STYLES = {  # colours that stay apart for colour-blind readers; baselines are grey and dashed
+STYLES = {  # colours that stay apart for colour-blind readers; baselines are dashed
     "cdpruner": {"color": "#0072B2", "marker": "o"},
     "divprune": {"color": "#D55E00", "marker": "s"},
     "vispruner": {"color": "#009E73", "marker": "^"},
     "mfpruner": {"color": "#CC79A7", "marker": "D"},
+    "cls_topk": {"color": "#56B4E9", "marker": "v", "linestyle": "--"},
     "uniform": {"color": "#555555", "marker": "x", "linestyle": "--"},
     "random": {"color": "#999999", "marker": "+", "linestyle": "--"},
 }
@@ -52,22 +53,48 @@ def plot_accuracy(rows: Sequence[Mapping[str, Any]], path: str | Path, title: st
     figure.savefig(path, dpi=150)
 
 
-def overlay(image: Image.Image, keep: Sequence[int], side: int) -> np.ndarray:
+def fade_dropped(image: Image.Image, kept: np.ndarray, patch_pixels: int = PATCH_PIXELS) -> np.ndarray:
     """The image with its dropped patches faded to white.
 
     Args:
-        image: what the encoder saw of the image, square.
-        keep: kept patches, in raster order of a grid of ``side`` by ``side``.
+        image: what the encoder saw of the image.
+        kept: (rows, columns) bool, one entry per patch.
+        patch_pixels: side of a patch in the result.
 
     Returns:
-        (side * PATCH_PIXELS, side * PATCH_PIXELS, 3) uint8.
+        (rows * patch_pixels, columns * patch_pixels, 3) uint8.
     """
-    pixels = side * PATCH_PIXELS
-    colours = np.asarray(image.convert("RGB").resize((pixels, pixels), Image.Resampling.LANCZOS), dtype=np.float32)
-    tint = np.full(side * side, DROPPED_TINT, dtype=np.float32)
-    tint[list(keep)] = 0
-    tint = tint.reshape(side, side).repeat(PATCH_PIXELS, 0).repeat(PATCH_PIXELS, 1)[..., None]  # (H, W, 1)
+    size = tuple(patch_pixels * patches for patches in kept.shape[::-1])
+    colours = np.asarray(image.convert("RGB").resize(size, Image.Resampling.LANCZOS), dtype=np.float32)
+    tint = np.where(kept, 0.0, DROPPED_TINT).repeat(patch_pixels, 0).repeat(patch_pixels, 1)[..., None]  # (H, W, 1)
     return (colours * (1 - tint) + 255 * tint).round().astype(np.uint8)
+
+
+def overlay(image: Image.Image, keep: Sequence[int], side: int) -> np.ndarray:
+    """``fade_dropped`` for the kept patches of a square image, in raster order of a grid of ``side`` by ``side``."""
+    kept = np.zeros(side * side, dtype=bool)
+    kept[list(keep)] = True
+    return fade_dropped(image, kept.reshape(side, side))
+
+
+def draw_panels(rows: Sequence[Sequence[tuple[str, np.ndarray]]], path: str | Path, title: str) -> None:
+    """Draw pictures in rows, each under its caption.
+
+    Args:
+        rows: captions and pictures (H, W, 3); rows may differ in length.
+        path: the PNG to write.
+    """
+    columns = max(map(len, rows))
+    aspect = max(picture.shape[1] / picture.shape[0] for row in rows for _, picture in row)
+    figure = Figure(figsize=(2.4 * columns * aspect, 2.7 * len(rows) + 0.4), layout="constrained")
+    figure.suptitle(title)
+    for axes_of_row, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
+        for axes in axes_of_row:
+            axes.set_axis_off()
+        for axes, (caption, picture) in zip(axes_of_row, row, strict=False):
+            axes.imshow(picture)
+            axes.set_title(caption, fontsize=10)
+    figure.savefig(path, dpi=110)
 
 
 def draw_selections(
@@ -82,13 +109,5 @@ def draw_selections(
         path: the PNG to write.
         columns: panels side by side.
     """
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(2.4 * columns, 2.7 * rows + 0.4), layout="constrained")
-    figure.suptitle(title)
-    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes in grid:
-        axes.set_axis_off()
-    for axes, (caption, keep) in zip(grid, panels.items(), strict=False):
-        axes.imshow(overlay(image, keep, side))
-        axes.set_title(caption, fontsize=10)
-    figure.savefig(path, dpi=110)
+    pictures = [(caption, overlay(image, keep, side)) for caption, keep in panels.items()]
+    draw_panels([pictures[i : i + columns] for i in range(0, len(pictures), columns)], path, title)

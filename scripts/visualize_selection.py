@@ -1,0 +1,87 @@
+"""Draw which visual tokens of an image each pruner keeps for a question, and what the model answers then.
+
+    python scripts/visualize_selection.py IMAGE QUESTION --pruner none cdpruner divprune --visual_token_num 32 64
+
+One row for each pruner, one column for each budget; kept patches are in colour. Of a LLaVA-NeXT model both views are
+shown, the whole image as one tile and the grid of tiles.
+"""
+
+import argparse
+import logging
+import textwrap
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from llava.eval.figures import draw_panels
+from llava.eval.lineup import add_lineup_args, lineup
+from llava.eval.options import LoadedModel, load_model
+from llava.eval.overlays import pictures
+from llava.eval.program import at_least, run_program
+from llava.eval.records import check_writable
+from llava.eval.run_llava import ask, choose_conv_mode, load_image
+from llava.eval.runner import generation_options
+
+logger = logging.getLogger("llava.scripts.visualize_selection")
+
+GAP = 24  # pixels between the views of one image
+CAPTION_WIDTH = 34  # characters
+
+
+def beside(views: list[np.ndarray]) -> np.ndarray:
+    """Put pictures (H, W, 3) side by side on white, all as high as the highest."""
+    height = max(len(view) for view in views)
+    scaled = [Image.fromarray(view).resize((view.shape[1] * height // len(view), height)) for view in views]
+    strips = [strip for view in scaled for strip in (np.asarray(view), np.full((height, GAP, 3), 255, dtype=np.uint8))]
+    return np.concatenate(strips[:-1], axis=1)
+
+
+def panel(loaded: LoadedModel, name: str, image: Image.Image, args: argparse.Namespace) -> tuple[str, np.ndarray]:
+    """Ask the question with the pruner in place; returns caption and picture."""
+    generation = generation_options(max_new_tokens=args.max_new_tokens)
+    answer = ask(loaded, args.question, [image], args.conv_mode, **generation)
+    tokens = loaded.model.last_prune.visual_tokens[0]
+    caption = f"{name}, {tokens} tokens\n{textwrap.fill(answer, CAPTION_WIDTH)}"
+    return caption, beside(pictures(loaded.model, loaded.image_processor, image))
+
+
+def visualize(args: argparse.Namespace) -> None:
+    """Draw the picture ``args.output``.
+
+    Raises:
+        InputError: an unusable option, image or output path, before the model loads.
+    """
+    pruners = lineup(args)
+    args.conv_mode = choose_conv_mode(args)
+    image = load_image(args.image)
+    output = check_writable(args.output)
+    loaded = load_model(args, None)
+    rows, total = [], sum(map(len, pruners.values()))
+    with tqdm(total=total, unit="panel") as progress:
+        for name, of_budgets in pruners.items():
+            rows.append([])
+            for pruner in of_budgets:
+                loaded.model.set_pruner(pruner)
+                rows[-1].append(panel(loaded, name, image, args))
+                progress.update()
+    draw_panels(rows, output, textwrap.fill(args.question, 2 * CAPTION_WIDTH))
+    logger.info("%s", output)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, conflict_handler="resolve"
+    )
+    parser.add_argument("image", metavar="IMAGE", help="a file or an http(s) address")
+    parser.add_argument("question", metavar="QUESTION")
+    parser.add_argument("--output", default="selection.png", help="the picture to write (default: selection.png)")
+    parser.add_argument("--conv-mode", help="follows the model's name if not given")
+    parser.add_argument("--max_new_tokens", type=at_least(1), default=32)
+    add_lineup_args(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    run_program(build_parser(), visualize)
