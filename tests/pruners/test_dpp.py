@@ -2,6 +2,7 @@
 
 from itertools import product
 
+import pytest
 import torch
 
 from llava.pruners.dpp import most_likely_subset
@@ -38,10 +39,31 @@ def test_tokens_without_any_direction_come_last():
     assert sorted(chosen[0].tolist()) == [1, 2, 3, 4]
 
 
-def test_a_tile_is_searched_as_if_alone_even_where_only_rounding_decides():
+@pytest.mark.parametrize("budget", [12, 35])
+def test_a_tile_is_searched_as_if_alone_even_where_only_rounding_decides(budget):
     generator = torch.Generator().manual_seed(0)
     for tokens, width in product(range(49, 60), (13, 17, 30)):
         tiles = torch.randn(4, tokens, width, generator=generator)
         quality = torch.rand(4, tokens, generator=generator)
-        alone = [most_likely_subset(tiles[i : i + 1], quality[i : i + 1], 35) for i in range(4)]
-        assert torch.equal(most_likely_subset(tiles, quality, 35), torch.cat(alone))
+        alone = [most_likely_subset(tiles[i : i + 1], quality[i : i + 1], budget) for i in range(4)]
+        assert torch.equal(most_likely_subset(tiles, quality, budget), torch.cat(alone))
+
+
+@pytest.mark.parametrize("tokens", [75, 80, 200])
+def test_any_number_of_equal_gains_goes_to_the_lowest_index(tokens):
+    tile = torch.eye(tokens).unsqueeze(0)
+    for budget in (1, tokens // 4, tokens // 3, tokens // 2, tokens - 1):
+        chosen = most_likely_subset(tile, torch.ones(1, tokens), budget)
+        assert chosen.sort().values.tolist() == [list(range(budget))]
+
+
+@pytest.mark.parametrize("budget", [20, 40])
+def test_what_the_chosen_tokens_span_is_filled_by_quality(budget):
+    # Eight axes, and tokens along them: all but the longest on each axis lie in the span of the chosen ones.
+    generator = torch.Generator().manual_seed(0)
+    tile = torch.eye(8).repeat(12, 1).unsqueeze(0)
+    quality = 2.0 ** -torch.randperm(96, generator=generator).unsqueeze(0).div(8, rounding_mode="floor")
+    axis = torch.arange(96) % 8
+    best = [max((n for n in range(96) if axis[n] == a), key=lambda n: (quality[0, n], -n)) for a in range(8)]
+    rest = sorted(set(range(96)) - set(best), key=lambda n: (-quality[0, n], n))
+    assert set(most_likely_subset(tile, quality, budget)[0].tolist()) == {*best, *rest[: budget - 8]}

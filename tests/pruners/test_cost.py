@@ -1,0 +1,94 @@
+"""What a selection costs, in operations, products and bytes: counts, which are the same on every machine."""
+
+import pytest
+import torch
+
+from llava.bench import reference
+from llava.bench.harness import Counter
+from llava.pruners import PRUNERS, VisualCues
+from llava.pruners.vispruner import VisPruner
+
+
+def cues_of(tokens, width, tiles=1, device="cpu"):
+    generator = None if device == "meta" else torch.Generator().manual_seed(tokens)
+
+    def draw(*shape):
+        return torch.randn(shape, generator=generator, device=device)
+
+    embeds = draw(tiles, tokens, width)
+    return VisualCues(embeds, embeds, cls_attention=draw(tiles, tokens), relevance=draw(tiles, tokens))
+
+
+def products(call, width):
+    """Floating-point operations of all matrix products over the width of the tokens."""
+    with Counter(width=width) as counter:
+        call()
+    return counter.gram_flops
+
+
+def dispatched(call):
+    with Counter() as counter:
+        call()
+    return counter.ops
+
+
+def peak_bytes(call):
+    with Counter() as counter:
+        call()
+    return counter.peak_bytes
+
+
+@pytest.mark.parametrize(("name", "limit"), [("cdpruner", 9), ("divprune", 4)])
+def test_another_kept_token_takes_few_operations_where_nothing_is_read_back(name, limit):
+    cues = cues_of(576, 64, tiles=5, device="meta")
+    few, many = (dispatched(lambda budget=budget: PRUNERS[name](budget)(cues)) for budget in (20, 120))
+    assert 0 < many - few <= 100 * limit
+
+
+@pytest.mark.parametrize("name", ["cdpruner", "divprune", "vispruner", "mfpruner"])
+def test_more_tiles_take_no_more_operations_where_nothing_is_read_back(name):
+    one, five = (cues_of(144, 32, tiles=tiles, device="meta") for tiles in (1, 5))
+    assert dispatched(lambda: PRUNERS[name](16)(one)) == dispatched(lambda: PRUNERS[name](16)(five))
+
+
+def test_a_round_of_duplicate_removal_takes_at_most_ten_operations():
+    few, many = (
+        dispatched(lambda kept=kept: VisPruner(kept, important_ratio=0.0)(cues_of(576, 64, device="meta")))
+        for kept in (560, 400)
+    )
+    assert 0 < many - few <= 20 * 10  # 2 rounds against 22
+
+
+@pytest.mark.parametrize(
+    ("name", "budget", "share"),
+    [
+        ("cdpruner", 16, 0.25),  # 24 rows at once, and few more
+        ("cdpruner", 200, 0.6),  # beyond a third of the tokens the upper half of the Gram
+        ("divprune", 64, 0.6),
+        ("vispruner", 64, 0.6),  # once, not once per round
+        ("mfpruner", 64, 0.01),  # two mat-vecs
+    ],
+)
+def test_products_are_a_share_of_the_full_gram(name, budget, share):
+    cues = cues_of(512, 256)
+    full = 2 * 512 * 512 * 256
+    assert 0 < products(lambda: PRUNERS[name](budget)(cues), width=256) <= share * full
+
+
+def test_kernel_rows_are_computed_in_blocks_and_rarely_in_vain():
+    cues = cues_of(576, 256)
+    row = 2 * 576 * 256
+    for budget in (32, 64, 96, 128, 192):
+        rows = products(lambda budget=budget: PRUNERS["cdpruner"](budget)(cues), width=256) / row
+        assert budget <= rows <= budget + 2 * max(24, budget // 4)
+
+
+def test_the_memory_of_a_large_selection_is_a_tenth_of_the_plain_form():
+    cues = cues_of(2880, 4096)
+    plain = peak_bytes(lambda: reference.cdpruner(cues.embeds, cues.relevance, 288))
+    assert peak_bytes(lambda: PRUNERS["cdpruner"](288)(cues)) <= 0.1 * plain
+
+
+def test_mfpruner_makes_no_copy_of_the_tokens():
+    cues = cues_of(576, 512)
+    assert peak_bytes(lambda: PRUNERS["mfpruner"](64)(cues)) < 0.1 * cues.embeds.nbytes
