@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from llava.constants import DEFAULT_IM_END_TOKEN, DEFAULT_IM_START_TOKEN, DEFAULT_IMAGE_PATCH_TOKEN
-from llava.model.checkpoint import checkpoint_folder, load_tensors, read_config, weight_names
+from llava.model.checkpoint import checkpoint_folder, load_tensors, read_config, refuse_missing, weight_names
 from llava.model.language_model.llava_llama import LlavaLlamaForCausalLM
 from llava.model.language_model.llava_mistral import LlavaMistralForCausalLM
 from llava.model.multimodal_encoder.clip_relevance import TEXT_CHUNKING
@@ -103,16 +103,9 @@ def load_pretrained_model(
         setattr(model, name, loading[name])
     _load_tower(model, place, chosen)
     model.set_pruner(chosen)
-    set_anyres(model, anyres)
+    if anyres == "fixed":
+        model.fix_layout()
     return tokenizer, model.eval(), model.get_vision_tower().image_processor, _context_length(config)
-
-
-def set_anyres(model: PreTrainedModel, anyres: str) -> None:
-    """Give a LLaVA-NeXT model the papers' fixed layout: 2 x 2 tiles, padding kept, no newline tokens."""
-    if anyres == "fixed" and getattr(model.config, "image_aspect_ratio", None) == "anyres":
-        side = 2 * model.get_vision_tower().config.image_size
-        model.config.image_grid_pinpoints = [[side, side]]
-        model.config.mm_patch_merge_type = "spatial"
 
 
 def _loading_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -174,7 +167,7 @@ def _load_whole(
     names = weight_names(folder)
     in_checkpoint = any(name.startswith("model.vision_tower.") for name in names)
     model, missing = _from_pretrained(model_class, folder, config, place, in_checkpoint)
-    _refuse_missing(missing, folder)
+    refuse_missing(missing, folder)
     return model
 
 
@@ -191,7 +184,7 @@ def _load_on_base(
     unexpected = model.load_state_dict(extra, strict=False).unexpected_keys
     if unexpected:
         raise ValueError(f"{file} holds weights that the model does not have: {', '.join(unexpected)}")
-    _refuse_missing(missing - set(extra), folder)
+    refuse_missing(missing - set(extra), folder)
     if not is_lora:
         return model
     try:
@@ -207,13 +200,6 @@ def _plain_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     if any(name.startswith("model.model.") for name in tensors):
         tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
     return {name.replace("vision_tower.vision_model.", "vision_tower."): tensor for name, tensor in tensors.items()}
-
-
-def _refuse_missing(missing: set[str], folder: Path) -> None:
-    if missing:
-        names = sorted(missing)
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        raise ValueError(f"{folder} lacks weights: {', '.join(names[:5])}{more}; loading would leave them random")
 
 
 def _load_tokenizer(folder: Path, model_class: type[PreTrainedModel]) -> PreTrainedTokenizerBase:

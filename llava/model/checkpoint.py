@@ -40,7 +40,7 @@ def weight_files(folder: Path) -> list[Path]:
     for name in _INDEX_FILES:
         index = folder / name
         if index.is_file():
-            files = [folder / shard for shard in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+            files = [folder / shard for shard in _shards(index)]
             missing = [file.name for file in files if not file.is_file()]
             if missing:
                 raise FileNotFoundError(f"{index} lists shards that are not there: {', '.join(missing)}")
@@ -52,6 +52,21 @@ def weight_files(folder: Path) -> list[Path]:
     for file in files:
         _check_whole(file)
     return files
+
+
+def _shards(index: Path) -> list[str]:
+    try:
+        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{index} is no index of weights ({error!r}): copy or download it again") from error
+
+
+def refuse_missing(missing: set[str], where: str | Path) -> None:
+    """Raise if weights are missing: transformers would go on with random numbers in their place."""
+    if missing:
+        names = sorted(missing)
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        raise ValueError(f"{where} lacks weights: {', '.join(names[:5])}{more}; loading would leave them random")
 
 
 def weight_names(folder: Path) -> set[str]:

@@ -26,6 +26,8 @@ __all__ = ["LlavaMetaForCausalLM", "LlavaMetaModel", "unpad_image"]
 
 logger = logging.getLogger(__name__)
 
+LAYOUT_KEYS = ("image_grid_pinpoints", "mm_patch_merge_type")
+
 
 class LlavaMetaModel:
     """Adds the vision tower, the projector and the newline token to a language model's body."""
@@ -68,6 +70,7 @@ class LlavaMetaForCausalLM(ABC):
     text_chunking: str = "release"
     last_prune: PruneRecord | None = None
     _missing_text_reported = False
+    _native_layout: dict[str, Any] = {}  # what ``fix_layout`` replaced in the config
 
     @abstractmethod
     def get_model(self) -> LlavaMetaModel:
@@ -81,9 +84,35 @@ class LlavaMetaForCausalLM(ABC):
         if pruner is not None and not isinstance(pruner, Pruner):
             raise TypeError(f"set_pruner takes a Pruner or None, not {pruner!r}; resolve_pruner builds one by name")
         tower = self.get_vision_tower()
-        if pruner is not None and "relevance" in pruner.needs and tower.is_loaded and tower.relevance is None:
-            tower.load_text_tower(self.text_chunking)
+        if pruner is not None and tower is None:
+            raise ValueError("this model has no vision tower: there is nothing to prune")
+        if pruner is not None and "relevance" in pruner.needs and tower.is_loaded:
+            self._ensure_text_tower()
         self.pruner = pruner
+
+    def _ensure_text_tower(self) -> None:
+        if self.get_vision_tower().relevance is None:
+            self.get_vision_tower().load_text_tower(self.text_chunking)
+
+    def fix_layout(self) -> None:
+        """Give a LLaVA-NeXT model the papers' fixed layout: 2 x 2 tiles, padding kept, no newline tokens."""
+        if getattr(self.config, "image_aspect_ratio", None) != "anyres" or self._native_layout:
+            return
+        self._native_layout = {key: getattr(self.config, key, None) for key in LAYOUT_KEYS}
+        side = 2 * self.get_vision_tower().config.image_size
+        self.config.image_grid_pinpoints, self.config.mm_patch_merge_type = [[side, side]], "spatial"
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """Save as transformers does, with the checkpoint's own layout and a tower path that holds anywhere."""
+        stored = dict(self._native_layout)
+        if self.get_vision_tower() is not None:
+            stored["mm_vision_tower"] = self.get_vision_tower().vision_tower_name
+        current = {key: getattr(self.config, key) for key in stored}
+        try:
+            self.config.update(stored)
+            super().save_pretrained(*args, **kwargs)
+        finally:
+            self.config.update(current)
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Return the projected features of ``images`` (B, 3, H, W): (B, N, D), nothing pruned."""
@@ -99,11 +128,16 @@ class LlavaMetaForCausalLM(ABC):
         if self.pruner is None:
             features = self.get_vision_tower()(images)
             return VisualCues(features=features, embeds=self._project(features))
-        if "relevance" in self.pruner.needs and None in texts and not self._missing_text_reported:
-            logger.warning("%s got no `texts`: pruning without relevance to the question", type(self.pruner).__name__)
-            self._missing_text_reported = True
+        if "relevance" in self.pruner.needs:
+            self._ensure_text_tower()
+            if None in texts and not self._missing_text_reported:
+                name = type(self.pruner).__name__
+                logger.warning("%s got no `texts`: pruning without relevance to the question", name)
+                self._missing_text_reported = True
         features, cues = self.get_vision_tower().cues(images, self.pruner.needs, texts)
-        return VisualCues(features=features, embeds=self._project(features), **cues)
+        embeds = self._project(features)  # on another device than the tower when the model is spread over several
+        cues = {name: cue.to(embeds.device) for name, cue in {"features": features, **cues}.items()}
+        return VisualCues(embeds=embeds, **cues)
 
     def _layouts(
         self, tiles: list[int], patches: int, merge_type: str, image_sizes: Sequence[tuple[int, int]] | None
@@ -119,7 +153,7 @@ class LlavaMetaForCausalLM(ABC):
                 size = tuple(image_sizes[index])
                 grid = get_anyres_image_grid_shape(size, self.config.image_grid_pinpoints, tile_size)
             order = reading_order(count, patches, merge_type, grid, size)
-            layouts.append(ImageLayout(order, count, first))
+            layouts.append(ImageLayout(order, count, first, newlines=merge_type == "spatial_unpad"))
             first += count
         return layouts
 
@@ -127,7 +161,7 @@ class LlavaMetaForCausalLM(ABC):
         self, images: Tensor | list[Tensor], image_sizes: Sequence[tuple[int, int]] | None, texts: list[str | None]
     ) -> list[VisualSequence]:
         """Turn images into what the language model reads of each. Fills ``last_prune``."""
-        listed = isinstance(images, list) or images.ndim == 5
+        listed = not isinstance(images, Tensor) or images.ndim == 5
         stacks = [image.unsqueeze(0) if image.ndim == 3 else image for image in images]
         tiles = [len(stack) for stack in stacks]
         batch = torch.cat(stacks) if listed else images
@@ -153,6 +187,18 @@ class LlavaMetaForCausalLM(ABC):
             VisualSequence(gather_kept(cues.embeds, layout, positions, newline), positions, len(layout.order))
             for layout, positions in zip(layouts, kept, strict=True)
         ]
+
+    def _sequences_of(self, used: list[int], images, image_sizes, texts: list[str | None]) -> dict[int, VisualSequence]:
+        """Return the visual sequences of the images whose indices are in ``used``."""
+        if image_sizes is not None and len(image_sizes) != len(images):
+            raise ValueError(f"image_sizes has {len(image_sizes)} entries for {len(images)} images")
+        if not used:
+            return {}
+        if len(used) < len(images):
+            images = images[used] if isinstance(images, Tensor) else [images[index] for index in used]
+            image_sizes = None if image_sizes is None else [image_sizes[index] for index in used]
+            texts = [texts[index] for index in used]
+        return dict(zip(used, self._visual_sequences(images, image_sizes, texts), strict=True))
 
     def prepare_inputs_labels_for_multimodal(
         self,
@@ -187,13 +233,15 @@ class LlavaMetaForCausalLM(ABC):
         embeds, mask, positions, targets = self._splice_batch(
             input_ids, attention_mask, labels, images, image_sizes, texts, side
         )
-        # Positions with gaps need a mask beside them: without one they read as several sequences in a row.
+        # Positions with gaps need a mask beside them: without one they read as several sequences in a row. So do
+        # rows that are padded in front.
         gaps = self.positions == "original" and self.pruner is not None
+        needs_mask = gaps or (side == "left" and not mask.all())
         mask_dtype = mask.dtype if attention_mask is None else attention_mask.dtype
         return (
             None,
             None if position_ids is None and not gaps else positions,
-            None if attention_mask is None and not gaps else mask.to(mask_dtype),
+            None if attention_mask is None and not needs_mask else mask.to(mask_dtype),
             past_key_values,
             embeds,
             None if labels is None else targets,
@@ -205,10 +253,12 @@ class LlavaMetaForCausalLM(ABC):
         labels = torch.full_like(input_ids, IGNORE_INDEX) if labels is None else labels
         ids = [row[keep] for row, keep in zip(input_ids, real, strict=True)]
         targets = [row[keep] for row, keep in zip(labels, real, strict=True)]
-        shown, sequences = [[] for _ in ids], []
+        shown, sequences = [[] for _ in ids], {}
         if images is not None:
             shown = images_of_rows(ids, len(images))
-            sequences = self._visual_sequences(images, image_sizes, texts_of_images(texts, shown, len(images)))
+            texts = texts_of_images(texts, shown, len(images))
+            used = [image for indices in shown for image in indices]  # without LLaVA's placeholders
+            sequences = self._sequences_of(used, images, image_sizes, texts)
         embed_tokens = self.get_model().embed_tokens
         rows = [
             splice_row(row, target, [sequences[image] for image in indices], embed_tokens)

@@ -34,8 +34,8 @@ def placement(
     load_4bit: bool,
 ) -> Placement:
     """Turn LLaVA's arguments into a placement; ``loading`` has the options of ``load_pretrained_model``."""
-    wants_gpu = str(device).startswith("cuda") or str(device_map).startswith("cuda")
-    if wants_gpu and not torch.cuda.is_available():
+    wanted = device if device_map in (None, "auto") else device_map
+    if str(wanted).startswith("cuda") and not torch.cuda.is_available():
         logger.warning("no CUDA device is available: loading on the CPU")
         device, device_map = "cpu", None
     if device_map is None or (device_map == "auto" and device != "cuda"):

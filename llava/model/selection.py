@@ -12,6 +12,7 @@ from torch import Tensor
 
 from llava.model.tiles import NEWLINE
 from llava.pruners import Pruner, VisualCues
+from llava.pruners.divprune import DivPrune
 
 
 @dataclass
@@ -22,7 +23,7 @@ class PruneRecord:
     two 1-D tensors (base tile; unpadded grid in raster order) on LLaVA-NeXT's native layout; or one 1-D tensor of
     positions in the merged sequence when the image was selected from as a whole. It is None without a pruner.
     ``visual_tokens`` counts what the language model saw, newline tokens included; ``tokens_before`` what it would
-    have seen without a pruner.
+    have seen without a pruner; both before a prompt over ``tokenizer_model_max_length`` is cut.
     """
 
     keep: list[Tensor | list[Tensor]] | None = None
@@ -48,6 +49,12 @@ class ImageLayout:
     order: Tensor  # (L,) flat patch ids within the image, NEWLINE for the newline token
     tiles: int
     first_tile: int
+    newlines: bool = False  # whether rows end with a newline token, as in LLaVA-NeXT's native layout
+
+    @property
+    def split(self) -> bool:
+        """Whether base tile and unpadded grid are selected from apart."""
+        return self.newlines and self.tiles > 1
 
     @property
     def patches(self) -> Tensor:
@@ -56,10 +63,10 @@ class ImageLayout:
 
 
 def resolve_scope(pruner: Pruner, budget_scope: str | None, tiles: int) -> str:
-    """Return "tile" or "image". DivPrune, which reads embeddings alone, takes a multi-tile image as one set."""
+    """Return "tile" or "image": unless told otherwise, DivPrune takes a multi-tile image as one set, as its release."""
     if budget_scope is not None:
         return budget_scope
-    return "image" if tiles > 1 and _reads_embeds_alone(pruner) else "tile"
+    return "image" if tiles > 1 and isinstance(pruner, DivPrune) else "tile"
 
 
 def selection_rows(layout: ImageLayout, image: int, patches_per_tile: int, pruner: Pruner, scope: str) -> list[Row]:
@@ -74,7 +81,7 @@ def selection_rows(layout: ImageLayout, image: int, patches_per_tile: int, prune
     if scope == "image":
         positions = everything if _reads_embeds_alone(pruner) else layout.patches
         return [Row(image, 0, positions, budget(len(positions), layout.tiles))]
-    if layout.tiles > 1 and len(layout.patches) < len(layout.order):  # native LLaVA-NeXT: base tile, unpadded grid
+    if layout.split:
         base, grid = layout.patches[:patches_per_tile], layout.patches[patches_per_tile:]
         return [Row(image, 0, base, budget(len(base), 1)), Row(image, 1, grid, budget(len(grid), layout.tiles - 1))]
     of_patch = layout.order[layout.patches].argsort()
@@ -181,5 +188,4 @@ def _keep_entry(
     if scope == "image":
         return kept
     keeps = [keep for _, keep in picks]
-    native = layout.tiles > 1 and len(layout.patches) < len(layout.order)
-    return keeps if native else torch.stack(keeps)
+    return keeps if layout.split else torch.stack(keeps)

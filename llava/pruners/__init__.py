@@ -69,7 +69,8 @@ def resolve_pruner(
         if given:
             raise ValueError(f"{pruner} is complete; it cannot be combined with {', '.join(given)}")
         return pruner
-    if pruner is None:
+    implied = pruner is None
+    if implied:
         if not given:
             return None
         pruner = "vispruner" if "important_ratio" in given else "cdpruner"

@@ -66,6 +66,59 @@ def test_what_is_saved_loads_again_with_the_same_weights(load, checkpoint, tmp_p
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_the_fixed_layout_is_not_saved_and_a_relative_tower_is_found_from_anywhere(
+    load, make_checkpoint, clip_folder, tmp_path
+):
+    stock = make_checkpoint(anyres=True, name="stock")
+    shutil.copytree(clip_folder, stock.parent / "eyes")
+    edit_config(stock, mm_vision_tower="../eyes")
+    _, model, _, _ = load(stock, anyres="fixed")
+    model.save_pretrained(tmp_path / "elsewhere" / "again")
+    assert (model.config.image_grid_pinpoints, model.config.mm_patch_merge_type) == ([[64, 64]], "spatial")
+    shutil.copy(stock / "tokenizer.model", tmp_path / "elsewhere" / "again")
+    _, again, _, _ = load(tmp_path / "elsewhere" / "again")
+    assert again.config.image_grid_pinpoints == json.loads((stock / "config.json").read_text())["image_grid_pinpoints"]
+    assert again.config.mm_patch_merge_type == "spatial_unpad"
+    assert torch.equal(again.get_model().image_newline, model.get_model().image_newline)
+
+
+@pytest.fixture
+def broken_tower(broken, clip_folder):
+    """The folder of a tower to damage, and the checkpoint that points to it."""
+    folder = shutil.copytree(clip_folder, broken.parent / "eyes")
+    edit_config(broken, mm_vision_tower="../eyes")
+    return folder, broken
+
+
+@pytest.mark.parametrize(
+    ("start", "pruner"), [("vision_model.encoder.layers.0.mlp.", None), ("text_projection.", "cdpruner")]
+)
+def test_weights_missing_from_the_tower_are_named_never_random(load, broken_tower, start, pruner):
+    tower, checkpoint = broken_tower
+    drop_weights(tower, start)
+    options = {"pruner": pruner, "visual_token_num": 4} if pruner else {}
+    with pytest.raises(ValueError, match="eyes lacks weights"):
+        load(checkpoint, **options)
+
+
+def test_a_tower_without_weights_or_cut_short_is_named(load, broken_tower):
+    tower, checkpoint = broken_tower
+    file = tower / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="eyes/model.safetensors is damaged"):
+        load(checkpoint)
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match="eyes holds no weights"):
+        load(checkpoint)
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"weight_map": 3}'])
+def test_a_broken_index_is_named(load, sharded, content):
+    (sharded / "pytorch_model.bin.index.json").write_text(content)
+    with pytest.raises(ValueError, match="pytorch_model.bin.index.json is no index of weights"):
+        load(sharded)
+
+
 @pytest.mark.parametrize(
     ("model_type", "architectures", "expected"),
     [
@@ -226,6 +279,12 @@ def test_every_device_map_puts_tower_and_model_in_one_place(load, checkpoint, de
     _, model, _, _ = load(checkpoint, device_map=device_map, dtype=None)
     assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_a_device_map_that_names_the_cpu_asks_for_no_gpu(checkpoint, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    load_pretrained_model(str(checkpoint), None, "llava-tiny", device_map="cpu")
+    assert not [message for message in caplog.messages if "no CUDA device" in message]
 
 
 @pytest.mark.parametrize("option", ["dtype", "torch_dtype"])

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from PIL import Image
 
 from llava.constants import IGNORE_INDEX
 from llava.mm_utils import process_images
+from llava.model import LlavaLlamaForCausalLM
 from llava.pruners import PRUNERS, resolve_pruner
 
 from .conftest import QUESTIONS, generate, left_pad, prompt_ids, question_prompts
@@ -69,9 +71,9 @@ def test_keeping_all_is_no_pruning_bit_for_bit(model_of, layout, pruner, images)
 def test_a_budget_of_zero_leaves_the_text_and_the_newlines(model_of, layout, pruner, images):
     tokenizer, model, processor, _ = model_of(layout, pruner, budget=0)
     generate(model, tokenizer, processor, images, QUESTIONS, question_prompts(tokenizer, QUESTIONS))
-    candidates = pruner == "divprune" and layout == "native"  # newline rows compete there
-    newlines = [0, 0, 0] if candidates or layout != "native" else model.last_prune.newline_tokens
-    assert model.last_prune.visual_tokens == newlines
+    candidates = pruner == "divprune"  # newline rows compete there
+    newlines = [6, 10, 4] if layout == "native" and not candidates else [0, 0, 0]
+    assert model.last_prune.visual_tokens == model.last_prune.newline_tokens == newlines
 
 
 def test_the_kept_tokens_are_fed_in_reading_order(model_of, images):
@@ -386,3 +388,77 @@ def test_without_a_pruner_positions_make_no_difference(model_of, images):
         prompts = question_prompts(tokenizer, QUESTIONS)
         answers.append(generate(model, tokenizer, processor, images, None, prompts).tolist())
     assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+@pytest.mark.parametrize("size", [(1000, 10), (2000, 25), (10, 1000), (1, 1)])
+def test_images_of_any_shape_are_pruned(model_of, pruner, size):
+    """Of very wide images no row of the grid is left without padding: only the base tile shows them."""
+    tokenizer, model, processor, _ = model_of("native", pruner)
+    image = Image.new("RGB", size, (200, 30, 30))
+    generate(model, tokenizer, processor, [image], QUESTIONS[:1], question_prompts(tokenizer, QUESTIONS[:1]))
+    record = model.last_prune
+    assert record.visual_tokens[0] <= record.tokens_before[0]
+    if pruner != "divprune":
+        base, grid = record.keep[0]
+        assert len(base) == BUDGET and record.visual_tokens[0] == BUDGET + len(grid) + record.newline_tokens[0]
+
+
+def test_cues_follow_the_projector_to_its_device(model_of):
+    """Spread over several devices, tower and projector may lie apart; the pruner must find all cues in one place."""
+    _, model, _, _ = model_of("single", "mfpruner")
+    model.get_model().mm_projector = torch.nn.Sequential(torch.nn.Linear(48, 32, device="meta"))
+    model._project = lambda features: model.get_model().mm_projector(features.to("meta"))
+    cues = model._encode(torch.zeros(1, 3, 32, 32), ["What?"])
+    assert {cue.device.type for cue in (cues.features, cues.embeds, cues.cls_attention, cues.relevance)} == {"meta"}
+
+
+def test_rows_padded_in_front_bring_their_mask(model_of, images):
+    """Two prompts of one length, of which one shows an image, differ in length once the image is in."""
+    tokenizer, model, processor, _ = model_of("single", "divprune")
+    model.config.tokenizer_padding_side = "left"
+    with_image = question_prompts(tokenizer, QUESTIONS[:1])[0]
+    text = prompt_ids(tokenizer, "USER: Hello there. ASSISTANT:").repeat(5)[: len(with_image)]
+    ids = torch.stack([with_image, text])
+    pixels = process_images(images[:1], processor, model.config)
+    with torch.no_grad():
+        together = model(ids, images=pixels).logits[1, -1]
+        alone = model(text.unsqueeze(0)).logits[0, -1]
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_the_text_side_is_loaded_when_a_pruner_first_needs_it(model_of, images, checkpoint):
+    tokenizer, _, processor, _ = model_of("single")
+    model = LlavaLlamaForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    model.set_pruner(resolve_pruner("cdpruner", BUDGET))
+    model.get_vision_tower().load_model()
+    generate(model, tokenizer, processor, images, QUESTIONS, question_prompts(tokenizer, QUESTIONS))
+    assert model.last_prune.visual_tokens == [BUDGET] * 3
+
+
+def test_placeholder_images_need_no_text_and_are_not_looked_at(model_of, images, caplog):
+    tokenizer, model, processor, _ = model_of("single", "cdpruner")
+    prompts = [prompt_ids(tokenizer, "USER: Hello. ASSISTANT:"), prompt_ids(tokenizer, "USER: ", "\nWhat? ASSISTANT:")]
+    generate(model, tokenizer, processor, images[:2], ["Hello", "What?"], prompts)
+    assert not [message for message in caplog.messages if "without relevance" in message]
+    assert model.last_prune.visual_tokens == [BUDGET]
+
+
+def test_image_sizes_of_another_number_than_images_are_an_error(model_of, images):
+    tokenizer, model, processor, _ = model_of("native")
+    pixels = process_images(images[:1], processor, model.config)
+    ids = question_prompts(tokenizer, QUESTIONS[:1])[0].unsqueeze(0)
+    with pytest.raises(ValueError, match="image_sizes has 2 entries for 1 images"):
+        model.generate(ids, images=pixels, image_sizes=[(9, 9), (9, 9)])
+
+
+def test_images_may_come_in_any_sequence(model_of, images):
+    tokenizer, model, processor, _ = model_of("single")
+    ids, mask = left_pad(question_prompts(tokenizer, QUESTIONS))
+    pixels = process_images(images, processor, model.config)
+    options = {"attention_mask": mask, "max_new_tokens": 4, "do_sample": False}
+    assert torch.equal(
+        model.generate(ids, images=tuple(pixels), **options), model.generate(ids, images=pixels, **options)
+    )
+    text = prompt_ids(tokenizer, "USER: Hello. ASSISTANT:").unsqueeze(0)
+    assert torch.equal(model.generate(text, images=[], max_new_tokens=4), model.generate(text, max_new_tokens=4))

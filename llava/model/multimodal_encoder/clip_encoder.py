@@ -3,13 +3,22 @@
 import logging
 from collections.abc import Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer, CLIPVisionConfig, CLIPVisionModel
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    PreTrainedModel,
+)
 from transformers.utils import logging as transformers_logging
 
+from llava.model.checkpoint import refuse_missing, weight_files
 from llava.model.multimodal_encoder.clip_relevance import ClipRelevance
 
 logger = logging.getLogger(__name__)
@@ -60,19 +69,26 @@ class CLIPVisionTower(nn.Module):
         options = {"device_map": device_map, "dtype": dtype or torch.float32}
         if attn_implementation is not None:
             options["attn_implementation"] = attn_implementation
-        with _quiet_load_report():
-            if text_chunking is None:
-                tower = CLIPVisionModel.from_pretrained(self.vision_tower_name, **options)
-            else:
-                clip = CLIPModel.from_pretrained(self.vision_tower_name, **options)
-                tower = clip.vision_model
-                self._adopt_text_side(clip, text_chunking)
+        if text_chunking is None:
+            tower = self._load(CLIPVisionModel, **options)
+        else:
+            clip = self._load(CLIPModel, **options)
+            tower = clip.vision_model
+            self._adopt_text_side(clip, text_chunking)
         self._adopt(tower)
 
     def load_text_tower(self, text_chunking: str = "release") -> None:
         """Load CLIP's text side, for a tower whose vision side is loaded already."""
+        self._adopt_text_side(self._load(CLIPModel, dtype=torch.float32), text_chunking)
+
+    def _load(self, part: type[PreTrainedModel], **options: Any) -> PreTrainedModel:
+        """Load CLIP or its vision half, every weight of it."""
+        if Path(self.vision_tower_name).is_dir():
+            weight_files(Path(self.vision_tower_name))
         with _quiet_load_report():
-            self._adopt_text_side(CLIPModel.from_pretrained(self.vision_tower_name, dtype=torch.float32), text_chunking)
+            model, report = part.from_pretrained(self.vision_tower_name, output_loading_info=True, **options)
+        refuse_missing(set(report["missing_keys"]), self.vision_tower_name)
+        return model
 
     def _adopt(self, tower: CLIPVisionModel) -> None:
         self.image_processor = CLIPImageProcessorPil.from_pretrained(self.vision_tower_name)
