@@ -22,7 +22,11 @@ EVAL_DIR = "playground/data/eval"
 
 
 def diagnose(
-    name: str, eval_dir: str | Path = EVAL_DIR, data_dir: str | Path | None = None, split: str | None = None
+    name: str,
+    eval_dir: str | Path = EVAL_DIR,
+    data_dir: str | Path | None = None,
+    split: str | None = None,
+    any_size: bool = False,
 ) -> list[Finding]:
     """Look at everything that running and scoring a benchmark reads.
 
@@ -31,6 +35,7 @@ def diagnose(
         eval_dir: the folder of all benchmarks' question files.
         data_dir: that of their images and annotations; ``eval_dir`` if not given.
         split: one of the benchmark's splits, its usual one if not given.
+        any_size: files with more or fewer rows than the release's are no problem: some of the questions are asked.
 
     Raises:
         InputError: no such benchmark or split; names the valid ones.
@@ -44,12 +49,15 @@ def diagnose(
     folder = Path(eval_dir).expanduser() / benchmark.folder
     data = Path(data_dir or eval_dir).expanduser() / benchmark.folder
     findings: list[Finding] = []
-    questions = _read_questions(benchmark, split, folder, data, findings)
+    unlike = "size" if any_size else "wrong"
+    questions = _read_questions(benchmark, split, folder, data, findings, unlike)
     if questions is None and can_go_on(findings):
         return findings  # the script makes the questions, and everything that belongs to them
     if benchmark.images:
         findings.append(look_at_images(benchmark.images, data, questions))
-    annotations = [_read_file(file, data if file.in_data else folder, findings) for file in benchmark.annotations]
+    annotations = [
+        _read_file(file, data if file.in_data else folder, findings, unlike) for file in benchmark.annotations
+    ]
     if name in MATCHES and can_go_on(findings) and None not in annotations:
         findings.append(_match(name, questions, annotations, data / benchmark.images.path))
     if benchmark.scored_by:
@@ -58,20 +66,24 @@ def diagnose(
 
 
 def _read_questions(
-    benchmark: Benchmark, split: str, folder: Path, data: Path, findings: list[Finding]
+    benchmark: Benchmark, split: str, folder: Path, data: Path, findings: list[Finding], unlike: str
 ) -> Records | None:
     """The questions of a split, or those the script would make them from; None where there are none."""
     file = benchmark.splits[split]
     base = data if file.in_data else folder
-    records = _read_file(file, base, findings)
+    records = _read_file(file, base, findings, unlike)
     if records is None and file.made_from and can_go_on(findings):
         (origin,) = (other for other in benchmark.splits.values() if other.path == file.made_from)
-        records = _read_file(origin, base, findings)
+        records = _read_file(origin, base, findings, unlike)
     return records
 
 
-def _read_file(file: DataFile, base: Path, findings: list[Finding]) -> Records | None:
-    """Look at one file and return what it holds, None if that cannot be used."""
+def _read_file(file: DataFile, base: Path, findings: list[Finding], unlike: str) -> Records | None:
+    """Look at one file and return what it holds, None if that cannot be used.
+
+    Args:
+        unlike: status of a file whose number of rows is not the release's.
+    """
     places = [base / place for place in (file.path, file.elsewhere) if place]
     path = next((place for place in places if place.is_file()), places[0])
     if not path.is_file():
@@ -90,7 +102,7 @@ def _read_file(file: DataFile, base: Path, findings: list[Finding]) -> Records |
     elif len(records) == file.rows:
         findings.append(Finding("ok", path, found))
     else:
-        findings.append(Finding("wrong", path, f"{found} instead of {file.rows}; get it: {file.source}"))
+        findings.append(Finding(unlike, path, f"{found} instead of {file.rows}; get it: {file.source}"))
     return records
 
 
@@ -138,14 +150,15 @@ def _match(name: str, questions: Records, annotations: Sequence[Records], images
 
 def run_doctor(args: argparse.Namespace) -> None:
     """Print what is found; end with status 1 if a named benchmark cannot run or the checkpoint will not load."""
-    reports = {name: diagnose(name, args.eval_dir, args.data_dir, args.split) for name in args.benchmarks or BENCHMARKS}
+    places = (args.eval_dir, args.data_dir, args.split, args.any_size)
+    reports = {name: diagnose(name, *places) for name in args.benchmarks or BENCHMARKS}
     if args.checkpoint:
         # Only a checkpoint needs torch and transformers, which take seconds to import.
         from llava.eval.checkpoint_doctor import diagnose_checkpoint
 
         reports[f"checkpoint {args.checkpoint}"] = diagnose_checkpoint(args.checkpoint)
     for name, findings in reports.items():
-        shown = [finding for finding in findings if finding.is_problem or not args.quiet]
+        shown = [finding for finding in findings if finding.is_problem or finding.status == "size" or not args.quiet]
         if shown or not args.quiet:
             print(f"{name}: {'ready' if can_go_on(findings) else 'not ready'}", *shown, sep="\n")
     asked_for = reports if args.benchmarks else [name for name in reports if name not in BENCHMARKS]
@@ -162,6 +175,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-dir", help="images and annotations; the same as --eval-dir if not given")
     parser.add_argument("--split", help="of the one benchmark named, if not its usual one")
     parser.add_argument("--checkpoint", metavar="FOLDER", help="also say whether this checkpoint will load")
+    parser.add_argument("--any-size", action="store_true", help="files of any number of rows will do; says which")
     parser.add_argument("--quiet", action="store_true", help="print problems only")
     return parser
 

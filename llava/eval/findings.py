@@ -12,7 +12,8 @@ class Finding:
     """One thing that was looked at.
 
     Args:
-        status: ``ok``, ``note`` (worth knowing, nothing to repair), ``missing`` or ``wrong``.
+        status: ``ok``, ``note`` (worth knowing, nothing to repair), ``size`` (another number of rows than the
+            release's, where that may be meant), ``missing`` or ``wrong``.
         what: the file or folder.
         message: what was found; for a problem also where to get the thing.
     """

@@ -23,10 +23,9 @@ def _match_pope(questions: Records, annotations: Sequence[Records], images: Path
 
 
 def _match_mme(questions: Records, annotations: Sequence[Records], images: Path) -> None:
-    categories = (*eval_mme.PERCEPTION, *eval_mme.COGNITION)
-    if lacking := [name for name in categories if not (images / name).is_dir()]:
-        raise InputError(f"{images} has no folder {', '.join(lacking)}")
     paths = [str(question["question_id"]).split("/") for question in questions]
+    if lacking := sorted({path[0] for path in paths if not (images / path[0]).is_dir()}):
+        raise InputError(f"{images} has no folder {', '.join(lacking)}")
     asked = [eval_mme.question_key(p[0], p[-1], q["text"]) for p, q in zip(paths, questions, strict=True)]
     check_same_questions(asked, (key for key, _ in eval_mme.read_truth(images)))
 

@@ -65,6 +65,19 @@ def test_labels_of_the_current_release_are_told_by_an_edited_question(pope):
     assert "1 without an answer" in fault.message and "e3e39262" in fault.message
 
 
+def test_files_of_another_size_are_no_problem_where_that_may_be_meant_as_long_as_they_match(pope, capsys):
+    questions, labels = pope / "pope/llava_pope_test.jsonl", pope / "pope/coco/coco_pope_random.json"
+    for path in (questions, labels):
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    assert [fault.status for fault in problems("pope", pope)] == ["wrong", "wrong"]
+    assert problems("pope", pope, any_size=True) == []
+    words = ["pope", "--eval-dir", str(pope), "--any-size", "--quiet"]
+    run_program(build_parser(), run_doctor, words)
+    assert "2909 rows instead of 2910" in capsys.readouterr().out
+    questions.write_text("".join(questions.read_text().splitlines(keepends=True)[:-1]))
+    assert "1 without an answer" in problems("pope", pope, any_size=True)[0].message
+
+
 def test_images_are_counted_one_by_one(pope):
     path = pope / "pope/llava_pope_test.jsonl"
     path.write_text(path.read_text().replace('"a.jpg"', '"b.jpg"', 1))
