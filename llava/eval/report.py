@@ -1,0 +1,75 @@
+"""One page, in one file, to look at results: tables, plots, and what pruners do to questions whose answers change."""
+
+import logging
+import re
+from argparse import Namespace
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from llava.eval.formats import heading, line, notes
+from llava.eval.gallery import Gallery, data_uri
+from llava.eval.records import InputError, replace_file
+from llava.eval.results import Group, Measurement
+from llava.eval.summary import Table
+
+logger = logging.getLogger(__name__)
+
+STYLE = Path(__file__).with_name("report.css")
+
+
+def write_report(
+    path: str | Path, tables: Sequence[Table], measurements: Sequence[Measurement], args: Namespace
+) -> None:
+    """Write the page.
+
+    Args:
+        measurements: behind the tables.
+        args: ``eval_dir``, ``data_dir``, ``samples``, ``checkpoint`` and ``device`` of the command line.
+
+    Raises:
+        InputError: matplotlib is not installed, or ``checkpoint`` is not that of any result or does not load.
+    """
+    try:
+        from llava.eval.plots import draw_table
+    except ImportError as error:
+        raise InputError(str(error)) from error
+    eval_dir = Path(args.eval_dir).expanduser()
+    data_dir = Path(args.data_dir or args.eval_dir).expanduser()
+    gallery = Gallery(measurements, eval_dir, data_dir, args.samples, args.checkpoint, args.device)
+    body = ["<nav>", *(f'<a href="#{_anchor(t.group)}">{escape(str(t.group))}</a>' for t in tables), "</nav>"]
+    for table in tables:
+        plot = data_uri(draw_table(table).encode(), "svg+xml")
+        body += [
+            f'<h2 id="{_anchor(table.group)}">{escape(str(table.group))}</h2>',
+            *_table(table),
+            f'<p><img class="plot" alt="score against visual tokens, by benchmark" src="{plot}"></p>',
+            *(gallery.section(table, column) for column in table.columns if args.samples),
+        ]
+    replace_file(path, _document(body, gallery.styles))
+    logger.info("page: %s", path)
+
+
+def _table(table: Table) -> list[str]:
+    head = "".join(f"<th>{escape(name)}</th>" for name in heading(table))
+    rows = [
+        f"<tr{' class=' + chr(34) + 'floor' + chr(34) if row.is_floor else ''}>"
+        + "".join(f"<td>{escape(text)}</td>" for text in line(table, row))
+        + "</tr>"
+        for row in table.rows
+    ]
+    remarks = [f'<p class="note">{escape(note)}</p>' for note in notes(table)]
+    return ['<div class="wide"><table>', f"<tr>{head}</tr>", *rows, "</table></div>", *remarks]
+
+
+def _anchor(group: Group) -> str:
+    return re.sub(r"[^\w.-]+", "-", str(group))
+
+
+def _document(body: Sequence[str], styles: Sequence[str]) -> str:
+    style = "\n".join([STYLE.read_text(encoding="utf-8"), *styles])
+    head = f'<meta charset="utf-8">\n<title>Visual-token pruning</title>\n<style>\n{style}\n</style>'
+    return "\n".join(
+        ["<!doctype html>", '<html lang="en">', f"<head>\n{head}\n</head>", "<body>", "<h1>Visual-token pruning</h1>"]
+        + [*body, "</body>", "</html>", ""]
+    )

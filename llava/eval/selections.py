@@ -1,0 +1,82 @@
+"""Which visual tokens an answer was given with: not recorded with the answers, so found out again with the model."""
+
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from llava.eval import model_vqa_loader
+from llava.eval.dataset import QuestionDataset, read_image
+from llava.eval.options import load_model, with_defaults
+from llava.eval.overlays import kept_masks, views
+from llava.eval.prompts import check_conv_mode
+from llava.eval.runner import answer_batch, generation_options
+from llava.eval.samples import Questions
+from llava.pruners import resolve_pruner
+
+LOADING = ("anyres", "vision_dtype", "text_chunking")
+"""What of a run the model is loaded with again."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The visual tokens of one image that the language model read.
+
+    Args:
+        masks: for each view of the image which patches are kept, (rows, columns) bool.
+        visual_tokens: how many, with newline tokens.
+    """
+
+    masks: list[np.ndarray]
+    visual_tokens: int
+
+
+class Selector:
+    """A model that prunes the images of questions again, the way it did for answers on record.
+
+    Args:
+        checkpoint: folder of the model.
+        run: how the answers were made, from the ``metadata`` of one; layout, tower and text cutting are taken over.
+        device: where it runs; as ``--device``.
+    """
+
+    def __init__(self, checkpoint: str, run: Mapping[str, Any], device: str | None = None):
+        chosen = {name: run[name] for name in LOADING if name in run}
+        options = Namespace(model_path=checkpoint, device=device, **chosen)
+        self.loaded = load_model(with_defaults(options, model_vqa_loader.build_parser()), None)
+
+    @property
+    def device(self) -> str:
+        """Where the model runs, and in which precision."""
+        return f"{self.loaded.model.device} in {str(self.loaded.model.dtype).removeprefix('torch.')}"
+
+    def dataset(self, questions: Questions, conv_mode: str) -> QuestionDataset:
+        """The questions as the model reads them."""
+        model, tokenizer = self.loaded.model, self.loaded.tokenizer
+        processor = self.loaded.image_processor
+        return questions.make_dataset(questions.samples, tokenizer, processor, model.config, check_conv_mode(conv_mode))
+
+    def views(self, dataset: QuestionDataset, index: int) -> list[Image.Image]:
+        """What the encoder sees of a question's image: one square, or the base tile and the grid."""
+        sample = dataset.samples[index]
+        return views(read_image(sample.image, sample.question_id), self.loaded.image_processor, dataset.model_config)
+
+    @torch.inference_mode()
+    def select(self, dataset: QuestionDataset, index: int, metadata: Mapping[str, Any]) -> Selection:
+        """Prune a question's image again.
+
+        Args:
+            metadata: of the answer, for pruner, options and scope.
+        """
+        model, item = self.loaded.model, dataset[index]
+        model.budget_scope = metadata["run"].get("budget_scope")
+        model.set_pruner(resolve_pruner(metadata["pruner"], **metadata["options"]))
+        one_token, query = generation_options(max_new_tokens=1), dataset.samples[index].query
+        (answer,) = answer_batch(model, self.loaded.tokenizer, [item], [query], one_token)
+        keep = model.last_prune.keep
+        masks = kept_masks(None if keep is None else keep[0], item[2], model)
+        return Selection(masks, answer.visual_tokens)

@@ -1,0 +1,71 @@
+"""Pruning an image again keeps what it kept: told by a model of one tile and one of five, in every layout and scope."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from llava.eval.dataset import QuestionDataset, Sample
+from llava.eval.model_vqa_qbench import UnpaddedDataset
+from llava.eval.options import describe_pruner
+from llava.eval.samples import Questions
+from llava.eval.selections import Selector
+from llava.pruners import PRUNERS, VisualCues, resolve_pruner
+
+E2E = Path(__file__).parents[1] / "e2e"
+
+
+IMAGE = sorted((E2E / "images").glob("*"))[0]
+QUESTIONS = Questions([Sample(1, "Is it red?", "Is it red?", IMAGE)], QuestionDataset)
+
+
+@pytest.fixture(scope="module")
+def selectors():
+    found = {}
+
+    def of(name, anyres):
+        if (name, anyres) not in found:
+            found[name, anyres] = Selector(str(E2E / "checkpoints" / name), {"anyres": anyres}, "cpu")
+        return found[name, anyres]
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("name", "anyres"),
+    [("llava-v1.5-tiny", "native"), ("llava-v1.6-vicuna-tiny", "native"), ("llava-v1.6-vicuna-tiny", "fixed")],
+)
+@pytest.mark.parametrize("pruner", ["none", *PRUNERS])
+@pytest.mark.parametrize("scope", ["tile", "image"])
+def test_as_many_patches_are_kept_as_the_language_model_read(selectors, name, anyres, pruner, scope):
+    selector = selectors(name, anyres)
+    dataset = selector.dataset(QUESTIONS, "vicuna_v1")
+    chosen = resolve_pruner(pruner, **({} if pruner == "none" else {"visual_token_num": 16}))
+    selection = selector.select(dataset, 0, describe_pruner(chosen) | {"run": {"budget_scope": scope}})
+    record = selector.loaded.model.last_prune
+    assert selection.visual_tokens == record.visual_tokens[0]
+    assert sum(mask.sum() for mask in selection.masks) == record.visual_tokens[0] - record.newline_tokens[0]
+    assert len(selection.masks) == len(selector.views(dataset, 0))
+
+
+def test_the_pruner_of_the_record_is_the_one_that_prunes(selectors):
+    selector = selectors("llava-v1.5-tiny", "native")
+    dataset = selector.dataset(QUESTIONS, "vicuna_v1")
+    cues = VisualCues(features=torch.ones(1, 576, 2), embeds=torch.ones(1, 576, 2))
+    for name in ("uniform", "random"):
+        pruner = resolve_pruner(name, visual_token_num=40)
+        (mask,) = selector.select(dataset, 0, describe_pruner(pruner) | {"run": {}}).masks
+        assert np.flatnonzero(mask).tolist() == pruner(cues)[0].tolist()
+
+
+def test_views_show_what_the_encoder_sees_for_each_program(selectors, tmp_path):
+    Image.new("RGB", (40, 20), (250, 10, 10)).save(tmp_path / "wide.png")
+    samples = [Sample(1, "?", "?", tmp_path / "wide.png")]
+    selector = selectors("llava-v1.5-tiny", "native")
+    corners = {}
+    for make_dataset in (QuestionDataset, UnpaddedDataset):
+        (view,) = selector.views(selector.dataset(Questions(samples, make_dataset), "vicuna_v1"), 0)
+        corners[make_dataset] = view.getpixel((0, 0))
+    assert corners == {QuestionDataset: (122, 116, 104), UnpaddedDataset: (250, 10, 10)}
