@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from llava.constants import IMAGE_TOKEN_INDEX
+from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
 from llava.eval.prompts import first_turn, image_token
 from llava.mm_utils import process_images, tokenizer_image_token
 
@@ -88,11 +88,12 @@ class QuestionDataset(Dataset):
 
     def __getitem__(self, index: int) -> Item:
         sample = self.samples[index]
+        question = sample.prompt.replace(DEFAULT_IMAGE_TOKEN, "")  # a text that says <image> shows no second one
         if sample.image is None:
-            return self._encode(sample.prompt), None, None
+            return self._encode(question), None, None
         image = read_image(sample.image, sample.question_id)
         pixels = process_images([image], self.image_processor, self.model_config)[0]
-        return self._encode(f"{image_token(self.model_config)}\n{sample.prompt}"), pixels, image.size
+        return self._encode(f"{image_token(self.model_config)}\n{question}"), pixels, image.size
 
     def _encode(self, user_text: str) -> Tensor:
         prompt = first_turn(user_text, self.conv_mode)

@@ -214,6 +214,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model-path", help="another checkpoint trained on shapes; the embedded one if not given")
     parser.add_argument("--device")
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"])
+    parser.add_argument("--positions", choices=["compact", "original"], help="of kept tokens; compact if not given")
     return parser
 
 

@@ -23,7 +23,15 @@ NEUTRAL = (
     *("device", "answer_prompter", "question_file", "questions_file"),
 )
 """Options that change no answer, or stand for a file whose content counts."""
-BUILDER_OPTIONS = ("budget_scope", "text_chunking", "vision_dtype", "attn_implementation", "load_8bit", "load_4bit")
+BUILDER_OPTIONS = (
+    "budget_scope",
+    "positions",
+    "text_chunking",
+    "vision_dtype",
+    "attn_implementation",
+    "load_8bit",
+    "load_4bit",
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,7 @@ def add_model_args(parser: ArgumentParser) -> None:
     group.add_argument("--attn", dest="attn_implementation", choices=["sdpa", "eager", "flash_attention_2"])
     group.add_argument("--vision_dtype", choices=["float32", "float16", "bfloat16"], help="as --dtype if not given")
     group.add_argument("--budget_scope", choices=["tile", "image"], help="what the budget of a pruner counts for")
+    group.add_argument("--positions", choices=["compact", "original"], help="of kept tokens; compact if not given")
     group.add_argument("--text_chunking", choices=["release", "bos_eos"], help="how texts over 77 tokens are cut")
     add_pruner_args(parser)
 
@@ -140,7 +149,7 @@ def describe_pruner(pruner: Pruner | None) -> dict[str, Any]:
 
 def describe_run(args: Namespace, model: Any) -> dict[str, Any]:
     """What decides the answers besides the pruner: checkpoint, layout, numerics, decoding, versions, commit."""
-    chosen = ("anyres", "budget_scope", "text_chunking", "vision_dtype", "conv_mode")
+    chosen = ("anyres", "budget_scope", "positions", "text_chunking", "vision_dtype", "conv_mode")
     decoding = ("temperature", "top_p", "num_beams", "max_new_tokens")
     flags = {key: getattr(args, key) for key in chosen + decoding}
     return {

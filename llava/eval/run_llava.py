@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from llava.constants import IMAGE_PLACEHOLDER, IMAGE_TOKEN_INDEX
+from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_PLACEHOLDER, IMAGE_TOKEN_INDEX
 from llava.conversation import conv_mode_for
 from llava.eval.dataset import stack_images
 from llava.eval.options import (
@@ -125,6 +125,7 @@ def eval_model(args: Any) -> None:
     pruner = choose_pruner(args)
     conv_mode = choose_conv_mode(args)
     images = load_images(image_parser(args))
+    args.query = args.query.replace(DEFAULT_IMAGE_TOKEN, IMAGE_PLACEHOLDER)
     check_placeholders(args.query, len(images))
     generation = generation_options(args.temperature, args.top_p, args.num_beams, args.max_new_tokens)
     print(ask(load_model(args, pruner), args.query, images, conv_mode, **generation))

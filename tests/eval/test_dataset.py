@@ -11,9 +11,9 @@ from llava.eval.dataset import ErrorsAsItems, ImageError, QuestionDataset, Sampl
 def item_of(tmp_path, llama_tokenizer, processor, model_config):
     """The dataset's item for one image."""
 
-    def encode(image, suffix=".png"):
+    def encode(image, suffix=".png", question="What is it?"):
         image.save(tmp_path / f"image{suffix}")
-        sample = Sample(1, "What is it?", "What is it?", tmp_path / f"image{suffix}")
+        sample = Sample(1, question, question, tmp_path / f"image{suffix}")
         return QuestionDataset([sample], llama_tokenizer, processor, model_config, "vicuna_v1")[0]
 
     return encode
@@ -25,6 +25,11 @@ def test_an_item_is_prompt_pixels_and_original_size(item_of, llama_tokenizer):
     assert (input_ids == IMAGE_TOKEN_INDEX).sum() == 1
     tail = input_ids[input_ids.tolist().index(IMAGE_TOKEN_INDEX) + 1 :]
     assert llama_tokenizer.decode(tail).strip() == "What is it? ASSISTANT:"
+
+
+def test_a_question_that_says_image_shows_one_image_all_the_same(item_of):
+    input_ids, _, _ = item_of(Image.new("RGB", (30, 20)), question="<image>\nWhat is it?")
+    assert (input_ids == IMAGE_TOKEN_INDEX).sum() == 1
 
 
 @pytest.mark.parametrize(("mode", "suffix"), [("P", ".png"), ("RGBA", ".png"), ("CMYK", ".jpg"), ("RGB", ".webp")])

@@ -75,6 +75,12 @@ def test_the_pruner_flags_reach_the_model(model, image_file):
     assert type(model.pruner).__name__ == "DivPrune" and model.pruner.visual_token_num == 3
 
 
+def test_the_image_token_itself_serves_as_a_placeholder(model, image_file):
+    eval_model(Namespace(query="<image>\nWhat is it?", image_file=image_file))
+    assert (model.input_ids == IMAGE_TOKEN_INDEX).sum() == 1
+    assert model.given["texts"] == ["What is it?"]
+
+
 def test_images_of_different_sizes_and_tile_counts_go_in_together(model, image_file, tmp_path, model_config):
     model_config.image_aspect_ratio = "anyres"
     model_config.image_grid_pinpoints = [[8, 16], [16, 16]]
