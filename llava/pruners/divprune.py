@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from llava.pruners.base import Pruner, VisualCues
-from llava.pruners.functional import directions, gram
+from llava.pruners.functional import directions, gram, kernels_for
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,26 @@ class DivPrune(Pruner):
         distance = gram(*directions(cues.embeds)).neg_().add_(1)  # (B, N, N)
         itself = distance.diagonal(dim1=1, dim2=2)
         itself.fill_(torch.inf)
-        gap = distance.amin(dim=1)  # (B, N) to the nearest other token, later to the nearest kept one
+        gap = distance.amin(dim=1)  # (B, N) to the nearest other token
         itself.fill_(-torch.inf)  # a kept token is never the farthest again
 
-        picks = [gap.argmax(dim=1, keepdim=True)]  # (B, 1)
-        gap = torch.full_like(gap, torch.inf)
-        while len(picks) < budget:
-            to_last = distance.gather(1, picks[-1].unsqueeze(2).expand(-1, 1, gap.shape[1])).squeeze(1)  # (B, N)
-            torch.minimum(gap, to_last, out=gap)
-            picks.append(gap.argmax(dim=1, keepdim=True))
-        return torch.cat(picks, dim=1)
+        return farthest_points(distance, gap.argmax(dim=1, keepdim=True), budget)
+
+
+def farthest_points(distance: Tensor, first: Tensor, budget: int) -> Tensor:
+    """Add the token farthest from all picks before it until there are ``budget``, -> (B, budget) int64, distinct.
+
+    Args:
+        distance: (B, N, N), -inf on the diagonal.
+        first: (B, 1) the picks to start from.
+        budget: number of picks.
+    """
+    if kernels := kernels_for(distance):
+        return kernels.farthest_points(distance, first, budget)
+    picks = [first]
+    gap = torch.full_like(distance[:, 0], torch.inf)  # (B, N) to the nearest pick
+    while len(picks) < budget:
+        to_last = distance.gather(1, picks[-1].unsqueeze(2).expand(-1, 1, gap.shape[1])).squeeze(1)  # (B, N)
+        torch.minimum(gap, to_last, out=gap)
+        picks.append(gap.argmax(dim=1, keepdim=True))
+    return torch.cat(picks, dim=1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from llava.pruners.functional import ALIGNMENT, directions, gram, rank
+from llava.pruners.functional import ALIGNMENT, directions, gram, kernels_for, rank
 
 SMALLEST_GAIN = 1e-10
 SHARE_BY_ROWS = 3
@@ -42,17 +42,19 @@ def _search_gram(tokens: Tensor, weight: Tensor, volume: Tensor, budget: int) ->
         tokens, weight, volume = pad(tokens, (0, 0, 0, rest)), pad(weight, (0, rest)), pad(volume, (0, rest))
     kernel = gram(tokens, weight)
     kernel.diagonal(dim1=1, dim2=2).copy_(volume)
-    picks, gains = _greedy_map(kernel, budget)
+    picks, gains = greedy_map(kernel, budget)
     # Gains only shrink: from the first one too small, or NaN, on no other counts, and its picks may repeat.
     useful = (gains > SMALLEST_GAIN).long()  # (B, budget)
     return torch.zeros_like(volume, dtype=torch.long).scatter_add_(1, picks, useful)[:, :num_tokens]
 
 
-def _greedy_map(kernel: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+def greedy_map(kernel: Tensor, budget: int) -> tuple[Tensor, Tensor]:
     """The order in which tokens are added and the factor by which each enlarges the determinant, both (B, budget).
 
     The incremental Cholesky factor makes step t cost O(N t): Chen et al., https://arxiv.org/abs/1709.05135.
     """
+    if kernels := kernels_for(kernel):
+        return kernels.greedy_map(kernel, budget)
     batch, num_tokens, _ = kernel.shape
     factor = kernel.new_empty(batch, budget, num_tokens)
     gain = kernel.diagonal(dim1=1, dim2=2).clone()  # (B, N) of every token, were it added next

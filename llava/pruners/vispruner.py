@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from llava.pruners.base import Pruner, VisualCues, is_number
-from llava.pruners.functional import gram, rank, unit_vectors
+from llava.pruners.functional import gram, kernels_for, rank, unit_vectors
 
 REMOVED_PER_ROUND = 8
 
@@ -48,6 +48,8 @@ class VisPruner(Pruner):
 
 def remove_duplicates(cosine: Tensor, budget: int) -> Tensor:
     """Drop the most duplicated tokens, a few per round, until ``budget`` are left: (B, R, R) -> (B, budget) int64."""
+    if kernels := kernels_for(cosine):
+        return kernels.remove_duplicates(cosine, budget, REMOVED_PER_ROUND)
     batch, num_tokens, _ = cosine.shape
     pool = torch.arange(num_tokens, device=cosine.device).repeat(batch, 1)
     while pool.shape[1] > budget:

@@ -1,0 +1,150 @@
+"""The pruners' search loops as Triton kernels: one program per tile, the whole loop in one launch.
+
+A loop of torch operations on a GPU waits for a launch at every step. Here the state of a tile stays in the registers of
+one program; what is passed from step to step lies in the cache of its multiprocessor. Needs the optional dependency
+Triton; each function returns what the torch loop of the same name returns, for at most ``LARGEST_TILE`` tokens.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+LARGEST_TILE = 4096
+
+
+def greedy_map(kernel: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+    """As in ``dpp``: a kernel (B, N, N) -> the picks and their gains, both (B, budget).
+
+    From the first gain that is not positive on, the picks mean nothing.
+    """
+    batch, num_tokens, _ = kernel.shape
+    factor = kernel.new_empty(batch, budget, num_tokens)
+    picks = torch.empty(batch, budget, dtype=torch.int64, device=kernel.device)
+    gains = kernel.new_empty(batch, budget)
+    launch = _greedy_map[(batch,)]
+    launch(kernel.contiguous(), factor, picks, gains, num_tokens, budget, **greedy_map_shape(num_tokens))
+    return picks, gains
+
+
+def farthest_points(distance: Tensor, first: Tensor, budget: int) -> Tensor:
+    """As in ``divprune``: distances (B, N, N) and the first picks (B, 1) -> all picks (B, budget)."""
+    batch, num_tokens, _ = distance.shape
+    picks = torch.empty(batch, budget, dtype=torch.int64, device=distance.device)
+    launch = _farthest_points[(batch,)]
+    launch(distance.contiguous(), first.contiguous(), picks, num_tokens, budget, **farthest_points_shape(num_tokens))
+    return picks
+
+
+def remove_duplicates(cosine: Tensor, budget: int, removed_per_round: int) -> Tensor:
+    """As in ``vispruner``: cosines (B, R, R) -> the tokens that are left (B, budget)."""
+    batch, num_tokens, _ = cosine.shape
+    pool = torch.arange(num_tokens, device=cosine.device).repeat(batch, 1)
+    scores = cosine.new_empty(batch, num_tokens)
+    launch, shape = _remove_duplicates[(batch,)], remove_duplicates_shape(num_tokens)
+    launch(cosine.contiguous(), pool, scores, num_tokens, budget, removed_per_round, **shape)
+    return pool[:, :budget]
+
+
+# Shapes of the programs: the state of a tile, and what is read at a time, fit the registers of one multiprocessor.
+
+
+def greedy_map_shape(num_tokens: int) -> dict[str, int]:
+    """WIDTH numbers of state, ROWS of the factor read at a time."""
+    width = triton.next_power_of_2(num_tokens)
+    return (
+        {"WIDTH": width, "ROWS": 8, "num_warps": 8} if width <= 1024 else {"WIDTH": width, "ROWS": 4, "num_warps": 16}
+    )
+
+
+def farthest_points_shape(num_tokens: int) -> dict[str, int]:
+    """WIDTH numbers of state."""
+    return {"WIDTH": triton.next_power_of_2(num_tokens), "num_warps": 8}
+
+
+def remove_duplicates_shape(num_tokens: int) -> dict[str, int]:
+    """HALF of the tokens are compared with COLUMNS of the others at a time."""
+    half = triton.next_power_of_2(max(2, -(-num_tokens // 2)))
+    return {"HALF": half, "COLUMNS": min(16, max(4, 8192 // half)), "num_warps": 16}
+
+
+@triton.jit
+def _greedy_map(kernel, factor, picks, gains, num_tokens, budget, WIDTH: tl.constexpr, ROWS: tl.constexpr):
+    tile = tl.program_id(0).to(tl.int64)
+    kernel += tile * num_tokens * num_tokens
+    factor += tile * budget * num_tokens
+    token = tl.arange(0, WIDTH)
+    inside = token < num_tokens
+    gain = tl.load(kernel + token * (num_tokens + 1), mask=inside, other=-float("inf"))
+    for step in range(budget):
+        best = tl.max(gain, axis=0)
+        pick = tl.min(tl.where(gain == best, token, num_tokens - 1), axis=0)  # the lowest of equals
+        row = tl.load(kernel + pick * num_tokens + token, mask=inside, other=0.0)
+        for start in range(0, step, ROWS):
+            earlier = start + tl.arange(0, ROWS)
+            known = earlier < step
+            of_pick = tl.load(factor + earlier * num_tokens + pick, mask=known, other=0.0)
+            places = factor + earlier[:, None] * num_tokens + token[None, :]
+            done = tl.load(places, mask=known[:, None] & inside[None, :], other=0.0)
+            row -= tl.sum(of_pick[:, None] * done, axis=0)
+        row = tl.where(best > 0, row / tl.sqrt(tl.maximum(best, 1e-30)), 0.0)
+        tl.store(factor + step * num_tokens + token, row, mask=inside)
+        gain = tl.where(token == pick, -float("inf"), gain - row * row)
+        tl.store(picks + tile * budget + step, pick.to(tl.int64))
+        tl.store(gains + tile * budget + step, best)
+        tl.debug_barrier()  # every thread reads the new row in the next step
+
+
+@triton.jit
+def _farthest_points(distance, first, picks, num_tokens, budget, WIDTH: tl.constexpr):
+    tile = tl.program_id(0).to(tl.int64)
+    distance += tile * num_tokens * num_tokens
+    token = tl.arange(0, WIDTH)
+    inside = token < num_tokens
+    gap = tl.where(inside, float("inf"), -float("inf"))
+    pick = tl.load(first + tile)
+    tl.store(picks + tile * budget, pick)
+    for step in range(1, budget):
+        to_last = tl.load(distance + pick * num_tokens + token, mask=inside, other=-float("inf"))
+        gap = tl.minimum(gap, to_last)
+        farthest = tl.max(gap, axis=0)
+        pick = tl.min(tl.where(gap == farthest, token, num_tokens - 1), axis=0).to(tl.int64)  # the lowest of equals
+        tl.store(picks + tile * budget + step, pick)
+
+
+@triton.jit
+def _remove_duplicates(
+    cosine, pool, scores, num_tokens, budget, removed_per_round, HALF: tl.constexpr, COLUMNS: tl.constexpr
+):
+    tile = tl.program_id(0).to(tl.int64)
+    cosine += tile * num_tokens * num_tokens
+    pool += tile * num_tokens
+    scores += tile * num_tokens
+    place = tl.arange(0, HALF)
+    size = num_tokens
+    while size > budget:
+        num_first = (size + 1) // 2
+        num_second = size // 2
+        first = tl.load(pool + 2 * place, mask=place < num_first, other=0).to(tl.int32)
+        second = tl.load(pool + 2 * place + 1, mask=place < num_second, other=0).to(tl.int32)
+        score = tl.full([HALF], -float("inf"), tl.float32)
+        for start in range(0, num_second, COLUMNS):
+            column = start + tl.arange(0, COLUMNS)
+            other = tl.load(pool + 2 * column + 1, mask=column < num_second, other=0).to(tl.int32)
+            seen = (place < num_first)[:, None] & (column < num_second)[None, :]
+            block = tl.load(cosine + first[:, None] * num_tokens + other[None, :], mask=seen, other=-float("inf"))
+            score = tl.maximum(score, tl.max(block, axis=1))
+        tl.store(scores + place, score, mask=place < num_first)
+        tl.debug_barrier()  # every thread reads all scores, and writes the pool that all have read
+        ahead = tl.full([HALF], 0, tl.int32)  # how many are more duplicated, or as much and earlier in the pool
+        for start in range(0, num_first, COLUMNS):
+            column = start + tl.arange(0, COLUMNS)
+            rival = tl.load(scores + column, mask=column < num_first, other=-float("inf"))
+            equal_earlier = (rival[None, :] == score[:, None]) & (column[None, :] < place[:, None])
+            wins = ((rival[None, :] > score[:, None]) | equal_earlier) & (column < num_first)[None, :]
+            ahead += tl.sum(wins.to(tl.int32), axis=1)
+        removed = tl.minimum(tl.minimum(removed_per_round, size - budget), num_first)
+        tl.store(pool + ahead - removed, first, mask=(place < num_first) & (ahead >= removed))
+        tl.store(pool + num_first - removed + place, second, mask=place < num_second)
+        size -= removed
+        tl.debug_barrier()  # the next round reads the new pool

@@ -1,0 +1,142 @@
+"""The Triton kernels against the torch loops under the interpreter, and compiled where a compiler is at hand."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+triton = pytest.importorskip("triton")
+
+from triton.backends.compiler import GPUTarget  # noqa: E402
+from triton.compiler import ASTSource  # noqa: E402
+
+from llava.pruners import divprune, dpp, kernels, vispruner  # noqa: E402
+from llava.pruners.functional import gram, triton_kernels, unit_vectors  # noqa: E402
+
+CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+in_interpreter = pytest.mark.skipif(not interpreted, reason="is run by test_under_the_interpreter")
+SHAPES = [(1, 33, 8), (2, 64, 21), (2, 30, 29), (1, 17, 16), (1, 130, 20)]  # tiles, tokens, kept
+
+
+def tokens_of(tiles, tokens, width=40, seed=0):
+    return torch.randn(tiles, tokens, width, generator=torch.Generator().manual_seed(seed))
+
+
+def kernel_of(tokens, seed=1):
+    """A DPP kernel of the tokens' cosines and random qualities."""
+    quality = torch.rand(tokens.shape[:2], generator=torch.Generator().manual_seed(seed)) + 0.1
+    return gram(unit_vectors(tokens), quality)
+
+
+def distances(tokens):
+    distance = 1 - gram(unit_vectors(tokens))
+    distance.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
+    return distance
+
+
+def test_under_the_interpreter():
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    if interpreted:
+        pytest.skip("this is the interpreter")
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0 and re.search(r"\d+ passed", run.stdout), run.stdout + run.stderr
+
+
+@pytest.mark.skipif(interpreted or not CUOBJDUMP.exists(), reason="needs Triton's compiler and cuobjdump")
+@pytest.mark.parametrize("tokens", [576, 2880])
+@pytest.mark.parametrize("name", ["greedy_map", "farthest_points", "remove_duplicates"])
+def test_compiles_for_a_gpu_without_spilling_registers(name, tokens, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    program = getattr(kernels, f"_{name}")
+    shape = getattr(kernels, f"{name}_shape")(tokens)
+    warps = shape.pop("num_warps")
+    pointers = {"picks": "*i64", "first": "*i64", "pool": "*i64"}
+    pointers |= dict.fromkeys(("kernel", "factor", "gains", "distance", "cosine", "scores"), "*fp32")
+    signature = {arg: "constexpr" if arg in shape else pointers.get(arg, "i32") for arg in program.arg_names}
+    source = ASTSource(fn=program, signature=signature, constexprs=shape)
+    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps})
+    (tmp_path / "kernel.cubin").write_bytes(compiled.asm["cubin"])
+    command = [CUOBJDUMP, "--dump-resource-usage", tmp_path / "kernel.cubin"]
+    used = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert re.search(r"\bSTACK:0\b", used) and re.search(r"\bLOCAL:0\b", used), used
+
+
+@pytest.mark.skipif(interpreted, reason="the interpreter runs on the CPU")
+def test_a_device_on_which_kernels_do_not_run_is_told_and_goes_without(caplog):
+    assert triton_kernels(torch.device("cpu")) is None
+    assert "goes on without it" in caplog.text
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("tokens", "kept"), [(576, 64), (576, 575), (2880, 288)])
+def test_a_gpu_searches_as_the_cpu_does(tokens, kept):
+    x = tokens_of(2, tokens, width=1024)
+    first = torch.arange(2).unsqueeze(1)
+    kernel, distance, cosine = kernel_of(x), distances(x), gram(unit_vectors(x))
+    on_cpu = dpp.greedy_map(kernel, kept)[0], divprune.farthest_points(distance, first, kept)
+    on_gpu = dpp.greedy_map(kernel.cuda(), kept)[0], divprune.farthest_points(distance.cuda(), first.cuda(), kept)
+    assert all(torch.equal(*picks) for picks in zip(on_cpu, (picks.cpu() for picks in on_gpu), strict=True))
+    removed = vispruner.remove_duplicates(cosine.cuda(), kept).cpu()
+    assert torch.equal(removed, vispruner.remove_duplicates(cosine, kept))
+
+
+@in_interpreter
+@pytest.mark.parametrize(("tiles", "tokens", "kept"), SHAPES)
+def test_greedy_map_picks_in_the_same_order_with_the_same_gains(tiles, tokens, kept):
+    kernel = kernel_of(tokens_of(tiles, tokens, width=140))
+    expected_picks, expected_gains = dpp.greedy_map(kernel, kept)
+    picks, gains = kernels.greedy_map(kernel, kept)
+    assert torch.equal(picks, expected_picks)
+    assert torch.allclose(gains, expected_gains, rtol=1e-4, atol=1e-6)
+
+
+@in_interpreter
+def test_greedy_map_gains_nothing_beyond_the_rank():
+    # Six axes with eight tokens each, their lengths powers of two: float32 makes no error.
+    tokens = torch.eye(6, 16).repeat(8, 1)
+    quality = 2.0 ** -torch.randperm(48, generator=torch.Generator().manual_seed(0)).div(6, rounding_mode="floor")
+    kernel = gram(tokens.unsqueeze(0), quality.unsqueeze(0))
+    picks, gains = kernels.greedy_map(kernel, 20)
+    assert torch.equal(picks[:, :6], dpp.greedy_map(kernel, 6)[0])
+    assert (gains[:, :6] > 0).all() and (gains[:, 6:] <= 0).all()
+    assert ((picks >= 0) & (picks < 48)).all()
+
+
+@in_interpreter
+def test_greedy_map_leaves_out_tokens_that_were_not_numbers():
+    tokens = tokens_of(2, 40)
+    tokens[:, ::4] = torch.nan
+    picks, gains = kernels.greedy_map(kernel_of(tokens), 20)
+    assert (gains > 0).all() and (picks % 4 != 0).all()
+    assert torch.equal(picks, dpp.greedy_map(kernel_of(tokens), 20)[0])
+
+
+@in_interpreter
+@pytest.mark.parametrize("spoilt", [False, True])
+@pytest.mark.parametrize(("tiles", "tokens", "kept"), [*SHAPES, (2, 20, 1)])
+def test_farthest_points_are_the_same_in_the_same_order(tiles, tokens, kept, spoilt):
+    x = tokens_of(tiles, tokens)
+    if spoilt:
+        x[:, 3:9], x[:, -2] = x[:, 9:10], torch.nan
+    distance, first = distances(x), torch.arange(tiles).unsqueeze(1) + 4
+    expected = divprune.farthest_points(distance, first, kept)
+    assert torch.equal(kernels.farthest_points(distance, first, kept), expected)
+
+
+@in_interpreter
+@pytest.mark.parametrize("spoilt", [False, True])
+@pytest.mark.parametrize(("tiles", "tokens", "kept"), [*SHAPES, (2, 35, 1), (1, 2, 1)])
+def test_the_same_duplicates_are_removed_and_ties_break_alike(tiles, tokens, kept, spoilt):
+    x = tokens_of(tiles, tokens)
+    if spoilt:
+        x = x.sign()[..., :4]  # sixteen directions, so that most tokens have equals
+        x[:, 1] = torch.nan
+    cosine = gram(unit_vectors(x))
+    expected = vispruner.remove_duplicates(cosine, kept)
+    assert torch.equal(kernels.remove_duplicates(cosine, kept, vispruner.REMOVED_PER_ROUND), expected)
