@@ -1,7 +1,10 @@
 import json
+import re
+import shlex
 import subprocess
 import sys
 from functools import cached_property
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +86,14 @@ def test_senseless_values_are_usage_errors(words, capsys):
     with pytest.raises(SystemExit):
         program.build_parser().parse_args(words)
     assert words[0] in capsys.readouterr().err
+
+
+def test_the_documented_commands_are_valid():
+    document = Path(__file__).parents[2] / "docs" / "performance.md"
+    commands = re.findall(r"^python -m llava\.bench(.*)$", document.read_text(), re.MULTILINE)
+    assert len(commands) > 1
+    for command in commands:
+        program.build_parser().parse_args(shlex.split(command))
 
 
 def test_the_program_starts_without_transformers():
