@@ -37,7 +37,10 @@ class Call:
         """The command line of the program that was called."""
         if self.script:
             return runpy.run_path(self.script)["build_parser"]()
-        return importlib.import_module(self.module).build_parser()
+        module = importlib.import_module(self.module)
+        if hasattr(module, "__path__"):
+            module = importlib.import_module(f"{self.module}.__main__")
+        return module.build_parser()
 
     def is_running(self) -> bool:
         try:
