@@ -121,6 +121,7 @@ class Gallery:
                 pictures = draw(index, lines)
         except ImageError as error:
             yield _note(str(error))
+        yield '<div class="answers">'
         for pruner, places in groupby(lines, key=lambda place: place[0]):
             yield f'<div class="pruner"><h4>{escape(pruner)}</h4>'
             for place in places:
@@ -129,7 +130,7 @@ class Gallery:
                 caption = f'{escape(place[1])}{_tokens(lines[place])}<br><span class="answer">{escape(text)}</span>'
                 yield f"<figure{kind}>{pictures.get(place, '')}<figcaption>{caption}</figcaption></figure>"
             yield "</div>"
-        yield "</details>"
+        yield "</div></details>"
 
     def _pictures(
         self, selector: Selector, dataset: QuestionDataset, index: int, lines: Mapping[tuple[str, str], dict[str, Any]]
@@ -143,7 +144,7 @@ class Gallery:
                 _view(name, mask.shape[1], mask.shape[0], dropped_path(mask))
                 for name, mask in zip(names, selection.masks, strict=True)
             ]
-            pictures[place] = "".join(covered) + _mismatch(selection, line["metadata"])
+            pictures[place] = "".join(covered) + _mismatch(selection, line, dataset.samples[index])
         return pictures
 
     def _add(self, image: Image.Image) -> str:
@@ -196,8 +197,14 @@ def _tokens(line: dict[str, Any]) -> str:
     return "" if tokens is None else f", {tokens} tokens"
 
 
-def _mismatch(selection: Selection, metadata: dict[str, Any]) -> str:
-    """What to say where pruning again comes to another number of tokens than the answer was given with."""
-    if selection.visual_tokens == metadata.get("visual_tokens", selection.visual_tokens):
+def _mismatch(selection: Selection, line: Mapping[str, Any], sample: Sample) -> str:
+    """What to say where asking again comes to another number of tokens or another answer than the one on record.
+
+    The model may have changed, or runs in another precision; an answer that was sampled is not compared.
+    """
+    metadata = line["metadata"]
+    sampled = metadata["run"].get("temperature", 0) > 0
+    same_text = sampled or not differ(selection.text, answer_of(line, sample))
+    if same_text and selection.visual_tokens == metadata.get("visual_tokens", selection.visual_tokens):
         return ""
-    return _note(f"pruned again it keeps {selection.visual_tokens} tokens")
+    return _note(f"asked again: {selection.visual_tokens} tokens, {selection.text!r}")

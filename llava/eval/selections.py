@@ -29,10 +29,12 @@ class Selection:
     Args:
         masks: for each view of the image which patches are kept, (rows, columns) bool.
         visual_tokens: how many, with newline tokens.
+        text: the answer given with them now, decoded greedily.
     """
 
     masks: list[np.ndarray]
     visual_tokens: int
+    text: str
 
 
 class Selector:
@@ -67,7 +69,7 @@ class Selector:
 
     @torch.inference_mode()
     def select(self, dataset: QuestionDataset, index: int, metadata: Mapping[str, Any]) -> Selection:
-        """Prune a question's image again.
+        """Ask a question again.
 
         Args:
             metadata: of the answer, for pruner, options and scope.
@@ -75,8 +77,9 @@ class Selector:
         model, item = self.loaded.model, dataset[index]
         model.budget_scope = metadata["run"].get("budget_scope")
         model.set_pruner(resolve_pruner(metadata["pruner"], **metadata["options"]))
-        one_token, query = generation_options(max_new_tokens=1), dataset.samples[index].query
-        (answer,) = answer_batch(model, self.loaded.tokenizer, [item], [query], one_token)
+        run, query = metadata["run"], dataset.samples[index].query
+        decoding = {name: run[name] for name in ("num_beams", "max_new_tokens") if name in run}
+        (answer,) = answer_batch(model, self.loaded.tokenizer, [item], [query], generation_options(**decoding))
         keep = model.last_prune.keep
         masks = kept_masks(None if keep is None else keep[0], item[2], model)
-        return Selection(masks, answer.visual_tokens)
+        return Selection(masks, answer.visual_tokens, answer.text)

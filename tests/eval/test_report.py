@@ -68,7 +68,7 @@ def test_every_setting_shows_its_answer_and_as_many_patches_as_it_was_given(page
     for figure in figures:
         dropped = sum(int(width) for width in re.findall(r"h(\d+)v1", figure))
         assert 144 - dropped == int(re.search(r", (\d+) tokens", figure)[1])
-        assert "pruned again" not in figure
+        assert "asked again" not in figure
     texts = {
         answer["text"] for path in answered.glob("shapes/answers/**/*.jsonl") for answer in map(json.loads, path.open())
     }
@@ -89,6 +89,17 @@ def test_answers_that_differ_from_the_unpruned_models_are_marked(page):
         answers = {name: re.search(r'"answer">(.*?)<', body)[1] for name, body in question}
         for name, body in question:
             assert ('class="changed"' in body) == (answers[name] != answers["none"])
+
+
+def test_an_answer_that_the_model_does_not_give_now_is_reported(answered, tmp_path):
+    copy = tmp_path / "eval"
+    shutil.copytree(answered, copy)
+    (path,) = copy.rglob("divprune/vtn_9.jsonl")
+    path.write_text(re.sub(r'"text": "[^"]*"', '"text": "heptagon"', path.read_text()))
+    options = ["--samples", "1", "--checkpoint", checkpoint_path(), "--device", "cpu"]
+    figures = re.findall(r"<figure.*?</figure>", write_page(copy, tmp_path / "page.html", *options), re.DOTALL)
+    assert ["asked again: 9 tokens" in figure for figure in figures] == ["heptagon" in figure for figure in figures]
+    assert sum("heptagon" in figure for figure in figures) == 1
 
 
 def test_without_the_model_the_image_and_the_way_to_the_tokens_are_shown(answered, tmp_path):

@@ -43,7 +43,9 @@ def test_as_many_patches_are_kept_as_the_language_model_read(selectors, name, an
     selector = selectors(name, anyres)
     dataset = selector.dataset(QUESTIONS, "vicuna_v1")
     chosen = resolve_pruner(pruner, **({} if pruner == "none" else {"visual_token_num": 16}))
-    selection = selector.select(dataset, 0, describe_pruner(chosen) | {"run": {"budget_scope": scope}})
+    selection = selector.select(
+        dataset, 0, describe_pruner(chosen) | {"run": {"budget_scope": scope, "max_new_tokens": 1}}
+    )
     record = selector.loaded.model.last_prune
     assert selection.visual_tokens == record.visual_tokens[0]
     assert sum(mask.sum() for mask in selection.masks) == record.visual_tokens[0] - record.newline_tokens[0]
@@ -56,7 +58,7 @@ def test_the_pruner_of_the_record_is_the_one_that_prunes(selectors):
     cues = VisualCues(features=torch.ones(1, 576, 2), embeds=torch.ones(1, 576, 2))
     for name in ("uniform", "random"):
         pruner = resolve_pruner(name, visual_token_num=40)
-        (mask,) = selector.select(dataset, 0, describe_pruner(pruner) | {"run": {}}).masks
+        (mask,) = selector.select(dataset, 0, describe_pruner(pruner) | {"run": {"max_new_tokens": 1}}).masks
         assert np.flatnonzero(mask).tolist() == pruner(cues)[0].tolist()
 
 
