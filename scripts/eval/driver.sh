@@ -5,9 +5,9 @@
 #
 # FOLDER is the benchmark's below the data, SPLITS the splits it has, the usual one first. Sets EVAL (the benchmark's
 # question files and answers), DATA (its images and annotations), SPLIT, WHICH (split, checkpoint, pruner and setting),
-# ANSWERS, RESULT (where a scorer writes), UPLOAD (what a server takes, without its extension) and CONVERTERS, checks the
-# data, and defines infer, which asks every question, and submit. Environment variables name places only: CKPT_DIR, CKPT,
-# DATA_DIR, and CUDA_VISIBLE_DEVICES, whose every device gets a process of its own.
+# ANSWERS, RESULT (where a scorer writes), UPLOAD (what a server takes, without its extension) and CONVERTERS, checks
+# the data, and defines infer, which asks every question, and submit. Environment variables name places only: CKPT_DIR,
+# CKPT, DATA_DIR, and CUDA_VISIBLE_DEVICES, whose every device gets a process of its own.
 set -euo pipefail
 
 FOLDER=$1 SPLITS=$2 VERSION=$3
