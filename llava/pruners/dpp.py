@@ -9,7 +9,8 @@ from torch.nn.functional import pad
 from llava.pruners.functional import ALIGNMENT, directions, gram, kernels_for, rank
 
 SMALLEST_GAIN = 1e-10
-SHARE_BY_ROWS = 3
+SPANNED = 1e-5  # the share of a token's own volume that its gain keeps by rounding alone, once the others span it
+SHARE_BY_ROWS = 3  # up to a third of the tokens, the rows of the kernel that are visited cost less than half of it
 
 
 def most_likely_subset(tokens: Tensor, quality: Tensor, budget: int) -> Tensor:
@@ -43,8 +44,8 @@ def _search_gram(tokens: Tensor, weight: Tensor, volume: Tensor, budget: int) ->
     kernel = gram(tokens, weight)
     kernel.diagonal(dim1=1, dim2=2).copy_(volume)
     picks, gains = greedy_map(kernel, budget)
-    # Gains only shrink: from the first one too small, or NaN, on no other counts, and its picks may repeat.
-    useful = (gains > SMALLEST_GAIN).long()  # (B, budget)
+    # Gains only shrink: once all are -inf or NaN, picks may repeat, and none of them counts.
+    useful = (gains > _floor(volume).gather(1, picks)).long()  # (B, budget)
     return torch.zeros_like(volume, dtype=torch.long).scatter_add_(1, picks, useful)[:, :num_tokens]
 
 
@@ -83,27 +84,32 @@ def _search_by_rows(tokens: Tensor, weight: Tensor, volume: Tensor, budget: int)
 def _greedy_map_by_rows(tokens: Tensor, weight: Tensor, volume: Tensor, budget: int) -> list[int]:
     """The tokens of one tile in the order in which they are added, as long as they enlarge the determinant."""
     rest = -len(volume) % ALIGNMENT
-    gain = pad(volume, (0, rest))  # (N',)
+    gain = pad(volume, (0, rest), value=-torch.inf)  # (N',)
+    floor = _floor(volume).tolist()
     factor = gain.new_empty(budget, len(gain))
     kernel: dict[int, Tensor] = {}  # rows, (N',) each
     picks: list[int] = []
-    for step, row in enumerate(factor):
+    for _ in range(budget):
         pick = gain.argmax().item()
         best = gain[pick].item()
-        if best <= SMALLEST_GAIN:
-            break
+        gain[pick] = -torch.inf
+        if best <= floor[pick]:
+            continue
         if pick not in kernel:
             block = _likely_next(gain, pick, kernel, count=max(24, budget // 4))
             products = tokens.index_select(0, block) @ tokens.T  # (block, N)
             products *= weight[block].unsqueeze(1) * weight
             kernel.update(zip(block.tolist(), pad(products, (0, rest)), strict=True))
-        scale = best**-0.5
-        done = factor[:step]
+        done, row, scale = factor[: len(picks)], factor[len(picks)], best**-0.5
         torch.addmv(kernel[pick], done.T, done[:, pick].contiguous(), alpha=-scale, beta=scale, out=row)
         gain.addcmul_(row, row, value=-1)
-        gain[pick] = -torch.inf
         picks.append(pick)
     return picks
+
+
+def _floor(volume: Tensor) -> Tensor:
+    """The gain up to which a token counts as one that the chosen tokens span."""
+    return (SPANNED * volume).clamp_min(SMALLEST_GAIN)
 
 
 def _likely_next(gain: Tensor, pick: int, known: Iterable[int], count: int) -> Tensor:

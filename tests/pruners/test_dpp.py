@@ -67,3 +67,22 @@ def test_what_the_chosen_tokens_span_is_filled_by_quality(budget):
     best = [max((n for n in range(96) if axis[n] == a), key=lambda n: (quality[0, n], -n)) for a in range(8)]
     rest = sorted(set(range(96)) - set(best), key=lambda n: (-quality[0, n], n))
     assert set(most_likely_subset(tile, quality, budget)[0].tolist()) == {*best, *rest[: budget - 8]}
+
+
+@pytest.mark.parametrize("budget", [39, 40, 90])
+@pytest.mark.parametrize(("kind", "rank"), [("few dimensions", 12), ("duplicates", 30)])
+def test_rounding_does_not_pass_for_a_gain_beyond_the_rank(kind, rank, budget):
+    generator = torch.Generator().manual_seed(1)
+    basis = torch.randn(1, rank, 300, generator=generator)
+    mix = torch.randn(1, 120, rank, generator=generator) if kind == "few dimensions" else torch.eye(rank).repeat(4, 1)
+    quality = torch.rand(1, 120, generator=generator) + 0.1
+    first = most_likely_subset(mix @ basis, quality, rank)[0].tolist()
+    rest = sorted(set(range(120)) - set(first), key=lambda n: -quality[0, n])
+    assert set(most_likely_subset(mix @ basis, quality, budget)[0].tolist()) == {*first, *rest[: budget - rank]}
+
+
+def test_tiles_without_any_direction_are_filled_by_quality():
+    quality = torch.rand(2, 50, generator=torch.Generator().manual_seed(2))
+    for budget in (1, 16, 17, 49):
+        expected = quality.argsort(dim=1, descending=True)[:, :budget]
+        assert torch.equal(most_likely_subset(torch.zeros(2, 50, 16), quality, budget), expected)
