@@ -33,7 +33,7 @@ def write_report(
     try:
         from llava.eval.plots import draw_table
     except ImportError as error:
-        raise InputError(str(error)) from error
+        raise InputError(f"--html draws with matplotlib: pip install 'llava[eval]' ({error})") from error
     eval_dir = Path(args.eval_dir).expanduser()
     data_dir = Path(args.data_dir or args.eval_dir).expanduser()
     gallery = Gallery(measurements, eval_dir, data_dir, args.samples, args.checkpoint, args.device)

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -117,6 +118,13 @@ def test_what_keeps_questions_from_being_shown_is_said_in_their_place(answered, 
         path.unlink()
     shutil.copy(answered / "shapes/shapes_test.jsonl", copy / "shapes")
     assert "The answers are not beside the results." in write_page(copy, tmp_path / "page.html")
+
+
+def test_without_matplotlib_the_program_says_how_to_get_it(answered, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
+    monkeypatch.delitem(sys.modules, "llava.eval.plots", raising=False)
+    with pytest.raises(SystemExit, match=r"pip install 'llava\[eval\]'"):
+        write_page(answered, tmp_path / "page.html")
 
 
 def test_text_from_files_cannot_break_the_page(answered, tmp_path):
