@@ -52,12 +52,11 @@ def write_report(
 
 def _table(table: Table) -> list[str]:
     head = "".join(f"<th>{escape(name)}</th>" for name in heading(table))
-    rows = [
-        f"<tr{' class=' + chr(34) + 'floor' + chr(34) if row.is_floor else ''}>"
-        + "".join(f"<td>{escape(text)}</td>" for text in line(table, row))
-        + "</tr>"
-        for row in table.rows
-    ]
+    rows = []
+    for row in table.rows:
+        kind = ' class="floor"' if row.is_floor else ""
+        cells = "".join(f"<td>{escape(text)}</td>" for text in line(table, row))
+        rows.append(f"<tr{kind}>{cells}</tr>")
     remarks = [f'<p class="note">{escape(note)}</p>' for note in notes(table)]
     return ['<div class="wide"><table>', f"<tr>{head}</tr>", *rows, "</table></div>", *remarks]
 
