@@ -122,7 +122,7 @@ def check(args: Namespace) -> None:
 
 
 def bench(args: Namespace) -> None:
-    """Run the suites, print a table after each and write everything at the end."""
+    """Run the suites; after each, print its table and write everything so far."""
     check(args)
     with threads(args.threads):
         run = Bench(args)
@@ -131,8 +131,8 @@ def bench(args: Namespace) -> None:
             rows = getattr(run, suite)()
             print(report.table(suite, rows), end="\n\n", flush=True)
             results["prefill" if suite == "prefill" else "rows"] += rows
-    if args.json:
-        replace_file(args.json, json.dumps(results, indent=1) + "\n")
+            if args.json:
+                replace_file(args.json, json.dumps(results, indent=1) + "\n")
 
 
 def positive(text: str) -> float:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -42,13 +42,16 @@ def answer(model: LlavaLlamaForCausalLM, batch: int, seed: int = 0) -> Callable[
     )
 
 
-def sustain(call: Callable[[], Any], device: torch.device, seconds: float) -> list[Sample]:
-    """Call after call until the time is over, after one that does not count."""
-    call()
-    samples: list[Sample] = []
-    start = time.perf_counter()
-    while time.perf_counter() - start < seconds or len(samples) < FEWEST_CALLS:
-        samples.append(sample(call, device))
+def sustain(calls: Mapping[str, Callable[[], Any]], device: torch.device, seconds: float) -> dict[str, list[Sample]]:
+    """Call all in turn, again and again until each has had its time, after one call of each that does not count."""
+    for call in calls.values():
+        call()
+    samples: dict[str, list[Sample]] = {name: [] for name in calls}
+    start, rounds = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds * len(calls) or rounds < FEWEST_CALLS:
+        for name, call in calls.items():
+            samples[name].append(sample(call, device))
+        rounds += 1
     return samples
 
 
@@ -92,21 +95,41 @@ def run(
     batches: Sequence[int] = BATCHES,
     seconds: float = SECONDS,
 ) -> list[dict[str, Any]]:
-    """One row per batch size, without and with ``pruner``. Every request of a batch waits for the whole batch."""
-    rows = []
-    for chosen in (None, pruner):
+    """Two rows per batch size, without and with ``pruner``; every request of a batch waits for the whole batch."""
+    pruners = {name_of(chosen): chosen for chosen in (None, pruner)}
+    fits = {}
+    for method, chosen in pruners.items():
         model.set_pruner(chosen)
-        fits = largest_batch(model, device, 1024 * memory_gb)
-        for batch in tqdm(batches, desc=f"serve {name} {name_of(chosen)}", unit="batch size", leave=None):
-            samples = sustain(answer(model, batch), device, seconds)
-            walls = [wall for _, wall, _ in samples]
-            visual = model.last_prune.visual_tokens[0]
-            rows.append(
-                {"suite": "serve", "model": name, "method": name_of(chosen), "B": batch, "visual": visual}
-                | {"images_per_second": 1000 * batch * len(walls) / sum(walls)}
-                | {"p50_ms": percentile(walls, 0.5), "p99_ms": percentile(walls, 0.99), "n": len(walls)}
-                | {"noisy": summarize(samples).noisy}
-                | {"kv_mb_per_request": kv_mb_per_request(model, visual)}
-                | {"memory_gb": memory_gb, "largest_batch": fits, "dtype": str(model.dtype)[6:]}
-            )
+        fits[method] = largest_batch(model, device, 1024 * memory_gb)
+    rows = []
+    for batch in tqdm(batches, desc=f"serve {name}", unit="batch size", leave=None):
+        visual: dict[str, int] = {}
+        calls = {
+            method: partial(_answer_with, model, chosen, answer(model, batch), visual)
+            for method, chosen in pruners.items()
+        }
+        for method, samples in sustain(calls, device, seconds).items():
+            row = {"suite": "serve", "model": name, "method": method, "B": batch, "visual": visual[method]}
+            row |= _speed(samples, batch) | {"kv_mb_per_request": kv_mb_per_request(model, visual[method])}
+            rows.append(row | {"memory_gb": memory_gb, "largest_batch": fits[method], "dtype": str(model.dtype)[6:]})
     return rows
+
+
+def _speed(samples: Sequence[Sample], batch: int) -> dict[str, Any]:
+    walls = [wall for _, wall, _ in samples]
+    return {
+        "images_per_second": 1000 * batch * len(walls) / sum(walls),
+        "p50_ms": percentile(walls, 0.5),
+        "p99_ms": percentile(walls, 0.99),
+        "n": len(walls),
+        "noisy": summarize(samples).noisy,
+    }
+
+
+def _answer_with(
+    model: LlavaLlamaForCausalLM, pruner: Pruner | None, call: Callable[[], Any], visual: dict[str, int]
+) -> None:
+    """Make one call under a pruner; note how many visual tokens an image had."""
+    model.set_pruner(pruner)
+    call()
+    visual[name_of(pruner)] = model.last_prune.visual_tokens[0]

@@ -52,6 +52,14 @@ def test_json_holds_the_settings_and_every_row(run, tmp_path, capsys):
     assert all(f"== {suite} ==" in printed for suite in ("select", "prefill", "e2e"))
 
 
+def test_what_is_measured_is_saved_before_a_later_suite_fails(run, tmp_path, monkeypatch):
+    file = tmp_path / "bench.json"
+    monkeypatch.setattr(program.Bench, "prefill", lambda bench: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("--suite", "select", "prefill", "--json", str(file))
+    assert [row["suite"] for row in json.loads(file.read_text())["rows"]] == ["select"]
+
+
 def test_a_suite_asked_for_twice_runs_once(run, capsys):
     run("--suite", "select", "select")
     assert capsys.readouterr().out.count("== select ==") == 1
