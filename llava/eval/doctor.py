@@ -40,12 +40,7 @@ def diagnose(
     Raises:
         InputError: no such benchmark or split; names the valid ones.
     """
-    if name not in BENCHMARKS:
-        raise InputError(f"unknown benchmark {name!r}; valid are {', '.join(BENCHMARKS)}")
-    benchmark = BENCHMARKS[name]
-    split = split or benchmark.usual_split
-    if split not in benchmark.splits:
-        raise InputError(f"{name} has no split {split!r}; valid are {', '.join(benchmark.splits)}")
+    benchmark, split = _find(name, split)
     folder = Path(eval_dir).expanduser() / benchmark.folder
     data = Path(data_dir or eval_dir).expanduser() / benchmark.folder
     findings: list[Finding] = []
@@ -63,6 +58,17 @@ def diagnose(
     if benchmark.scored_by:
         findings.append(Finding("note", name, f"scored by {benchmark.scored_by}"))
     return findings
+
+
+def _find(name: str, split: str | None) -> tuple[Benchmark, str]:
+    """A benchmark and the split that is meant."""
+    if name not in BENCHMARKS:
+        raise InputError(f"unknown benchmark {name!r}; valid are {', '.join(BENCHMARKS)}")
+    benchmark = BENCHMARKS[name]
+    split = split or benchmark.usual_split
+    if split not in benchmark.splits:
+        raise InputError(f"{name} has no split {split!r}; valid are {', '.join(benchmark.splits)}")
+    return benchmark, split
 
 
 def _read_questions(
