@@ -1,7 +1,7 @@
 """Trains the embedded model in two stages.
 
-    python -m scripts.shapes.train --stage tower --run-dir RUN --steps 2200
-    python -m scripts.shapes.train --stage language --run-dir RUN --tower-from RUN/tower.pt --steps 4500 --batch-size 16
+    python -m scripts.shapes.train --stage tower --run-dir RUN --steps 3500
+    python -m scripts.shapes.train --stage language --run-dir RUN --tower-from RUN/tower.pt --steps 5800 --batch-size 16 --seed 1
 
 `tower` trains CLIP: captions and phrases against the [CLS] embedding, and throw-away heads that name what each patch
 shows. `language` trains projector and Llama on questions with the tower frozen, as LLaVA does; it may run beside the
