@@ -1,7 +1,8 @@
 """Trains the embedded model in two stages.
 
     python -m scripts.shapes.train --stage tower --run-dir RUN --steps 3500
-    python -m scripts.shapes.train --stage language --run-dir RUN --tower-from RUN/tower.pt --steps 5800 --batch-size 16 --seed 1
+    python -m scripts.shapes.train --stage language --run-dir RUN --tower-from RUN/tower.pt --steps 5800 \\
+        --batch-size 16 --seed 1
 
 `tower` trains CLIP: captions and phrases against the [CLS] embedding, and throw-away heads that name what each patch
 shows. `language` trains projector and Llama on questions with the tower frozen, as LLaVA does; it may run beside the
@@ -47,7 +48,7 @@ Accuracies = dict[str, dict[str, float]]
 
 
 class Trainer:
-    """Computes in bfloat16 (or the dtype given) on a working copy; float32 masters take the AdamW steps."""
+    """Computes in bfloat16 on a working copy; float32 masters take the AdamW steps."""
 
     def __init__(self, working: ShapesModel, lr: float, device: str):
         self.masters = {name: p.detach().clone().float().to(device) for name, p in working.named_parameters()}
@@ -60,14 +61,15 @@ class Trainer:
         groups = [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), foreach=True)
 
-    def step(self, loss: torch.Tensor, lr: float, average_decay: float) -> float:
+    def step(self, loss: torch.Tensor, lr: float, average_decay: float) -> None:
+        """One AdamW step on the masters, copied into the working weights and mixed into their average."""
         loss.backward()
         parameters = dict(self.working.named_parameters())
         for name, master in self.masters.items():
             grad = parameters[name].grad
             master.grad = grad.float() if grad is not None else None
             parameters[name].grad = None
-        norm = torch.nn.utils.clip_grad_norm_(self.masters.values(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.masters.values(), 1.0)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
@@ -75,12 +77,13 @@ class Trainer:
             for name, master in self.masters.items():
                 parameters[name].copy_(master)
                 self.average[name].lerp_(master, 1 - average_decay)
-        return float(norm)
 
     def state(self) -> dict:
+        """All that another process needs to go on."""
         return {"masters": self.masters, "average": self.average, "optimizer": self.optimizer.state_dict()}
 
     def load(self, state: dict, with_optimizer: bool) -> None:
+        """Goes on from a state, or only from its weights."""
         parameters = dict(self.working.named_parameters())
         with torch.no_grad():
             for name, master in self.masters.items():
