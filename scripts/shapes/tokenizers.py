@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from llava.conversation import conv_templates
@@ -69,7 +70,9 @@ def train_language_tokenizer(folder: Path) -> None:
         minloglevel=2,
     )
     corpus.unlink()
-    (folder / "tokenizer.model").write_bytes(model.getvalue())
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
+    del proto.trainer_spec.input[:]  # the corpus' path, which says where and not what was trained
+    (folder / "tokenizer.model").write_bytes(proto.SerializeToString(deterministic=True))
     settings = {
         "tokenizer_class": "LlamaTokenizer",
         "add_bos_token": True,
@@ -86,7 +89,10 @@ def train_language_tokenizer(folder: Path) -> None:
 
 
 def train_clip_tokenizer(folder: Path) -> None:
-    """Writes `vocab.json`, `merges.txt` and settings in the layout of CLIP's tokenizer."""
+    """Writes `vocab.json`, `merges.txt` and settings in the layout of CLIP's tokenizer.
+
+    Every word becomes one token; equally frequent pairs merge in no fixed order, so ids differ between runs.
+    """
     words = sorted({*CLIP_WORDS, *COLORS, *SHAPES})
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))

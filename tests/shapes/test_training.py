@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.conversation import conv_templates
 from llava.mm_utils import tokenizer_image_token
+from llava.shapes import checkpoint_path
 from llava.shapes.questions import SHORT_ANSWER_PROMPT
 from llava.shapes.scenes import OBJECT_COUNTS, SHAPES, scene_generator
 from scripts.shapes import train
@@ -30,6 +32,8 @@ from scripts.shapes.data import (
     uneven_keep,
 )
 from scripts.shapes.model import ShapesModel
+
+CHECKPOINTS = Path(checkpoint_path()).parent
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +150,9 @@ def test_the_language_stage_takes_over_the_tower_and_leaves_it_alone(monkeypatch
     )
     report = json.loads((tmp_path / "language.jsonl").read_text())
     assert report["step"] == 20 and set(report["val"]) == {"144", "36", "9"}
+
+
+def test_the_language_tokenizer_is_the_one_the_checkpoint_carries(tmp_path):
+    train.tokenizers(tmp_path)
+    trained, carried = (folder / "llava-shapes" / "tokenizer.model" for folder in (tmp_path, CHECKPOINTS))
+    assert trained.read_bytes() == carried.read_bytes()
