@@ -1,4 +1,4 @@
-"""LLaVA's multimodal part: encode, prune, merge tiles, splice into the text, pad.
+"""LLaVA's multimodal part: images into the text they belong to, and both into the language model.
 
 The language-model classes inherit from the two mixins here and add nothing but their backbone.
 """
@@ -13,14 +13,12 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, initialization
 
 from llava.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
-from llava.mm_utils import get_anyres_image_grid_shape
+from llava.model.image_side import ImageSide
 from llava.model.multimodal_encoder.builder import build_vision_tower
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.multimodal_projector.builder import build_vision_projector
-from llava.model.selection import ImageLayout, PruneRecord, gather_kept, select
-from llava.model.splice import VisualSequence, images_of_rows, pad_batch, splice_row, texts_of_images
-from llava.model.tiles import NEWLINE, reading_order, unpad_image
-from llava.pruners import Pruner, VisualCues
+from llava.model.splice import images_of_rows, pad_batch, splice_row, texts_of_images
+from llava.model.tiles import unpad_image
 
 __all__ = ["LlavaMetaForCausalLM", "LlavaMetaModel", "unpad_image"]
 
@@ -53,46 +51,20 @@ class LlavaMetaModel:
             initialization.normal_(self.image_newline, std=self.config.hidden_size**-0.5)
 
 
-class LlavaMetaForCausalLM(ABC):
+class LlavaMetaForCausalLM(ImageSide, ABC):
     """Adds images, and the pruning of their tokens, to a causal language model.
 
     Attributes:
-        pruner: chooses the visual tokens that the language model sees; None is plain LLaVA.
-        budget_scope: "tile" or "image" fixes what one selection covers; None leaves it to the pruner.
         positions: "compact" numbers the tokens that are left without gaps, as the releases do; "original" leaves
             every token the position it has without a pruner.
-        last_prune: what the last call with images kept.
     """
 
-    pruner: Pruner | None = None
-    budget_scope: str | None = None
     positions: str = "compact"
-    text_chunking: str = "release"
-    last_prune: PruneRecord | None = None
-    _missing_text_reported = False
     _native_layout: dict[str, Any] = {}  # what ``fix_layout`` replaced in the config
 
     @abstractmethod
     def get_model(self) -> LlavaMetaModel:
         """Return the language model's body."""
-
-    def get_vision_tower(self) -> CLIPVisionTower | None:
-        return self.get_model().get_vision_tower()
-
-    def set_pruner(self, pruner: Pruner | None) -> None:
-        """Swap the pruner at run time; None is plain LLaVA. Loads CLIP's text side when a pruner first asks for it."""
-        if pruner is not None and not isinstance(pruner, Pruner):
-            raise TypeError(f"set_pruner takes a Pruner or None, not {pruner!r}; resolve_pruner builds one by name")
-        tower = self.get_vision_tower()
-        if pruner is not None and tower is None:
-            raise ValueError("this model has no vision tower: there is nothing to prune")
-        if pruner is not None and "relevance" in pruner.needs and tower.is_loaded:
-            self._ensure_text_tower()
-        self.pruner = pruner
-
-    def _ensure_text_tower(self) -> None:
-        if self.get_vision_tower().relevance is None:
-            self.get_vision_tower().load_text_tower(self.text_chunking)
 
     def fix_layout(self) -> None:
         """Give a LLaVA-NeXT model the papers' fixed layout: 2 x 2 tiles, padding kept, no newline tokens."""
@@ -113,92 +85,6 @@ class LlavaMetaForCausalLM(ABC):
             super().save_pretrained(*args, **kwargs)
         finally:
             self.config.update(current)
-
-    def encode_images(self, images: Tensor) -> Tensor:
-        """Return the projected features of ``images`` (B, 3, H, W): (B, N, D), nothing pruned."""
-        return self._project(self.get_vision_tower()(images))
-
-    def _project(self, features: Tensor) -> Tensor:
-        projector = self.get_model().mm_projector
-        dtype = next((parameter.dtype for parameter in projector.parameters()), features.dtype)
-        return projector(features if not features.is_floating_point() else features.to(dtype))
-
-    def _encode(self, images: Tensor, texts: list[str | None]) -> VisualCues:
-        """Encode tiles (B, 3, H, W), with the cues that the pruner asks for; ``texts`` has one entry per tile."""
-        if self.pruner is None:
-            features = self.get_vision_tower()(images)
-            return VisualCues(features=features, embeds=self._project(features))
-        if "relevance" in self.pruner.needs:
-            self._ensure_text_tower()
-            if None in texts and not self._missing_text_reported:
-                name = type(self.pruner).__name__
-                logger.warning("%s got no `texts`: pruning without relevance to the question", name)
-                self._missing_text_reported = True
-        features, cues = self.get_vision_tower().cues(images, self.pruner.needs, texts)
-        embeds = self._project(features)  # on another device than the tower when the model is spread over several
-        cues = {name: cue.to(embeds.device) for name, cue in {"features": features, **cues}.items()}
-        return VisualCues(embeds=embeds, **cues)
-
-    def _layouts(
-        self, tiles: list[int], patches: int, merge_type: str, image_sizes: Sequence[tuple[int, int]] | None
-    ) -> list[ImageLayout]:
-        """Return the merged sequence of every image, from its number of tiles and the patches of a tile."""
-        tile_size = self.get_vision_tower().config.image_size
-        layouts, first = [], 0
-        for index, count in enumerate(tiles):
-            grid = size = None
-            if count > 1 and merge_type != "flat":
-                if image_sizes is None:
-                    raise ValueError("images of several tiles need image_sizes, the (width, height) of each in pixels")
-                size = tuple(image_sizes[index])
-                grid = get_anyres_image_grid_shape(size, self.config.image_grid_pinpoints, tile_size)
-            order = reading_order(count, patches, merge_type, grid, size)
-            layouts.append(ImageLayout(order, count, first, newlines=merge_type == "spatial_unpad"))
-            first += count
-        return layouts
-
-    def _visual_sequences(
-        self, images: Tensor | list[Tensor], image_sizes: Sequence[tuple[int, int]] | None, texts: list[str | None]
-    ) -> list[VisualSequence]:
-        """Turn images into what the language model reads of each. Fills ``last_prune``."""
-        listed = not isinstance(images, Tensor) or images.ndim == 5
-        stacks = [image.unsqueeze(0) if image.ndim == 3 else image for image in images]
-        tiles = [len(stack) for stack in stacks]
-        batch = torch.cat(stacks) if listed else images
-        cues = self._encode(batch, [text for text, count in zip(texts, tiles, strict=True) for _ in range(count)])
-        merge_type = getattr(self.config, "mm_patch_merge_type", "flat") if listed else "flat"
-        layouts = self._layouts(tiles, cues.embeds.shape[1], merge_type, image_sizes)
-        newline = getattr(self.get_model(), "image_newline", None)
-        keep = None
-        kept = [torch.arange(len(layout.order)) for layout in layouts]
-        if self.pruner is not None:
-            has_text = [text is not None for text in texts]
-            kept, keep = select(self.pruner, cues, layouts, has_text, newline, self.budget_scope)
-        self.last_prune = PruneRecord(
-            keep=keep,
-            visual_tokens=[len(positions) for positions in kept],
-            newline_tokens=[
-                int((layout.order[positions.cpu()] == NEWLINE).sum())
-                for layout, positions in zip(layouts, kept, strict=True)
-            ],
-            tokens_before=[len(layout.order) for layout in layouts],
-        )
-        return [
-            VisualSequence(gather_kept(cues.embeds, layout, positions, newline), positions, len(layout.order))
-            for layout, positions in zip(layouts, kept, strict=True)
-        ]
-
-    def _sequences_of(self, used: list[int], images, image_sizes, texts: list[str | None]) -> dict[int, VisualSequence]:
-        """Return the visual sequences of the images whose indices are in ``used``."""
-        if image_sizes is not None and len(image_sizes) != len(images):
-            raise ValueError(f"image_sizes has {len(image_sizes)} entries for {len(images)} images")
-        if not used:
-            return {}
-        if len(used) < len(images):
-            images = images[used] if isinstance(images, Tensor) else [images[index] for index in used]
-            image_sizes = None if image_sizes is None else [image_sizes[index] for index in used]
-            texts = [texts[index] for index in used]
-        return dict(zip(used, self._visual_sequences(images, image_sizes, texts), strict=True))
 
     def prepare_inputs_labels_for_multimodal(
         self,
@@ -258,7 +144,7 @@ class LlavaMetaForCausalLM(ABC):
             shown = images_of_rows(ids, len(images))
             texts = texts_of_images(texts, shown, len(images))
             used = [image for indices in shown for image in indices]  # without LLaVA's placeholders
-            sequences = self._sequences_of(used, images, image_sizes, texts)
+            sequences = self.sequences_of(used, images, image_sizes, texts)
         embed_tokens = self.get_model().embed_tokens
         rows = [
             splice_row(row, target, [sequences[image] for image in indices], embed_tokens)
