@@ -151,8 +151,11 @@ infer() {
 
 # Rank 0 shows its progress and every rank keeps a log; where one fails, the script ends once all have ended.
 in_parallel() {
-    local i log chunk pids=() failed=()
+    local i log chunk cores pids=() failed=()
     mkdir -p "$RUN"
+    # Each process takes its share of the cores; together they would otherwise start a thread per core each.
+    cores=$(($(getconf _NPROCESSORS_ONLN) / ${#devices[@]}))
+    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > 1 ? cores : 1))}
     trap 'kill $(jobs -p) 2> /dev/null || true; wait' EXIT
     for i in "${!devices[@]}"; do
         log=$RUN/${#devices[@]}_$i.log
