@@ -87,15 +87,15 @@ def load_pretrained_model(
         raise ValueError(f"anyres {anyres!r} is not one of {', '.join(ANYRES)}")
     folder = checkpoint_folder(model_path)
     raw_config = read_config(folder)
-    model_class = _model_class(raw_config, folder)
+    model_class = model_class_of(raw_config, folder)
     place = placement(device_map, device, dtype, loading, use_flash_attn, load_8bit, load_4bit)
-    config = _config(model_class, raw_config, folder)
+    config = model_config(model_class, raw_config, folder)
     if model_base is None:
         model = _load_whole(model_class, config, folder, place)
-        tokenizer = _load_tokenizer(folder, model_class)
+        tokenizer = load_tokenizer(folder, model_class)
     else:
         base = checkpoint_folder(model_base)
-        tokenizer = _load_tokenizer(base, model_class)
+        tokenizer = load_tokenizer(base, model_class)
         model = _load_on_base(model_class, config, folder, base, place)
     _add_image_tokens(model, tokenizer)
     model.generation_config = _greedy_generation(config, tokenizer)
@@ -125,7 +125,7 @@ def _loading_options(options: dict[str, Any]) -> dict[str, Any]:
     return loading
 
 
-def _model_class(raw_config: dict[str, Any], folder: Path) -> type[PreTrainedModel]:
+def model_class_of(raw_config: dict[str, Any], folder: Path) -> type[PreTrainedModel]:
     """Choose the class by what config.json says, never by the name of the folder."""
     for name in [*(raw_config.get("architectures") or []), raw_config.get("model_type")]:
         if name in MODEL_CLASSES and "mm_vision_tower" in raw_config:
@@ -137,7 +137,8 @@ def _model_class(raw_config: dict[str, Any], folder: Path) -> type[PreTrainedMod
     )
 
 
-def _config(model_class: type[PreTrainedModel], raw_config: dict[str, Any], folder: Path) -> PretrainedConfig:
+def model_config(model_class: type[PreTrainedModel], raw_config: dict[str, Any], folder: Path) -> PretrainedConfig:
+    """Return the config of a checkpoint as its class reads it."""
     # The old model_type "llava" is the name of another architecture today, so it must not reach transformers.
     config = model_class.config_class.from_dict({k: v for k, v in raw_config.items() if k != "model_type"})
     config.name_or_path = str(folder)
@@ -202,7 +203,8 @@ def _plain_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name.replace("vision_tower.vision_model.", "vision_tower."): tensor for name, tensor in tensors.items()}
 
 
-def _load_tokenizer(folder: Path, model_class: type[PreTrainedModel]) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path, model_class: type[PreTrainedModel]) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a checkpoint, with a token to pad with."""
     # Vicuna's tokenizer files name no class or the wrong beginning of a text; sentencepiece's model is unambiguous.
     if model_class is LlavaLlamaForCausalLM and (folder / "tokenizer.model").is_file():
         tokenizer = LlamaTokenizer.from_pretrained(folder, add_bos_token=True)
