@@ -16,6 +16,7 @@ from llava.bench.harness import Sample, extra_peak_mb, sample, summarize
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.model import LlavaLlamaForCausalLM
 from llava.pruners import Pruner, name_of
+from llava.pruners.base import CLIP_TEXT_CUES
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 NEW_TOKENS = 8
@@ -71,7 +72,7 @@ def kv_mb_per_request(model: LlavaLlamaForCausalLM, visual_tokens: int) -> float
 def weights_mb(model: LlavaLlamaForCausalLM) -> float:
     """What the weights take in MiB; CLIP's text side, which is no module of the model, where the pruner reads it."""
     weights = list(model.parameters())
-    if model.pruner is not None and "relevance" in model.pruner.needs:
+    if model.pruner is not None and model.pruner.needs & CLIP_TEXT_CUES:
         weights += model.get_vision_tower().relevance.weights.parameters()
     return sum(weight.nbytes for weight in weights) / 2**20
 

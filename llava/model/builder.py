@@ -22,6 +22,7 @@ from llava.model.language_model.llava_mistral import LlavaMistralForCausalLM
 from llava.model.multimodal_encoder.clip_relevance import TEXT_CHUNKING
 from llava.model.placement import Placement, placement
 from llava.pruners import Pruner, option_names, resolve_pruner
+from llava.pruners.base import CLIP_TEXT_CUES
 
 logger = logging.getLogger(__name__)
 
@@ -243,7 +244,7 @@ def _load_tower(model: PreTrainedModel, place: Placement, pruner: Pruner | None)
         device_map={"": model.device},
         dtype=place.vision_dtype,
         attn_implementation=place.attn_implementation,
-        text_chunking=model.text_chunking if pruner is not None and "relevance" in pruner.needs else None,
+        text_chunking=model.text_chunking if pruner is not None and pruner.needs & CLIP_TEXT_CUES else None,
     )
 
 

@@ -12,6 +12,7 @@ from llava.model.selection import ImageLayout, PruneRecord, gather_kept, select
 from llava.model.splice import VisualSequence
 from llava.model.tiles import NEWLINE, reading_order
 from llava.pruners import Pruner, VisualCues
+from llava.pruners.base import CLIP_TEXT_CUES, OPTIONAL_CUES
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class ImageSide:
         tower = self.get_vision_tower()
         if pruner is not None and tower is None:
             raise ValueError("this model has no vision tower: there is nothing to prune")
-        if pruner is not None and "relevance" in pruner.needs and tower.is_loaded:
+        if pruner is not None and pruner.needs & CLIP_TEXT_CUES and tower.is_loaded:
             self._ensure_text_tower()
         self.pruner = pruner
 
@@ -60,20 +61,32 @@ class ImageSide:
         return projector(features if not features.is_floating_point() else features.to(dtype))
 
     def _encode(self, images: Tensor, texts: list[str | None]) -> VisualCues:
-        """Encode tiles (B, 3, H, W), with the cues that the pruner asks for; ``texts`` has one entry per tile."""
+        """Encode tiles (B, 3, H, W), with the cues that the pruner asks for; ``texts`` has one entry per tile.
+
+        There are no ``embeds`` where tokens are merged before the projector, unless the pruner reads them.
+        """
         if self.pruner is None:
             features = self.get_vision_tower()(images)
             return VisualCues(features=features, embeds=self._project(features))
-        if "relevance" in self.pruner.needs:
+        if self.pruner.needs & CLIP_TEXT_CUES:
             self._ensure_text_tower()
-            if None in texts and not self._missing_text_reported:
-                name = type(self.pruner).__name__
-                logger.warning("%s got no `texts`: pruning without relevance to the question", name)
-                self._missing_text_reported = True
+            if None in texts:
+                self._report_missing_text()
         features, cues = self.get_vision_tower().cues(images, self.pruner.needs, texts)
+        if self.pruner.merges and "embeds" not in self.pruner.needs:
+            return VisualCues(features=features, embeds=None, **cues)
         embeds = self._project(features)  # on another device than the tower when the model is spread over several
         cues = {name: cue.to(embeds.device) for name, cue in {"features": features, **cues}.items()}
         return VisualCues(embeds=embeds, **cues)
+
+    def _report_missing_text(self) -> None:
+        """Warn once of a pruner that does without relevance; raise ValueError for one that has nothing else."""
+        name = type(self.pruner).__name__
+        if self.pruner.needs & CLIP_TEXT_CUES - OPTIONAL_CUES:
+            raise ValueError(f"{name} chooses by the question: `texts` must have one for every image")
+        if not self._missing_text_reported:
+            logger.warning("%s got no `texts`: pruning without relevance to the question", name)
+            self._missing_text_reported = True
 
     def _layouts(
         self, tiles: list[int], patches: int, merge_type: str, image_sizes: Sequence[tuple[int, int]] | None
@@ -103,13 +116,13 @@ class ImageSide:
         batch = torch.cat(stacks) if listed else images
         cues = self._encode(batch, [text for text, count in zip(texts, tiles, strict=True) for _ in range(count)])
         merge_type = getattr(self.config, "mm_patch_merge_type", "flat") if listed else "flat"
-        layouts = self._layouts(tiles, cues.embeds.shape[1], merge_type, image_sizes)
+        layouts = self._layouts(tiles, cues.shape[1], merge_type, image_sizes)
         newline = getattr(self.get_model(), "image_newline", None)
-        keep = None
+        keep = merged = None
         kept = [torch.arange(len(layout.order)) for layout in layouts]
         if self.pruner is not None:
             has_text = [text is not None for text in texts]
-            kept, keep = select(self.pruner, cues, layouts, has_text, newline, self.budget_scope)
+            kept, keep, merged = select(self.pruner, cues, layouts, has_text, newline, self.budget_scope)
         self.last_prune = PruneRecord(
             keep=keep,
             visual_tokens=[len(positions) for positions in kept],
@@ -119,8 +132,9 @@ class ImageSide:
             ],
             tokens_before=[len(layout.order) for layout in layouts],
         )
+        embeds = cues.embeds if merged is None else self._project(merged)
         return [
-            VisualSequence(gather_kept(cues.embeds, layout, positions, newline), positions, len(layout.order))
+            VisualSequence(gather_kept(embeds, layout, positions, newline), positions, len(layout.order))
             for layout, positions in zip(layouts, kept, strict=True)
         ]
 

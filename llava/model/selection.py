@@ -12,6 +12,7 @@ from torch import Tensor
 
 from llava.model.tiles import NEWLINE
 from llava.pruners import Pruner, VisualCues
+from llava.pruners.base import CLIP_TEXT_CUES, CUES
 from llava.pruners.divprune import DivPrune
 
 
@@ -23,7 +24,8 @@ class PruneRecord:
     two 1-D tensors (base tile; unpadded grid in raster order) on LLaVA-NeXT's native layout; or one 1-D tensor of
     positions in the merged sequence when the image was selected from as a whole. It is None without a pruner.
     ``visual_tokens`` counts what the language model saw, newline tokens included; ``tokens_before`` what it would
-    have seen without a pruner; both before a prompt over ``tokenizer_model_max_length`` is cut.
+    have seen without a pruner; both before a prompt over ``tokenizer_model_max_length`` is cut. Of a pruner that merges
+    tokens, the indices are the places where the merged ones stand.
     """
 
     keep: list[Tensor | list[Tensor]] | None = None
@@ -96,7 +98,7 @@ def select(
     has_text: list[bool],
     newline: Tensor | None = None,
     budget_scope: str | None = None,
-) -> tuple[list[Tensor], list[Tensor | list[Tensor]]]:
+) -> tuple[list[Tensor], list[Tensor | list[Tensor]], Tensor | None]:
     """Choose the visual tokens of every image.
 
     Args:
@@ -108,13 +110,14 @@ def select(
         budget_scope: "tile", "image" or None for the pruner's own.
 
     Returns:
-        The kept positions of each image's merged sequence, ascending, and the ``keep`` entry of its record.
+        The kept positions of each image's merged sequence, ascending, the ``keep`` entry of its record, and, if the
+        pruner merges tokens, the features (B, N, C) with the merged ones in the places of the kept ones, else None.
     """
     scopes = [resolve_scope(pruner, budget_scope, layout.tiles) for layout in layouts]
     rows = [
         row
         for image, (layout, scope) in enumerate(zip(layouts, scopes, strict=True))
-        for row in selection_rows(layout, image, cues.embeds.shape[1], pruner, scope)
+        for row in selection_rows(layout, image, cues.shape[1], pruner, scope)
     ]
     alike = defaultdict(list)  # rows of one shape are chosen from in one call
     for index, row in enumerate(rows):
@@ -122,14 +125,19 @@ def select(
 
     picks: list[list[tuple[Row, Tensor]]] = [[] for _ in layouts]
     chosen: dict[int, Tensor] = {}
+    merged = cues.features.clone() if pruner.merges else None
     for (_, budget, text), indices in alike.items():
         group = [rows[index] for index in indices]
         row_cues = _gather_cues(cues, group, layouts, newline if _reads_embeds_alone(pruner) else None, text)
-        chosen |= zip(indices, pruner.with_budget(budget)(row_cues), strict=True)
+        keep = pruner.with_budget(budget)(row_cues)
+        chosen |= zip(indices, keep, strict=True)
+        if merged is not None:
+            places = _flat_ids(group, layouts, cues.shape[1]).to(keep.device).gather(1, keep)
+            merged.flatten(0, 1)[places] = pruner.apply(row_cues.features, keep, row_cues)
     for index, row in enumerate(rows):
         picks[row.image].append((row, chosen[index]))
     kept = [_kept_positions(layout, pick) for layout, pick in zip(layouts, picks, strict=True)]
-    return kept, [_keep_entry(*entry) for entry in zip(layouts, picks, kept, scopes, strict=True)]
+    return kept, [_keep_entry(*entry) for entry in zip(layouts, picks, kept, scopes, strict=True)], merged
 
 
 def gather_kept(embeds: Tensor, layout: ImageLayout, positions: Tensor, newline: Tensor | None) -> Tensor:
@@ -146,31 +154,31 @@ def _reads_embeds_alone(pruner: Pruner) -> bool:
     return pruner.needs == {"embeds"}
 
 
+def _flat_ids(rows: list[Row], layouts: list[ImageLayout], patches: int) -> Tensor:
+    """Return where the tokens of ``rows`` lie among those of all tiles, (R, L); negative for a newline token."""
+    ids = torch.stack([layouts[row.image].order[row.positions] for row in rows])  # (R, L)
+    first = torch.tensor([layouts[row.image].first_tile * patches for row in rows]).unsqueeze(1)
+    return torch.where(ids == NEWLINE, NEWLINE, ids + first)
+
+
 def _gather_cues(
     cues: VisualCues, rows: list[Row], layouts: list[ImageLayout], newline: Tensor | None, text: bool
 ) -> VisualCues:
     """Return the cues of ``rows``, (R, L, ...); rows that are the batch's tiles as they stand cost no copy."""
-    tiles, patches = cues.embeds.shape[:2]
-    ids = torch.stack([layouts[row.image].order[row.positions] for row in rows])  # (R, L)
-    newlines = ids == NEWLINE
-    ids = ids + torch.tensor([layouts[row.image].first_tile * patches for row in rows]).unsqueeze(1)
+    tiles, patches = cues.shape
+    ids = _flat_ids(rows, layouts, patches)  # (R, L)
     as_they_stand = torch.equal(ids, torch.arange(tiles * patches).view(tiles, patches))
-    ids, newlines = ids.clamp_min(0).to(cues.embeds.device), newlines.to(cues.embeds.device)
+    newlines, ids = (ids == NEWLINE).to(cues.device), ids.clamp_min(0).to(cues.device)
 
     def take(cue: Tensor | None) -> Tensor | None:
         return cue if cue is None or as_they_stand else cue.flatten(0, 1)[ids]
 
-    embeds = take(cues.embeds)
+    taken = {name: take(getattr(cues, name)) for name in CUES if text or name not in CLIP_TEXT_CUES}
     if newline is not None and not as_they_stand:
-        embeds = torch.where(newlines.unsqueeze(-1), newline.to(embeds), embeds)
+        taken["embeds"] = torch.where(newlines.unsqueeze(-1), newline.to(taken["embeds"]), taken["embeds"])
     images = {key: index for index, key in enumerate(dict.fromkeys((row.image, row.part) for row in rows))}
-    return VisualCues(
-        features=take(cues.features),
-        embeds=embeds,
-        cls_attention=take(cues.cls_attention),
-        relevance=take(cues.relevance) if text else None,
-        image_index=torch.tensor([images[row.image, row.part] for row in rows], device=embeds.device),
-    )
+    image_index = torch.tensor([images[row.image, row.part] for row in rows], device=cues.device)
+    return VisualCues(**taken, image_index=image_index)
 
 
 def _kept_positions(layout: ImageLayout, picks: list[tuple[Row, Tensor]]) -> Tensor:

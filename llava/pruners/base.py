@@ -9,8 +9,18 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-CUES = ("features", "embeds", "cls_attention", "relevance")
+CUES = (
+    "features",
+    "embeds",
+    "cls_attention",
+    "relevance",
+    "keys",
+    "last_attention",
+    "last_keys",
+    "dot_relevance",
+)
 OPTIONAL_CUES = {"relevance"}
+CLIP_TEXT_CUES = frozenset({"relevance", "dot_relevance"})
 BUDGETS = ("visual_token_num", "keep_ratio")
 
 
@@ -26,6 +36,11 @@ class VisualCues:
         cls_attention: (B, N) attention from [CLS] to every patch, mean over heads.
         relevance: (B, N) negated cosine of patch and instruction, mean over text segments; higher is more relevant.
         image_index: (B,) the image each tile belongs to, any labels in any order; None when all tiles are one image's.
+        keys: (B, N, C / H) keys of the encoder's selected block, mean over heads.
+        last_attention: (B, N) attention from [CLS] to every patch in the encoder's last block, its heads not split.
+        last_keys: (B, N, C) keys of the encoder's last block, its heads not split.
+        dot_relevance: (B, N) negated dot product of patch and instruction, neither of unit length; higher is more
+            relevant.
 
     Raises:
         ValueError: when the cues disagree about B or N, or all are None.
@@ -36,6 +51,10 @@ class VisualCues:
     cls_attention: Tensor | None = None
     relevance: Tensor | None = None
     image_index: Tensor | None = None
+    keys: Tensor | None = None
+    last_attention: Tensor | None = None
+    last_keys: Tensor | None = None
+    dot_relevance: Tensor | None = None
 
     def __post_init__(self) -> None:
         shapes = {name: tuple(cue.shape) for name, cue in self._given().items()}
@@ -119,11 +138,48 @@ class Pruner(ABC):
         budget = self.budget(num_tokens)
         if budget in (0, num_tokens):
             return torch.arange(budget, device=cues.device).repeat(batch, 1)
+        cues = self._in_float32(cues)
+        with torch.no_grad(), _full_precision(cues.device.type):
+            return self.select(cues, budget).sort(dim=-1).values
+
+    def apply(self, tokens: Tensor, keep: Tensor, cues: VisualCues) -> Tensor:
+        """Make the tokens that the language model sees: the kept ones, or what the method merges in their places.
+
+        Merging is done in float32 and costs B * K * N numbers of memory. An entry that is not finite counts as zero
+        there. Where all tokens are kept, nothing is merged.
+
+        Args:
+            tokens: (B, N, D) of the tiles that ``cues`` describe.
+            keep: (B, K) what the pruner chose of them.
+            cues: what it chose by.
+
+        Returns:
+            (B, K, D) in the dtype of the tokens.
+
+        Raises:
+            ValueError: when a cue in ``needs`` is missing.
+        """
+        weights = None
+        if 0 < keep.shape[1] < tokens.shape[1] and self.merges:
+            with torch.no_grad(), _full_precision(cues.device.type):
+                weights = self.merge(self._in_float32(cues), keep)
+        if weights is None:
+            return tokens.take_along_dim(keep.unsqueeze(2), dim=1)
+        with _full_precision(tokens.device.type):
+            finite = tokens.float().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+            return (weights.to(tokens.device) @ finite).to(tokens.dtype)
+
+    @property
+    def merges(self) -> bool:
+        """Whether the language model may see other tokens than those of the encoder: the method has a ``merge``."""
+        return type(self).merge is not Pruner.merge
+
+    def _in_float32(self, cues: VisualCues) -> VisualCues:
+        """The cues with those that the method reads in float32; raises ValueError when one is missing."""
         given = {name: cue.float() for name in self.needs if (cue := getattr(cues, name)) is not None}
         if missing := sorted(self.needs - set(given) - OPTIONAL_CUES):
             raise ValueError(f"{type(self).__name__} needs the cue {' and '.join(missing)}, which is None")
-        with torch.no_grad(), _full_precision(cues.device.type):
-            return self.select(replace(cues, **given), budget).sort(dim=-1).values
+        return replace(cues, **given)
 
     @abstractmethod
     def select(self, cues: VisualCues, budget: int) -> Tensor:
@@ -136,6 +192,18 @@ class Pruner(ABC):
         Returns:
             (B, budget) int64.
         """
+
+    def merge(self, cues: VisualCues, keep: Tensor) -> Tensor | None:
+        """Decide what each kept token is made of; a method that merges overrides this.
+
+        Args:
+            cues: as in ``select``.
+            keep: (B, K) int64, ascending: what ``select`` chose, 0 < K < N.
+
+        Returns:
+            (B, K, N) float32, the share of each token in each kept one; None leaves the kept tokens as they are.
+        """
+        return None
 
 
 def is_count(value: object) -> bool:

@@ -4,6 +4,9 @@ import pytest
 import torch
 
 from llava.pruners import VisualCues
+from llava.pruners.base import CUES
+
+PER_TOKEN = ("features", "embeds", "keys", "last_keys")  # a vector each; of the other cues a number
 
 
 def _random_cues(seed=0, tiles=1, tokens=16, width=24, image_index=None, dtype=torch.float32):
@@ -12,16 +15,12 @@ def _random_cues(seed=0, tiles=1, tokens=16, width=24, image_index=None, dtype=t
     def draw(*shape):
         return torch.randn(shape, generator=generator).to(dtype)
 
-    return VisualCues(
-        features=draw(tiles, tokens, width),
-        embeds=draw(tiles, tokens, width),
-        cls_attention=draw(tiles, tokens).softmax(dim=-1),
-        relevance=draw(tiles, tokens),
-        image_index=image_index,
-    )
+    cues = {name: draw(tiles, tokens, width) if name in PER_TOKEN else draw(tiles, tokens) for name in CUES}
+    cues |= {name: cue.softmax(dim=-1) for name, cue in cues.items() if name.endswith("attention")}
+    return VisualCues(**cues, image_index=image_index)
 
 
 @pytest.fixture(scope="session")
 def random_cues():
-    """A function that draws all four cues; tokens are in general position as long as width is at least tokens."""
+    """A function that draws every cue; tokens are in general position as long as width is at least tokens."""
     return _random_cues

@@ -22,6 +22,16 @@ class Last(Pruner):
         return torch.arange(num_tokens - 1, num_tokens - 1 - budget, -1).repeat(batch, 1)
 
 
+@dataclass(frozen=True)
+class Blend(Last):
+    """Keeps the last tokens; each becomes itself and half of the first."""
+
+    def merge(self, cues, keep):
+        weights = torch.zeros(*keep.shape, cues.shape[1]).scatter_(2, keep.unsqueeze(2), 1.0)
+        weights[:, :, 0] += 0.5
+        return weights
+
+
 def cues(tiles=2, tokens=6, dtype=torch.float32):
     return VisualCues(features=None, embeds=torch.zeros(tiles, tokens, 3, dtype=dtype))
 
@@ -82,6 +92,52 @@ def test_nothing_is_computed_where_nothing_is_chosen(budget, expected, monkeypat
     monkeypatch.setattr(Last, "select", lambda *_: pytest.fail("select was called"))
     keep = Last(budget)(cues())
     assert keep.dtype == torch.int64 and keep.tolist() == expected
+
+
+TOKENS = torch.arange(12.0).view(2, 6, 1) + 1  # 1 to 6 and 7 to 12
+
+
+def test_a_method_that_does_not_merge_leaves_the_kept_tokens_as_they_are():
+    assert not Last(2).merges
+    tokens = torch.randn(2, 6, 3, dtype=torch.float64) * torch.tensor([1.0, torch.nan, torch.inf])
+    kept = Last(2).apply(tokens, torch.tensor([[0, 5], [2, 3]]), cues())
+    assert torch.equal(kept.nan_to_num(), torch.stack([tokens[0, [0, 5]], tokens[1, [2, 3]]]).nan_to_num())
+
+
+def test_a_method_that_merges_weighs_the_tokens_of_each_tile():
+    assert Blend(2).merges
+    assert Blend(2).apply(TOKENS, Blend(2)(cues()), cues()).tolist() == [[[5.5], [6.5]], [[14.5], [15.5]]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_tokens_are_merged_in_float32_and_keep_their_dtype(dtype):
+    merged = Blend(2).apply(TOKENS.to(dtype), Blend(2)(cues()), cues())
+    assert merged.dtype == dtype
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        tokens = torch.full((2, 6, 1), 1.001)
+        assert Blend(2).apply(tokens, Blend(2)(cues()), cues())[0, 0] == 1.5 * tokens[0, 0]
+
+
+def test_what_is_not_finite_counts_as_zero_where_tokens_are_merged():
+    tokens = TOKENS.clone()
+    tokens[0, 0], tokens[1, 5] = torch.nan, torch.inf
+    assert Blend(2).apply(tokens, Blend(2)(cues()), cues()).tolist() == [[[5.0], [6.0]], [[14.5], [3.5]]]
+
+
+@pytest.mark.parametrize("budget", [0, 6, 9])
+def test_nothing_is_merged_where_nothing_was_chosen(budget):
+    assert torch.equal(Blend(budget).apply(TOKENS, Blend(budget)(cues()), cues()), TOKENS[:, :budget])
+
+
+def test_merging_reaches_the_gradient_of_the_tokens():
+    tokens = TOKENS.clone().requires_grad_()
+    Blend(2).apply(tokens, Blend(2)(cues()), cues()).sum().backward()
+    assert tokens.grad.flatten().tolist() == [1, 0, 0, 0, 1, 1] * 2
+
+
+def test_merging_names_a_cue_that_is_missing():
+    with pytest.raises(ValueError, match="Blend needs the cue embeds"):
+        Blend(2).apply(TOKENS, torch.tensor([[0, 1]] * 2), VisualCues(features=TOKENS, embeds=None))
 
 
 def test_an_unknown_cue_fails_when_the_class_is_made():

@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llava.pruners import PRUNERS, VisualCues
+from llava.pruners.base import CUES
+
+from .conftest import PER_TOKEN
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 KINDS = ("plain", "few dimensions", "duplicates", "small integers", "zero rows", "constant", "NaN", "infinite", "huge")
-CUES = ("features", "embeds", "cls_attention", "relevance")
 
 each_pruner = pytest.mark.parametrize("name", PRUNERS)
 
@@ -48,9 +50,9 @@ def troubled_cues(draw):
     dtype = draw(st.sampled_from(DTYPES))
     cues = {
         name: spoilt(draw(st.sampled_from(KINDS)), (tiles, tokens, depth), generator).to(dtype)
-        for name, depth in {"features": width, "embeds": width, "cls_attention": 1, "relevance": 1}.items()
+        for name, depth in {name: width if name in PER_TOKEN else 1 for name in CUES}.items()
     }
-    cues |= {name: cues[name].squeeze(-1) for name in ("cls_attention", "relevance")}
+    cues |= {name: cues[name].squeeze(-1) for name in CUES if name not in PER_TOKEN}
     labels = draw(st.lists(st.integers(0, 2), min_size=tiles, max_size=tiles))
     return VisualCues(**cues, image_index=torch.tensor(labels) * 7 - 3)
 
@@ -144,12 +146,36 @@ def test_never_reads_a_value_back_to_the_host(name):
     def on_meta(*shape):
         return torch.empty(shape, device="meta")
 
-    cues = VisualCues(
-        features=on_meta(5, 50, 8),
-        embeds=on_meta(5, 50, 8),
-        cls_attention=on_meta(5, 50),
-        relevance=on_meta(5, 50),
-        image_index=torch.empty(5, dtype=torch.int64, device="meta"),
-    )
+    cues = {cue: on_meta(5, 50, 8) if cue in PER_TOKEN else on_meta(5, 50) for cue in CUES}
+    cues = VisualCues(**cues, image_index=torch.empty(5, dtype=torch.int64, device="meta"))
     keep = PRUNERS[name](7)(cues)
     assert keep.device.type == "meta" and keep.shape == (5, 7)
+    tokens = PRUNERS[name](7).apply(cues.features, keep, cues)
+    assert tokens.device.type == "meta" and tokens.shape == (5, 7, 8)
+
+
+@each_pruner
+@settings(max_examples=30, deadline=None)
+@given(cues=troubled_cues(), budget=st.integers(0, 45))
+def test_the_tokens_of_an_image_in_a_batch_are_those_it_has_alone(name, cues, budget):
+    pruner = PRUNERS[name](budget)
+    keep = pruner(cues)
+    tokens = pruner.apply(cues.features, keep, cues)
+    assert tokens.shape == (*keep.shape, cues.features.shape[2]) and tokens.dtype == cues.features.dtype
+    for image in cues.image_index.unique():
+        rows = cues.image_index == image
+        alone = pruner.apply(cues.features[rows], keep[rows], only(cues, rows))
+        assert torch.equal(alone.nan_to_num(nan=9.0), tokens[rows].nan_to_num(nan=9.0))
+
+
+@each_pruner
+@settings(max_examples=30, deadline=None)
+@given(cues=troubled_cues(), budget=st.integers(1, 45))
+def test_merging_is_a_finite_sum_and_keeping_all_merges_nothing(name, cues, budget):
+    pruner, tokens = PRUNERS[name](budget), cues.shape[1]
+    ones = torch.ones(*cues.shape, 1)
+    keep = pruner(cues)
+    shares = pruner.apply(ones, keep, cues)
+    assert shares.isfinite().all()
+    if budget >= tokens or not pruner.merges:
+        assert torch.equal(shares, ones[:, :budget])

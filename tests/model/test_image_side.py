@@ -1,0 +1,111 @@
+"""Merging: tokens are summed before the projector, and the sums stand where the pruner kept tokens."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from llava.mm_utils import process_images
+from llava.pruners import Pruner
+from llava.pruners.functional import rank
+
+from .conftest import QUESTIONS, left_pad, question_prompts
+
+
+@dataclass(frozen=True)
+class TopAttended(Pruner):
+    """Keeps what [CLS] attends to."""
+
+    needs = frozenset({"cls_attention"})
+
+    def select(self, cues, budget):
+        return rank(cues.cls_attention)[:, :budget]
+
+
+@dataclass(frozen=True)
+class Unchanged(TopAttended):
+    """Makes every kept token of itself alone."""
+
+    def merge(self, cues, keep):
+        return torch.zeros(*keep.shape, cues.shape[1]).scatter_(2, keep.unsqueeze(2), 1.0)
+
+
+@dataclass(frozen=True)
+class WithMean(Unchanged):
+    """Replaces the first kept token by the mean of all candidates."""
+
+    def merge(self, cues, keep):
+        weights = super().merge(cues, keep)
+        weights[:, 0] = 1 / cues.shape[1]
+        return weights
+
+
+@pytest.fixture(params=["single", "native", "fixed"])
+def loaded(request, load, checkpoint, anyres_checkpoint):
+    if request.param == "single":
+        return load(checkpoint)
+    return load(anyres_checkpoint, anyres=request.param)
+
+
+@pytest.fixture
+def spliced(loaded, images):
+    """Return a function that prunes, by tile or image, and gives ``inputs_embeds`` and the features of every tile."""
+    tokenizer, model, processor, _ = loaded
+    pixels = process_images(images, processor, model.config)
+    ids, mask = left_pad(question_prompts(tokenizer, QUESTIONS))
+    stacks = [tiles if tiles.ndim == 4 else tiles.unsqueeze(0) for tiles in pixels]
+
+    def splice(pruner, scope=None):
+        model.budget_scope = scope
+        model.set_pruner(pruner)
+        sizes = [image.size for image in images]
+        with torch.no_grad():
+            embeds = model.prepare_inputs_labels_for_multimodal(
+                ids, None, mask, None, None, pixels, image_sizes=sizes, texts=QUESTIONS
+            )[4]
+            return embeds, [model.get_vision_tower()(stack) for stack in stacks]
+
+    return splice
+
+
+@pytest.mark.parametrize("scope", ["tile", "image"])
+@pytest.mark.parametrize("budget", [0, 5, 1000])
+def test_tokens_made_of_themselves_alone_are_the_kept_ones_bit_for_bit(spliced, scope, budget):
+    assert torch.equal(spliced(Unchanged(budget), scope)[0], spliced(TopAttended(budget), scope)[0])
+
+
+def test_a_merged_token_is_projected_after_merging_and_stands_in_its_place(loaded, spliced, images):
+    model = loaded[1]
+    plain, _ = spliced(TopAttended(5), "tile")
+    merged, features = spliced(WithMean(5), "tile")
+    record = model.last_prune
+    for row, (keep, tiles) in enumerate(zip(record.keep, features, strict=True)):
+        base = keep[0]  # of the base tile, which comes first in every layout
+        start = (plain[row] != merged[row]).any(dim=-1).nonzero()[0, 0]
+        mean = model.get_model().mm_projector(tiles[0].mean(dim=0))
+        torch.testing.assert_close(merged[row, start], mean, atol=1e-5, rtol=1e-4)
+        rest = model.get_model().mm_projector(tiles[0][base[1:]])
+        torch.testing.assert_close(merged[row, start + 1 : start + 5], rest, atol=1e-5, rtol=1e-4)
+        rows = len(keep) if isinstance(keep, list) or keep.ndim == 2 else 1
+        assert int((plain[row] != merged[row]).any(dim=-1).sum()) == rows  # one token of each selection, no other
+
+
+def test_merging_does_not_cross_images(spliced, loaded, images):
+    """Each image's mean is its own: with the image as one set, too, where all its patches are candidates."""
+    model = loaded[1]
+    merged, features = spliced(WithMean(5), "image")
+    plain, _ = spliced(TopAttended(5), "image")
+    for row, tiles in enumerate(features):
+        if model.last_prune.tokens_before[row] - model.last_prune.newline_tokens[row] != tiles.shape[:2].numel():
+            continue  # without the padding, which is no candidate
+        (changed,) = (plain[row] != merged[row]).any(dim=-1).nonzero().flatten()
+        mean = model.get_model().mm_projector(tiles.flatten(0, 1).mean(dim=0))
+        torch.testing.assert_close(merged[row, changed], mean, atol=1e-5, rtol=1e-4)
+
+
+def test_tokens_are_projected_once(loaded, spliced):
+    seen = []
+    hook = loaded[1].get_model().mm_projector.register_forward_hook(lambda *_: seen.append(1))
+    spliced(WithMean(5))
+    hook.remove()
+    assert len(seen) == 1
