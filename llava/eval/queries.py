@@ -39,3 +39,8 @@ def qbench_query(question: str, candidates: str) -> str:
 def user_query(query: str) -> str:
     """``run_llava`` and ``cli``: what the user typed, without the placeholders that say where the images go."""
     return query.replace(IMAGE_PLACEHOLDER, "").strip()
+
+
+def lmms_query(text: str) -> str:
+    """``llava.lmms``: a question of lmms-eval without the images' tokens and LLaVA's two instruction suffixes."""
+    return text.replace(DEFAULT_IMAGE_TOKEN, "").replace(SHORT_ANSWER, "").replace(OPTION_LETTER, "").strip()
