@@ -1,0 +1,98 @@
+"""Prune the visual tokens of Transformers' own vision-language models."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+from transformers import CLIPModel, CLIPTokenizer
+from transformers.utils.versions import require_version
+
+from llava.model.multimodal_encoder.clip_relevance import ClipRelevance
+from llava.pruners import Pruner, resolve_pruner
+from llava.pruning.families import FAMILIES, family_of
+from llava.pruning.session import Pruning, Settings
+
+__all__ = ["FAMILIES", "Pruning", "prune", "unprune"]
+
+RELEVANCE = ("llm_text", "clip_text")
+SCOPES = (None, "tile", "image")
+
+
+def prune(
+    model: nn.Module,
+    pruner: str | Pruner,
+    *,
+    visual_token_num: int | None = None,
+    keep_ratio: float | None = None,
+    attention: str | None = None,
+    relevance: str = "llm_text",
+    text_tower: str | None = None,
+    texts: str | Sequence[str] | None = None,
+    text_chunking: str = "release",
+    positions: str | None = None,
+    budget_scope: str | None = None,
+    **options: Any,
+) -> Pruning:
+    """Prune what a Transformers vision-language model reads of its images and videos, from now on.
+
+    ``with prune(model, "cdpruner", visual_token_num=64) as record:`` ends with the block; otherwise ``unprune(model)``
+    ends it. ``generate`` and ``forward`` are called as before and return what they did: ids with the whole prompt in
+    front. This instance alone is hooked; its class is not touched.
+
+    Args:
+        model: of one of the classes in ``FAMILIES``.
+        pruner: a name in ``llava.pruners.PRUNERS``, or a pruner.
+        visual_token_num: tokens kept per tile or frame; this or ``keep_ratio``.
+        keep_ratio: share of the tokens kept.
+        attention: what pruners read as attention: "cls", from [CLS] in the block of the selected features; or
+            "received", by each token on average in the encoder's last block. None is "cls" where there is a [CLS].
+        relevance: what pruners read as relevance: "llm_text", the cosine of a visual token to the mean of the
+            prompt's other embeddings; or "clip_text", the negated cosine of a patch to its question in CLIP's space.
+        text_tower: hub id or folder of the CLIP that the encoder came from, for "clip_text".
+        texts: the question of each prompt, or one for all, for "clip_text"; an attribute of what is returned, too.
+        text_chunking: how questions over CLIP's context length are cut, "release" or "bos_eos".
+        positions: "compact" numbers what is left without gaps; "original" leaves every token its position. None is
+            the family's own: original for Qwen, whose positions are places in the image, compact for the others.
+        budget_scope: "tile" or "image", what one selection covers; None leaves it to the pruner.
+        options: the pruner's own.
+
+    Returns:
+        The record of the last call: ``keep``, ``visual_tokens``, ``tokens_before``.
+
+    Raises:
+        TypeError: for a model of another class, or an option that the pruner does not have.
+        ValueError: for a wrong value, or a model that is pruned already.
+        ImportError: for a Transformers too old.
+    """
+    require_version("transformers>=5.20", "llava.pruning prunes the models of these versions.")
+    if pruner is None or pruner == "none":
+        raise ValueError("prune needs a pruner; without one, call the model as it is")
+    family_class = family_of(model)
+    resolved = resolve_pruner(pruner, visual_token_num, keep_ratio, **options)
+    if getattr(model, "_pruning", None) is not None:
+        raise ValueError("this model is pruned already: call unprune(model) first")
+    family = family_class(model, attention)
+    positions = family.positions[0] if positions is None else positions
+    _check("positions", positions, family.positions)
+    _check("relevance", relevance, RELEVANCE)
+    _check("budget_scope", budget_scope, SCOPES)
+    if (relevance == "clip_text") != (text_tower is not None):
+        raise ValueError('relevance="clip_text" and text_tower, the folder or hub id of a CLIP, need one another')
+    clip = None
+    if text_tower is not None and "relevance" in resolved.needs:
+        tokenizer = CLIPTokenizer.from_pretrained(text_tower)
+        clip = ClipRelevance(CLIPModel.from_pretrained(text_tower, dtype="float32"), tokenizer, text_chunking)
+    settings = Settings(resolved, relevance, clip, positions == "compact", budget_scope)
+    model._pruning = Pruning(model, family, settings, texts)
+    return model._pruning
+
+
+def unprune(model: nn.Module) -> None:
+    """Leave a model as it was before ``prune``; nothing happens to one that is not pruned."""
+    if getattr(model, "_pruning", None) is not None:
+        model._pruning.remove()
+
+
+def _check(name: str, value: str | None, valid: tuple[str | None, ...]) -> None:
+    if value not in valid:
+        raise ValueError(f"{name} {value!r} is not one of {', '.join(str(choice) for choice in valid)}")

@@ -1,0 +1,26 @@
+"""The families of Transformers' vision-language models whose tokens can be pruned, by class name."""
+
+from torch import nn
+
+from llava.pruning.families.base import Family
+from llava.pruning.families.llava import LlavaFamily
+from llava.pruning.families.llava_next import LlavaNextFamily
+
+__all__ = ["FAMILIES", "Family", "family_of"]
+
+FAMILIES: dict[str, type[Family]] = {
+    "LlavaForConditionalGeneration": LlavaFamily,
+    "LlavaNextForConditionalGeneration": LlavaNextFamily,
+}
+
+
+def family_of(model: nn.Module) -> type[Family]:
+    """Return the family of a model, of whichever class it or its ancestors are.
+
+    Raises:
+        TypeError: for a model of no family here, with the names of those that are.
+    """
+    for cls in type(model).__mro__:
+        if cls.__name__ in FAMILIES:
+            return FAMILIES[cls.__name__]
+    raise TypeError(f"cannot prune {type(model).__name__}; supported classes: {', '.join(FAMILIES)}")

@@ -1,0 +1,140 @@
+"""What a family of Transformers' vision-language models must tell for its tokens to be pruned."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from llava.pruning.attention import cls_row, received
+from llava.pruning.shorten import Shortened
+from llava.pruning.visual import Visual
+
+ATTENTION = ("cls", "received")
+
+
+class Family(ABC):
+    """One family: where its features and cues come from, and in which order it reads them.
+
+    Subclasses name their modalities and turn what the encoder computed into ``Visual``s; most override ``tower`` and
+    ``visuals`` alone.
+
+    Args:
+        model: a ``...ForConditionalGeneration``.
+        attention: "cls" or "received", what stands for the [CLS] attention; None takes [CLS] where there is one.
+
+    Raises:
+        ValueError: for an ``attention`` that the encoder does not have.
+    """
+
+    modalities: ClassVar[tuple[str, ...]] = ("image",)
+    positions: ClassVar[tuple[str, ...]] = ("compact", "original")  # the first is the default
+
+    def __init__(self, model: nn.Module, attention: str | None = None):
+        self.base = model.model
+        self.config = model.config
+        if attention is None:
+            attention = "cls" if self.has_cls() else "received"
+        if attention not in ATTENTION or (attention == "cls" and not self.has_cls()):
+            valid = ", ".join(ATTENTION) if self.has_cls() else "received: its encoder has no [CLS] token"
+            raise ValueError(f"attention {attention!r} is not possible for {type(model).__name__}; valid: {valid}")
+        self.attention = attention
+
+    def token_id(self, modality: str) -> int:
+        """The placeholder that stands in a prompt for each visual token of that modality."""
+        return getattr(self.config, f"{modality}_token_id")
+
+    def tower(self, modality: str) -> nn.Module:
+        """The vision encoder."""
+        return self.base.vision_tower
+
+    def has_cls(self) -> bool:
+        """Whether the encoder has a [CLS] token."""
+        embeddings = getattr(self.tower("image"), "embeddings", None)
+        return any(hasattr(embeddings, name) for name in ("class_embedding", "cls_token"))
+
+    def attention_block(self, modality: str) -> nn.Module:
+        """The block whose attention is the cue: for [CLS] that of the selected features, else the last."""
+        blocks = self.blocks(modality)
+        if self.attention == "received":
+            return blocks[-1]
+        layer = self.config.vision_feature_layer
+        layer = layer if isinstance(layer, int) else layer[-1]
+        return blocks[layer - 1 if layer > 0 else len(blocks) + layer]
+
+    def blocks(self, modality: str) -> nn.ModuleList:
+        """The encoder's blocks."""
+        return self.tower(modality).encoder.layers
+
+    def queries_and_keys(self, block: nn.Module, hidden_states: Tensor) -> tuple[Tensor, Tensor, float]:
+        """Recompute a block's queries and keys, both (B, N, H, d), from its input; and the scale of their product."""
+        attention = block.self_attn
+        hidden_states = block.layer_norm1(hidden_states)
+        split = (*hidden_states.shape[:2], -1, attention.head_dim)
+        query, key = attention.q_proj(hidden_states).view(split), attention.k_proj(hidden_states).view(split)
+        return query, key, attention.scale
+
+    @contextmanager
+    def recording(self, modality: str, needs: frozenset[str]) -> Iterator[dict[str, Tensor]]:
+        """Note the encoder's features, and the attention if it is needed, while the model encodes."""
+        tape: dict[str, Tensor] = {}
+
+        def note_features(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            tape["features"] = args[0] if args else next(iter(kwargs.values()))
+
+        def note_attention(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            with torch.no_grad():
+                tape["attention"] = self.block_attention(block, *args, **kwargs)
+
+        handles = [self.projector().register_forward_pre_hook(note_features, with_kwargs=True)]
+        if "cls_attention" in needs:
+            block = self.attention_block(modality)
+            handles.append(block.register_forward_pre_hook(note_attention, with_kwargs=True))
+        try:
+            yield tape
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def block_attention(self, block: nn.Module, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+        """The attention cue of a block from its input, float32 (B, N), [CLS] among the N if there is one."""
+        row = cls_row if self.attention == "cls" else received
+        return row(*self.queries_and_keys(block, hidden_states))
+
+    def projector(self) -> nn.Module:
+        """The module that is called with the selected features."""
+        return self.base.multi_modal_projector
+
+    def clip_patches(self, features: Tensor) -> Tensor:
+        """Patches in CLIP's last layer norm, (B, N, C) twice, for relevance by CLIP's own text tower."""
+        layer_norm = getattr(self.tower("image"), "post_layernorm", None)
+        if layer_norm is None or layer_norm.normalized_shape[-1] != features.shape[-1]:
+            raise ValueError(
+                f'relevance="clip_text" needs a CLIP encoder and one vision_feature_layer; {type(self.base).__name__} '
+                'has another: use relevance="llm_text"'
+            )
+        return layer_norm(features)
+
+    @abstractmethod
+    def visuals(
+        self, modality: str, output: Any, arguments: dict[str, Any], tape: dict[str, Tensor], clip: bool
+    ) -> list[Visual]:
+        """Return the images or videos of one call of the encoder, in the order of their placeholders.
+
+        Args:
+            modality: "image" or "video".
+            output: what ``get_image_features`` or ``get_video_features`` returned.
+            arguments: what it was called with, by name.
+            tape: "features" (B, N, C), the projector's input; and "attention" (B, N) if it was needed.
+            clip: whether ``clip_patches`` are needed.
+        """
+
+    def shorten(self, kwargs: dict[str, Any], keep: Tensor, short: Shortened) -> dict[str, Any]:
+        """Return the language model's other arguments that shorten with the prompt."""
+        return {}
+
+    def without_cls(self, cue: Tensor, tokens: int) -> Tensor:
+        """Drop [CLS] from a cue (B, 1 + N, ...) where it is not one of the N visual tokens."""
+        return cue[:, cue.shape[1] - tokens :]

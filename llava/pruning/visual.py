@@ -1,0 +1,127 @@
+"""One image or video as a language model reads it, and the choice of its tokens."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from llava.model.selection import resolve_scope
+from llava.pruners import Pruner, VisualCues
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of an image's tokens that is chosen from by itself: a tile, a frame, or a grid of tiles."""
+
+    positions: Tensor  # (L',) in the image's sequence
+    tiles: int = 1  # how many tiles' budgets it has
+    group: int = 0  # parts of one image and group share min-max statistics
+
+
+@dataclass(frozen=True)
+class Visual:
+    """One image or video: its L tokens in the order in which the language model reads them, and what is known of them.
+
+    A token that stands for several patches has the mean of their cues.
+    """
+
+    length: int
+    parts: list[Part]
+    features: Tensor | None = None  # (L, C) None: the embeddings stand in
+    attention: Tensor | None = None  # (L,)
+    clip_patches: Tensor | None = None  # (L, C) CLIP's patches after its last layer norm
+    newline: Tensor | None = None  # (L,) True where the learned newline token stands
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles or frames."""
+        return sum(part.tiles for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A visual with what is known once it stands in a prompt."""
+
+    visual: Visual
+    embeds: Tensor  # (L, D) as the language model reads it
+    relevance: Tensor | None = None  # (L,)
+
+
+def text_relevance(embeds: Tensor, text: Tensor) -> Tensor | None:
+    """Cosine of every visual token to the mean of the prompt's other embeddings, (L, D), (L', D) -> (L,).
+
+    None when there is no other embedding.
+    """
+    if not len(text):
+        return None
+    return normalize(embeds.float(), dim=1) @ normalize(text.float().mean(dim=0), dim=0)
+
+
+@torch.no_grad()
+def choose(pruner: Pruner, seen: list[Seen], budget_scope: str | None = None) -> list[Tensor]:
+    """Choose the visual tokens of every image or video.
+
+    Args:
+        pruner: what chooses.
+        seen: the images and videos of a batch.
+        budget_scope: "tile" chooses within each tile or frame, "image" from a whole image or video with the sum of
+            its tiles' budgets; None leaves it to the pruner.
+
+    Returns:
+        The kept positions of each, ascending; newline tokens that the pruner did not choose from among them.
+    """
+    rows = [
+        (index, part)
+        for index, entry in enumerate(seen)
+        for part in _parts(pruner, entry.visual, resolve_scope(pruner, budget_scope, entry.visual.tiles))
+    ]
+    alike = defaultdict(list)  # rows of one shape are chosen from in one call
+    for row, (index, part) in enumerate(rows):
+        shape = len(part.positions), _budget(pruner, part), seen[index].relevance is not None
+        alike[shape].append(row)
+    kept = [torch.ones(entry.visual.length, dtype=torch.bool) for entry in seen]
+    for (_, budget, _), members in alike.items():
+        group = [rows[row] for row in members]
+        chosen = pruner.with_budget(budget)(_cues(seen, group)).cpu()
+        for (index, part), picks in zip(group, chosen, strict=True):
+            kept[index][part.positions] = False
+            kept[index][part.positions[picks]] = True
+    return [mask.nonzero().flatten() for mask in kept]
+
+
+def _parts(pruner: Pruner, visual: Visual, scope: str) -> list[Part]:
+    if scope == "tile":
+        return visual.parts
+    if pruner.needs == {"embeds"}:  # newline tokens have nothing but an embedding, and compete by it
+        return [Part(torch.arange(visual.length), visual.tiles)]
+    return [Part(torch.cat([part.positions for part in visual.parts]).sort().values, visual.tiles)]
+
+
+def _budget(pruner: Pruner, part: Part) -> int:
+    if pruner.visual_token_num is not None:
+        return min(len(part.positions), pruner.visual_token_num * part.tiles)
+    return pruner.budget(len(part.positions))
+
+
+def _cues(seen: list[Seen], rows: list[tuple[int, Part]]) -> VisualCues:
+    """Stack the cues of rows of one length, (R, L', ...)."""
+    device = seen[rows[0][0]].embeds.device
+
+    def stack(values: list[Tensor | None]) -> Tensor | None:
+        if any(value is None for value in values):
+            return None
+        return torch.stack([value[part.positions].to(device) for value, (_, part) in zip(values, rows, strict=True)])
+
+    entries = [seen[index] for index, _ in rows]
+    embeds = stack([entry.embeds for entry in entries])
+    features = stack([entry.visual.features for entry in entries])
+    images = {key: number for number, key in enumerate(dict.fromkeys((index, part.group) for index, part in rows))}
+    return VisualCues(
+        features=embeds if features is None else features,
+        embeds=embeds,
+        cls_attention=stack([entry.visual.attention for entry in entries]),
+        relevance=stack([entry.relevance for entry in entries]),
+        image_index=torch.tensor([images[index, part.group] for index, part in rows], device=device),
+    )
