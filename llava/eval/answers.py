@@ -1,8 +1,8 @@
 """The answers file of a run: written by one run at a time, completed by the next where a run was cut short.
 
 The answers themselves are in LLaVA's format. Beside ``A.jsonl`` lies ``A.jsonl.run``, which says what the answers
-depend on, and where several processes answer, the folder ``A`` holds one file of each, ``rank00003.jsonl``, until all
-are done and merged in question order.
+depend on, and where several processes answer, or one does in an order of its own, the folder ``A`` holds one file of
+each, ``rank00003.jsonl``, until all are done and merged in question order.
 """
 
 import fcntl
@@ -18,16 +18,15 @@ from llava.eval.records import InputError, check_writable, read_jsonl, replace_f
 logger = logging.getLogger(__name__)
 
 Write = Callable[[dict[str, Any]], None]
+WriteAnswer = Callable[[int, dict[str, Any]], None]
+"""Takes a question's index and the line that answers it."""
 PART_KEYS = {"index": int, "answer": dict}
 WAYS_OUT = "--overwrite starts anew, another --answers-file keeps them"
 
 
 @contextmanager
-def appending(path: str | Path, afresh: bool = False) -> Iterator[Write]:
+def appending(path: str | Path) -> Iterator[Write]:
     """Open a file for records, one line each, that are on disk as soon as they are written.
-
-    Args:
-        afresh: drop what the file holds.
 
     Raises:
         InputError: the file cannot be written, as on a full disk; what it holds then ends with a whole line.
@@ -35,8 +34,6 @@ def appending(path: str | Path, afresh: bool = False) -> Iterator[Write]:
     path = check_writable(path)
     with path.open("ab", buffering=0) as file:
         _lock(file, path)
-        if afresh:
-            file.truncate(0)
 
         def write(record: dict[str, Any]) -> None:
             end = path.stat().st_size
@@ -108,22 +105,20 @@ class AnswersFile:
                 _repair(path)
             yield self._missing()
 
-    def writer(self, indices: Sequence[int], rank: int | None):
-        """Open the place for the answers to the questions ``indices``, in this order.
+    @contextmanager
+    def writer(self, rank: int | None) -> Iterator[WriteAnswer]:
+        """Open the place for answers and yield the function that writes one.
 
         Args:
-            rank: of a process that answers a share of the questions; None answers all that are missing.
-
-        Returns:
-            A context manager that gives the function to write a record with.
+            rank: of the process, whose answers come in any order; None for one that writes all that are missing, in
+                question order.
         """
-        return appending(self.path) if rank is None else self._part_writer(indices, rank)
-
-    @contextmanager
-    def _part_writer(self, indices: Sequence[int], rank: int) -> Iterator[Write]:
-        remaining = iter(indices)
-        with appending(self.folder / f"rank{rank:05}.jsonl") as write:
-            yield lambda record: write({"index": next(remaining), "answer": record})
+        if rank is None:
+            with appending(self.path) as write:
+                yield lambda index, record: write(record)
+        else:
+            with appending(self.folder / f"rank{rank:05}.jsonl") as write:
+                yield lambda index, record: write({"index": index, "answer": record})
 
     def finish(self) -> None:
         """Check that every question is answered, and merge what several processes wrote.
@@ -142,7 +137,7 @@ class AnswersFile:
             self._remove(parts)
 
     def parts(self) -> list[Path]:
-        """The files of single processes, not merged yet."""
+        """The files of the processes, not merged yet."""
         return sorted(self.folder.glob("rank[0-9]*.jsonl"))
 
     def _remove(self, parts: Sequence[Path]) -> None:

@@ -1,6 +1,6 @@
 """Samples and the dataset that turns them into model input, in worker processes if asked to."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +16,9 @@ from llava.eval.prompts import first_turn, image_token
 from llava.mm_utils import process_images, tokenizer_image_token
 
 Item = tuple[Tensor, Tensor | None, tuple[int, int] | None]
+
+WINDOW = 64
+"""Batches whose questions are sorted together: more would hardly save padding, and read images far out of order."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +89,23 @@ class QuestionDataset(Dataset):
     def __len__(self) -> int:
         return len(self.samples)
 
+    def prompt_length(self, index: int) -> int:
+        """Tokens of a prompt, its image counted as one."""
+        sample = self.samples[index]
+        return len(self._encode(self._user_text(sample)))
+
     def __getitem__(self, index: int) -> Item:
         sample = self.samples[index]
-        question = sample.prompt.replace(DEFAULT_IMAGE_TOKEN, "")  # a text that says <image> shows no second one
+        input_ids = self._encode(self._user_text(sample))
         if sample.image is None:
-            return self._encode(question), None, None
+            return input_ids, None, None
         image = read_image(sample.image, sample.question_id)
         pixels = process_images([image], self.image_processor, self.model_config)[0]
-        return self._encode(f"{image_token(self.model_config)}\n{question}"), pixels, image.size
+        return input_ids, pixels, image.size
+
+    def _user_text(self, sample: Sample) -> str:
+        question = sample.prompt.replace(DEFAULT_IMAGE_TOKEN, "")  # a text that says <image> shows no second one
+        return question if sample.image is None else f"{image_token(self.model_config)}\n{question}"
 
     def _encode(self, user_text: str) -> Tensor:
         prompt = first_turn(user_text, self.conv_mode)
@@ -101,7 +113,7 @@ class QuestionDataset(Dataset):
 
 
 class ErrorsAsItems(Dataset):
-    """Another dataset whose unreadable images come back as the ``ImageError`` itself, in their place.
+    """The indices and items of another dataset, whose unreadable images come back as the ``ImageError`` itself.
 
     An exception raised in a worker would take its whole batch with it.
     """
@@ -112,16 +124,37 @@ class ErrorsAsItems(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Item | ImageError:
+    def __getitem__(self, index: int) -> tuple[int, Item | ImageError]:
         try:
-            return self.dataset[index]
+            return index, self.dataset[index]
         except ImageError as error:
-            return error
+            return index, error
+
+
+class LengthSampler:
+    """Indices in batches of prompts that are about equally long, so that a batch needs little padding.
+
+    Within a window of ``WINDOW`` batches longer prompts come first. Batches of one keep the order of the questions.
+    """
+
+    def __init__(self, dataset: QuestionDataset, batch_size: int):
+        self.dataset = dataset
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        indices, size = range(len(self.dataset)), self.batch_size
+        for window in (indices[start : start + WINDOW * size] for start in indices[:: WINDOW * size]):
+            order = window if size == 1 else sorted(window, key=self.dataset.prompt_length, reverse=True)
+            yield from (list(order[start : start + size]) for start in range(0, len(order), size))
 
 
 def batches(dataset: QuestionDataset, batch_size: int, num_workers: int) -> DataLoader:
-    """Lists of up to ``batch_size`` consecutive items of ``ErrorsAsItems(dataset)``, in order."""
-    return DataLoader(ErrorsAsItems(dataset), batch_size, num_workers=num_workers, collate_fn=list)
+    """Lists of up to ``batch_size`` entries of ``ErrorsAsItems(dataset)``, as ``LengthSampler`` groups them."""
+    sampler = LengthSampler(dataset, batch_size)
+    return DataLoader(ErrorsAsItems(dataset), batch_sampler=sampler, num_workers=num_workers, collate_fn=list)
 
 
 def left_pad(rows: Sequence[Tensor], pad_id: int) -> tuple[Tensor, Tensor]:

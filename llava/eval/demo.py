@@ -16,12 +16,11 @@ from typing import Any
 from tqdm import tqdm
 
 from llava.eval import eval_shapes, figures, model_vqa_loader
-from llava.eval.answers import appending
 from llava.eval.dataset import read_image
 from llava.eval.options import LoadedModel, describe_pruner, describe_run, load_model, with_defaults
 from llava.eval.program import at_least, run_program
 from llava.eval.provenance import environment
-from llava.eval.records import check_writable, read_jsonl
+from llava.eval.records import check_writable, read_jsonl, replace_file
 from llava.eval.runner import Run, answer_batch, generation_options, run
 from llava.eval.scoring import clustered_stderr
 from llava.mm_utils import expand2square, to_rgb
@@ -98,9 +97,10 @@ def measure(setting: Setting, loaded: LoadedModel, benchmark: Benchmark, args: N
             generation_options(max_new_tokens=MAX_NEW_TOKENS),
             args.batch_size,
         )
-        with appending(answers_file, afresh=True) as write:
-            run(dataset, loaded.model, loaded.tokenizer, plan, write)
-        answers = read_jsonl(answers_file, eval_shapes.ANSWER_KEYS)
+        records: dict[int, dict[str, Any]] = {}
+        run(dataset, loaded.model, loaded.tokenizer, plan, records.__setitem__)
+        answers = [records[index] for index in range(len(records))]
+        replace_file(answers_file, "".join(f"{json.dumps(answer)}\n" for answer in answers))
         correct.append(eval_shapes.is_correct(answers, benchmark.labels))
         tokens += [answer["metadata"]["visual_tokens"] for answer in answers]
     return [statistics.fmean(hits) for hits in zip(*correct, strict=True)], statistics.fmean(tokens)

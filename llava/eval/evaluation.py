@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from llava.eval.answers import AnswersFile, Write
+from llava.eval.answers import AnswersFile, WriteAnswer
 from llava.eval.dataset import QuestionDataset, Sample
 from llava.eval.latency import save_latency
 from llava.eval.options import (
@@ -99,7 +99,7 @@ def evaluate(
 
     def claim() -> tuple[list[int], bool]:
         missing = claimed.enter_context(answers.claim(args.overwrite))
-        return missing, processes.count > 1 or bool(answers.parts())
+        return missing, processes.count > 1 or args.batch_size > 1 or bool(answers.parts())
 
     with ExitStack() as claimed:
         missing, in_parts = processes.by_main(claim)
@@ -108,9 +108,8 @@ def evaluate(
             present = len(samples) - len(missing)
             logger.info("%s: continuing, %d of %d answers are there", answers.path, present, len(samples))
         if share:
-            writer = answers.writer(share, processes.rank if in_parts else None)
-            with writer as write:
-                _ask(args, pruner, [samples[index] for index in share], make_dataset, write, processes)
+            with answers.writer(processes.rank if in_parts else None) as write:
+                _ask(args, pruner, {index: samples[index] for index in share}, make_dataset, write, processes)
         processes.wait()
         processes.by_main(answers.finish)
     if processes.is_main:
@@ -122,15 +121,16 @@ def evaluate(
 def _ask(
     args: Namespace,
     pruner: Pruner | None,
-    samples: Sequence[Sample],
+    samples: dict[int, Sample],
     make_dataset: Callable[..., QuestionDataset],
-    write: Write,
+    write: WriteAnswer,
     processes: Processes,
 ) -> None:
-    """Load the model and let it answer ``samples``."""
+    """Load the model and let it answer ``samples``, given by their index among all questions."""
     loaded = load_model(args, pruner)
     model, tokenizer = loaded.model, loaded.tokenizer
-    dataset = make_dataset(samples, tokenizer, loaded.image_processor, model.config, args.conv_mode)
+    indices = list(samples)
+    dataset = make_dataset(list(samples.values()), tokenizer, loaded.image_processor, model.config, args.conv_mode)
     plan = Run(
         loaded.name,
         describe_pruner(pruner) | {"run": describe_run(args, model)},
@@ -140,6 +140,6 @@ def _ask(
         args.on_error,
         progress=processes.is_main,
     )
-    speed = run(dataset, model, tokenizer, plan, write)
+    speed = run(dataset, model, tokenizer, plan, lambda place, record: write(indices[place], record))
     if processes.is_main:
         logger.info("%d questions at %.1f per second", len(samples), speed)

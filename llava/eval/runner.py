@@ -1,6 +1,5 @@
-"""The one loop behind every program that asks questions: generate in batches, write in question order."""
+"""The one loop behind every program that asks questions: generate in batches, write each answer with its place."""
 
-import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,7 +9,7 @@ import shortuuid
 import torch
 from tqdm import tqdm
 
-from llava.eval.answers import Write
+from llava.eval.answers import WriteAnswer
 from llava.eval.dataset import ImageError, Item, QuestionDataset, Sample, batches, left_pad, stack_images
 from llava.eval.records import InputError
 
@@ -44,7 +43,7 @@ class Run:
         model_id: the model's name in every record.
         settings: the part of every record's ``metadata`` that is the same for the whole run.
         generation: keywords of ``generate``, from ``generation_options``.
-        batch_size: questions per call of ``generate``.
+        batch_size: questions per call of ``generate``; above 1, questions of similar length share a call.
         num_workers: processes that decode images; 0 decodes in this one.
         on_error: ``"stop"`` raises at an unreadable image, ``"skip"`` records it and goes on.
         progress: show a progress bar.
@@ -115,42 +114,44 @@ def _token_counts(prune: Any, items: Sequence[Item]) -> Iterator[tuple[int, int,
 
 def answers(
     dataset: QuestionDataset, model: Any, tokenizer: Any, plan: Run
-) -> Iterator[tuple[Sample, Answer | ImageError]]:
-    """Yield every sample, in order, with its answer or with the reason why its image could not be read."""
-    samples = iter(dataset.samples)
-    for items in batches(dataset, plan.batch_size, plan.num_workers):
-        batch = list(itertools.islice(samples, len(items)))
-        readable = [i for i, item in enumerate(items) if not isinstance(item, ImageError)]
-        queries = [batch[i].query for i in readable]
-        answered = answer_batch(model, tokenizer, [items[i] for i in readable], queries, plan.generation)
-        results = dict(zip(readable, answered, strict=True))
-        for i, sample in enumerate(batch):
-            yield sample, results.get(i, items[i])
+) -> Iterator[tuple[int, Answer | ImageError]]:
+    """Yield the index of every sample with its answer, or with the reason why its image could not be read.
+
+    Batches come as ``batches`` makes them; what is unreadable in a batch comes after its answers.
+    """
+    for batch in batches(dataset, plan.batch_size, plan.num_workers):
+        broken = [(index, item) for index, item in batch if isinstance(item, ImageError)]
+        readable = {index: item for index, item in batch if not isinstance(item, ImageError)}
+        queries = [dataset.samples[index].query for index in readable]
+        answered = answer_batch(model, tokenizer, list(readable.values()), queries, plan.generation)
+        yield from zip(readable, answered, strict=True)
+        yield from broken
 
 
-def run(dataset: QuestionDataset, model: Any, tokenizer: Any, plan: Run, write: Write) -> float:
-    """Answer every question of ``dataset`` and hand the lines to ``write``, in question order.
+def run(dataset: QuestionDataset, model: Any, tokenizer: Any, plan: Run, write: WriteAnswer) -> float:
+    """Answer every question of ``dataset`` and hand each line to ``write``, with the question's index in the dataset.
 
-    Greedy answers in float32 do not depend on the batch size.
+    With a batch size of 1 the lines come in question order. Greedy answers in float32 depend neither on the batch size
+    nor on which questions share a batch.
 
     Returns:
         Questions per second, decoding and writing included.
 
     Raises:
-        InputError: an unreadable image under ``on_error="stop"``, after the answers before it are written.
+        InputError: an unreadable image under ``on_error="stop"``, after every answer computed so far is written.
     """
     start, answered, visual_tokens = time.perf_counter(), 0, 0
     bar = tqdm(total=len(dataset), unit="image", desc=plan.model_id, leave=None, disable=not plan.progress)
     with bar as progress:
-        for sample, result in answers(dataset, model, tokenizer, plan):
+        for index, result in answers(dataset, model, tokenizer, plan):
             if isinstance(result, Answer):
                 answered, visual_tokens = answered + 1, visual_tokens + result.visual_tokens
                 progress.set_postfix(visual_tokens=f"{visual_tokens / answered:.1f}", refresh=False)
             elif plan.on_error == "stop":
                 raise InputError(
-                    f"{result}; the answers before it are saved, and a rerun continues here (--on-error skip goes on)"
+                    f"{result}; the answers so far are saved, and a rerun continues here (--on-error skip goes on)"
                 ) from result
-            write(record(sample, result, plan))
+            write(index, record(dataset.samples[index], result, plan))
             progress.update()
     return len(dataset) / (time.perf_counter() - start)
 

@@ -29,7 +29,8 @@ class EchoModel:
         self.calls = []
 
     def generate(self, input_ids, attention_mask=None, images=None, image_sizes=None, texts=None, **generation):
-        self.calls.append({"rows": len(input_ids), "texts": texts, **generation})
+        padding = int((~attention_mask).sum())
+        self.calls.append({"rows": len(input_ids), "texts": texts, "padding": padding, **generation})
         rows = [ids[mask.bool()] for ids, mask in zip(input_ids, attention_mask, strict=True)]
         shown = [int((row == IMAGE_TOKEN_INDEX).sum()) for row in rows]
         images = [] if images is None else list(images)

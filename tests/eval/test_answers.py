@@ -29,9 +29,9 @@ def complete(path, rank=None, indices=None, finish=True, **changes):
     answers = answers_at(path, **changes)
     with answers.claim() as missing:
         wanted = missing if indices is None else indices
-        with answers.writer(wanted, rank) as write:
+        with answers.writer(rank) as write:
             for index in wanted:
-                write(answer(index))
+                write(index, answer(index))
         if finish:
             answers.finish()
     return missing
@@ -75,13 +75,6 @@ def test_an_answer_is_on_disk_as_soon_as_it_is_written(path):
     with appending(path) as write:
         write({"text": "ja\n\u00fc"})
         assert path.read_text() == '{"text": "ja\\n\\u00fc"}\n'
-
-
-def test_a_file_can_be_written_afresh(path):
-    for text in ("old", "new"):
-        with appending(path, afresh=True) as write:
-            write({"text": text})
-    assert lines(path) == [{"text": "new"}]
 
 
 def test_other_settings_are_refused_with_the_difference_and_nothing_is_touched(path):
@@ -205,10 +198,10 @@ def test_a_file_system_without_locks_is_warned_about(path, monkeypatch, caplog):
 def test_on_a_full_disk_whole_lines_remain_and_a_rerun_continues(path, room, rank):
     answers = answers_at(path)
     with answers.claim() as missing, pytest.raises(InputError, match=r"cannot write .*jsonl: .* a rerun continues"):
-        with answers.writer(missing, rank) as write:
+        with answers.writer(rank) as write:
             for index in missing:
                 with file_size_limit(room):
-                    write(answer(index))
+                    write(index, answer(index))
     content = (path if rank is None else answers.parts()[0]).read_bytes()
     assert content == b"" or content.endswith(b"\n")
     assert complete(path, rank) == list(range(content.count(b"\n"), 5))
@@ -273,15 +266,15 @@ def test_runs_of_any_number_of_processes_complete_each_other(tmp_path_factory, r
             alone = count == 1 and not answers.parts()
             for rank in range(count):
                 share = missing[rank::count]
-                with answers.writer(share, None if alone else rank) as write:
-                    for index in share[:survived]:
-                        write(answer(index))
+                with answers.writer(None if alone else rank) as write:
+                    for index in share[:survived] if alone else share[::-1][:survived]:
+                        write(index, answer(index))
                 last = path if alone else answers.folder / f"rank{rank:05}.jsonl"
                 last.write_bytes(last.read_bytes() + torn.replace(b"\n", b""))
     answers = answers_at(path)
     with answers.claim() as missing:
-        with answers.writer(missing, 0 if answers.parts() else None) as write:
+        with answers.writer(0 if answers.parts() else None) as write:
             for index in missing:
-                write(answer(index))
+                write(index, answer(index))
         answers.finish()
     assert lines(path) == WHOLE

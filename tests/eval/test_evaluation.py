@@ -3,7 +3,7 @@ from argparse import Namespace
 
 import pytest
 
-from llava.eval import model_vqa_loader
+from llava.eval import evaluation, model_vqa_loader
 from llava.eval.records import InputError
 
 
@@ -36,6 +36,28 @@ def test_a_run_cut_short_anywhere_is_continued_with_the_same_answers(evaluate, e
     assert asked(records) == asked(uncut)
     assert records[:whole_lines] == uncut[:whole_lines]
     assert sum(call["rows"] for call in echo_model.calls) == 7 - whole_lines
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+@pytest.mark.parametrize("whole_lines", [0, 1, 3, 6])
+def test_a_run_in_batches_that_is_killed_loses_no_answer_that_was_computed(
+    evaluate, echo_model, monkeypatch, whole_lines, batch_size
+):
+    uncut = evaluate()
+    echo_model.calls.clear()
+    finish = evaluation.AnswersFile.finish
+    monkeypatch.setattr(evaluation.AnswersFile, "finish", lambda answers: None)
+    evaluate(batch_size=2, overwrite=True)
+    monkeypatch.setattr(evaluation.AnswersFile, "finish", finish)
+    (part,) = evaluate.answers.with_suffix("").iterdir()
+    lines = part.read_bytes().splitlines(keepends=True)
+    part.write_bytes(b"".join(lines[:whole_lines]) + lines[whole_lines][:30])
+    saved = [json.loads(line) for line in lines[:whole_lines]]
+    records = evaluate(batch_size=batch_size)
+    assert asked(records) == asked(uncut)
+    assert all(records[line["index"]] == line["answer"] for line in saved)
+    assert sum(call["rows"] for call in echo_model.calls) == 7 + 7 - whole_lines
+    assert not part.parent.exists()
 
 
 def test_a_finished_run_does_not_even_load_the_model(evaluate, loads):

@@ -53,9 +53,10 @@ def test_in_float32_no_answer_depends_on_the_batch_size(shapes, embedded, name):
     embedded.model.set_pruner(resolve_pruner(name, visual_token_num=None if name == "none" else 9))
     answers = {}
     for batch_size in (1, 4, 13):
-        plan, records = Run("shapes", {}, generation_options(max_new_tokens=6), batch_size), []
-        run(dataset, embedded.model, embedded.tokenizer, plan, records.append)
-        answers[batch_size] = [(r["question_id"], r["text"], r["metadata"]["visual_tokens"]) for r in records]
+        plan, records = Run("shapes", {}, generation_options(max_new_tokens=6), batch_size), {}
+        run(dataset, embedded.model, embedded.tokenizer, plan, records.__setitem__)
+        in_order = [records[index] for index in range(13)]
+        answers[batch_size] = [(r["question_id"], r["text"], r["metadata"]["visual_tokens"]) for r in in_order]
     assert answers[1] == answers[4] == answers[13]
     assert {tokens for *_, tokens in answers[1]} == {144 if name == "none" else 9}
 
@@ -69,9 +70,10 @@ def test_questions_without_an_image_share_a_batch_with_others_and_change_no_answ
     embedded.model.set_pruner(resolve_pruner(name, visual_token_num=None if name == "none" else 9))
     answers = {}
     for batch_size in (1, 2, 6):
-        plan, records = Run("shapes", {}, generation_options(max_new_tokens=6), batch_size), []
-        run(QuestionDataset(samples, *parts), embedded.model, embedded.tokenizer, plan, records.append)
-        answers[batch_size] = [(r["text"], r["metadata"]["visual_tokens"], r["metadata"]["tiles"]) for r in records]
+        plan, records = Run("shapes", {}, generation_options(max_new_tokens=6), batch_size), {}
+        run(QuestionDataset(samples, *parts), embedded.model, embedded.tokenizer, plan, records.__setitem__)
+        in_order = [records[index] for index in range(6)]
+        answers[batch_size] = [(r["text"], r["metadata"]["visual_tokens"], r["metadata"]["tiles"]) for r in in_order]
     assert answers[1] == answers[2] == answers[6]
     kept = 144 if name == "none" else 9
     assert [counts for _, *counts in answers[1]] == [[0, 0], [kept, 1], [kept, 1], [0, 0], [0, 0], [kept, 1]]

@@ -52,8 +52,8 @@ def test_without_the_flag_nothing_is_added_to_the_question(ask, science):
 
 
 def test_the_text_tower_is_given_the_question_with_its_context_and_options(ask, science, echo_model):
-    ask(model_vqa_science, **science, single_pred_prompt=True, batch_size=4)
-    assert echo_model.calls[0]["texts"][3] == "Context: hint.\nWhich one?\nA. red\nB. blue"
+    ask(model_vqa_science, **science, single_pred_prompt=True)
+    assert echo_model.calls[3]["texts"][0] == "Context: hint.\nWhich one?\nA. red\nB. blue"
 
 
 def test_the_model_reads_the_question_with_one_image_mark(science, ask, echo_model, llama_tokenizer, monkeypatch):

@@ -45,9 +45,9 @@ def dying_after(count):
     intact = answers.appending
 
     @contextmanager
-    def appending(path, afresh=False):
+    def appending(path):
         written = 0
-        with intact(path, afresh) as write:
+        with intact(path) as write:
 
             def write_or_die(record):
                 nonlocal written

@@ -20,13 +20,13 @@ def dataset(questions, loaded):
 
 @pytest.fixture
 def ask(dataset, loaded):
-    """Run the whole dataset and return the records written."""
+    """Run the whole dataset and return the records written, in question order."""
 
     def run_with(**changes):
         plan = replace(Run("echo", generation=generation_options()), **changes)
-        run_with.records = []
-        run(dataset, loaded.model, loaded.tokenizer, plan, run_with.records.append)
-        return run_with.records
+        run_with.records = {}
+        run(dataset, loaded.model, loaded.tokenizer, plan, run_with.records.__setitem__)
+        return [run_with.records[index] for index in range(len(dataset))]
 
     return run_with
 
@@ -58,18 +58,45 @@ def test_batch_size_and_workers_change_no_answer(ask, batch_size, num_workers):
 
 
 def test_the_text_tower_is_given_the_question_without_its_suffix(ask, echo_model):
+    ask()
+    assert [call["texts"] for call in echo_model.calls[:2]] == [["Is it red?"], ["Is it very red?"]]
+
+
+def test_questions_of_similar_length_share_a_batch_the_longest_first(ask, echo_model):
     ask(batch_size=2)
-    assert echo_model.calls[0]["texts"] == ["Is it red?", "Is it very red?"]
-    assert [call["rows"] for call in echo_model.calls] == [2, 2, 2, 1]
+    assert [[text.count("very") for text in call["texts"]] for call in echo_model.calls] == [
+        [6, 5],
+        [4, 3],
+        [2, 1],
+        [0],
+    ]
+
+
+def test_questions_asked_one_by_one_keep_their_order(ask, echo_model):
+    ask()
+    assert list(ask.records) == list(range(7))
+    assert [call["texts"][0].count("very") for call in echo_model.calls] == list(range(7))
+
+
+def test_sorting_saves_padding_and_changes_no_answer(ask, dataset, echo_model):
+    order = [3, 0, 6, 1, 5, 2, 4]
+    dataset.samples = [dataset.samples[index] for index in order]
+    alone = asked(ask())
+    lengths = [dataset.prompt_length(index) for index in range(7)]
+    unsorted = sum(2 * max(pair) - sum(pair) for pair in zip(lengths[0:6:2], lengths[1:6:2], strict=True))
+    echo_model.calls.clear()
+    assert asked(ask(batch_size=2)) == alone
+    step = sorted(lengths)[1] - sorted(lengths)[0]
+    assert sum(call["padding"] for call in echo_model.calls) == 3 * step < unsorted
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "not an image"])
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_stops_at_an_unreadable_image_with_every_answer_before_it_saved(ask, questions, damage, batch_size):
+def test_stops_at_an_unreadable_image_with_every_answer_so_far_saved(ask, questions, damage, batch_size):
     spoil(questions.images / "5.png", damage)
     with pytest.raises(InputError, match=r"question 5: .*5\.png.*a rerun continues here \(--on-error skip goes on\)"):
         ask(batch_size=batch_size)
-    assert [record["question_id"] for record in ask.records] == [0, 1, 2, 3, 4]
+    assert sorted(ask.records) == ([0, 1, 2, 3, 4] if batch_size == 1 else [3, 4, 6])  # 3 to 6 are one batch
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
@@ -83,10 +110,10 @@ def test_skipping_records_the_unreadable_image_and_goes_on(ask, questions, batch
 
 
 def test_a_batch_without_one_readable_image_is_skipped_whole(ask, questions, echo_model):
-    for name in ("0.png", "1.png"):
+    for name in ("1.png", "2.png"):
         spoil(questions.images / name, "missing")
     records = ask(batch_size=2, on_error="skip")
-    assert [bool(record["text"]) for record in records] == [False] * 2 + [True] * 5
+    assert [bool(record["text"]) for record in records] == [True] + [False] * 2 + [True] * 4
     assert len(echo_model.calls) == 3
 
 
@@ -94,8 +121,9 @@ def test_a_batch_without_one_readable_image_is_skipped_whole(ask, questions, ech
 def test_a_question_without_an_image_is_answered_beside_those_with_one(dataset, loaded, echo_model, batch_size):
     samples = [replace(sample, image=None) if i in (0, 1, 4) else sample for i, sample in enumerate(dataset.samples)]
     dataset = QuestionDataset(samples, loaded.tokenizer, loaded.image_processor, loaded.model.config, "vicuna_v1")
-    plan, records = Run("echo", generation=generation_options(), batch_size=batch_size), []
-    run(dataset, loaded.model, loaded.tokenizer, plan, records.append)
+    plan, written = Run("echo", generation=generation_options(), batch_size=batch_size), {}
+    run(dataset, loaded.model, loaded.tokenizer, plan, written.__setitem__)
+    records = [written[index] for index in range(7)]
     assert ["no image" in record["text"] for record in records] == [i in (0, 1, 4) for i in range(7)]
     assert [record["metadata"]["visual_tokens"] for record in records] == [0, 0, 5, 5, 0, 5, 5]
     assert [record["metadata"]["tiles"] for record in records] == [0, 0, 1, 1, 0, 1, 1]
