@@ -81,7 +81,7 @@ def selection_rows(layout: ImageLayout, image: int, patches_per_tile: int, prune
 
     everything = torch.arange(len(layout.order))
     if scope == "image":
-        positions = everything if _reads_embeds_alone(pruner) else layout.patches
+        positions = everything if _judges_newlines(pruner) else layout.patches
         return [Row(image, 0, positions, budget(len(positions), layout.tiles))]
     if layout.split:
         base, grid = layout.patches[:patches_per_tile], layout.patches[patches_per_tile:]
@@ -128,7 +128,7 @@ def select(
     merged = cues.features.clone() if pruner.merges else None
     for (_, budget, text), indices in alike.items():
         group = [rows[index] for index in indices]
-        row_cues = _gather_cues(cues, group, layouts, newline if _reads_embeds_alone(pruner) else None, text)
+        row_cues = _gather_cues(cues, group, layouts, newline if _judges_newlines(pruner) else None, text)
         keep = pruner.with_budget(budget)(row_cues)
         chosen |= zip(indices, keep, strict=True)
         if merged is not None:
@@ -150,8 +150,9 @@ def gather_kept(embeds: Tensor, layout: ImageLayout, positions: Tensor, newline:
     return sequence if newline is None else torch.where((ids == NEWLINE).unsqueeze(-1), newline.to(sequence), sequence)
 
 
-def _reads_embeds_alone(pruner: Pruner) -> bool:
-    return pruner.needs == {"embeds"}
+def _judges_newlines(pruner: Pruner) -> bool:
+    """Whether newline tokens are candidates: they have an embedding and no other cue, nor features to merge."""
+    return pruner.needs == {"embeds"} and not pruner.merges
 
 
 def _flat_ids(rows: list[Row], layouts: list[ImageLayout], patches: int) -> Tensor:

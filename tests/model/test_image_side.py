@@ -40,6 +40,17 @@ class WithMean(Unchanged):
         return weights
 
 
+@dataclass(frozen=True)
+class LastEmbeds(Unchanged):
+    """Keeps the last candidates and reads nothing that newline tokens lack."""
+
+    needs = frozenset({"embeds"})
+
+    def select(self, cues, budget):
+        batch, tokens = cues.shape
+        return torch.arange(tokens - budget, tokens).repeat(batch, 1)
+
+
 @pytest.fixture(params=["single", "native", "fixed"])
 def loaded(request, load, checkpoint, anyres_checkpoint):
     if request.param == "single":
@@ -109,3 +120,12 @@ def test_tokens_are_projected_once(loaded, spliced):
     spliced(WithMean(5))
     hook.remove()
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("scope", ["tile", "image"])
+def test_newline_tokens_are_no_candidates_where_tokens_are_merged(loaded, spliced, scope):
+    """They come into being after the projector; all of them stay, as with a pruner that cannot judge them."""
+    spliced(LastEmbeds(5), scope)
+    merging = loaded[1].last_prune.newline_tokens
+    spliced(TopAttended(5), scope)
+    assert merging == loaded[1].last_prune.newline_tokens
