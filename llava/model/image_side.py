@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from llava.mm_utils import get_anyres_image_grid_shape
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.selection import ImageLayout, PruneRecord, gather_kept, select
 from llava.model.splice import VisualSequence
+from llava.model.stages import Stopwatch
 from llava.model.tiles import NEWLINE, reading_order
 from llava.pruners import Pruner, VisualCues
 from llava.pruners.base import CLIP_TEXT_CUES, OPTIONAL_CUES
@@ -25,12 +27,14 @@ class ImageSide:
         budget_scope: "tile" or "image" fixes what one selection covers; None leaves it to the pruner.
         text_chunking: how questions over CLIP's context length are cut, "release" or "bos_eos".
         last_prune: what the last call with images kept.
+        stopwatch: times the stages of every call, None times nothing.
     """
 
     pruner: Pruner | None = None
     budget_scope: str | None = None
     text_chunking: str = "release"
     last_prune: PruneRecord | None = None
+    stopwatch: Stopwatch | None = None
     _missing_text_reported = False
 
     def get_vision_tower(self) -> CLIPVisionTower | None:
@@ -55,10 +59,15 @@ class ImageSide:
         """Return the projected features of ``images`` (B, 3, H, W): (B, N, D), nothing pruned."""
         return self._project(self.get_vision_tower()(images))
 
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """What a stage of ``llava.model.stages.STAGES`` runs under."""
+        return nullcontext() if self.stopwatch is None else self.stopwatch.stage(name)
+
     def _project(self, features: Tensor) -> Tensor:
         projector = self.get_model().mm_projector
         dtype = next((parameter.dtype for parameter in projector.parameters()), features.dtype)
-        return projector(features if not features.is_floating_point() else features.to(dtype))
+        with self.stage("projector"):
+            return projector(features if not features.is_floating_point() else features.to(dtype))
 
     def _encode(self, images: Tensor, texts: list[str | None]) -> VisualCues:
         """Encode tiles (B, 3, H, W), with the cues that the pruner asks for; ``texts`` has one entry per tile.
@@ -66,13 +75,15 @@ class ImageSide:
         There are no ``embeds`` where tokens are merged before the projector, unless the pruner reads them.
         """
         if self.pruner is None:
-            features = self.get_vision_tower()(images)
+            with self.stage("vision"):
+                features = self.get_vision_tower()(images)
             return VisualCues(features=features, embeds=self._project(features))
         if self.pruner.needs & CLIP_TEXT_CUES:
             self._ensure_text_tower()
             if None in texts:
                 self._report_missing_text()
-        features, cues = self.get_vision_tower().cues(images, self.pruner.needs, texts)
+        with self.stage("vision"):
+            features, cues = self.get_vision_tower().cues(images, self.pruner.needs, texts)
         if self.pruner.merges and "embeds" not in self.pruner.needs:
             return VisualCues(features=features, embeds=None, **cues)
         embeds = self._project(features)  # on another device than the tower when the model is spread over several
@@ -122,7 +133,8 @@ class ImageSide:
         kept = [torch.arange(len(layout.order)) for layout in layouts]
         if self.pruner is not None:
             has_text = [text is not None for text in texts]
-            kept, keep, merged = select(self.pruner, cues, layouts, has_text, newline, self.budget_scope)
+            with self.stage("selection"):
+                kept, keep, merged = select(self.pruner, cues, layouts, has_text, newline, self.budget_scope)
         self.last_prune = PruneRecord(
             keep=keep,
             visual_tokens=[len(positions) for positions in kept],
