@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from llava.constants import DEFAULT_IMAGE_TOKEN, IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from llava.conversation import conv_templates
@@ -49,14 +48,13 @@ class LlavaBackend:
     def __init__(self, pretrained: str, processes: Processes, **options: Any):
         refuse_unknown(options, LOADING | OWN | {*option_names()}, "llava_pruned")
         require_name(options)
-        given = {name: options.pop(name) for name in OWN if name in options}
-        self.conv_template = given.pop("conv_template", "vicuna_v1")
+        self.conv_template = options.pop("conv_template", "vicuna_v1")
         if self.conv_template not in conv_templates:
             valid = ", ".join(sorted(conv_templates))
             raise ValueError(f"conv_template {self.conv_template!r} is unknown; valid are {valid}")
-        base = given.pop("model_base", None)
-        where = {"device": place(processes, given.get("device_map")), "device_map": given.pop("device_map", None)}
-        parts = load_pretrained_model(pretrained, base, get_model_name_from_path(pretrained), **where, **given, **options)
+        device_map, base = options.pop("device_map", None), options.pop("model_base", None)
+        options |= {"device": place(processes, device_map), "device_map": device_map}
+        parts = load_pretrained_model(pretrained, base, get_model_name_from_path(pretrained), **options)
         self.tokenizer, self.model, self.image_processor, _ = parts
         self.visual_tokens: Counter[str] = Counter()
 
@@ -114,7 +112,7 @@ class LlavaBackend:
         visuals = [question.load_visuals() for question in questions]
         for question, images in zip(questions, visuals, strict=True):
             if foreign := [type(image).__name__ for image in images if not isinstance(image, Image.Image)]:
-                raise ValueError(f"{question.name} shows {foreign[0]}: llava_pruned reads images, vlm_pruned videos too")
+                raise ValueError(f"{question.name} shows {foreign[0]}: llava_pruned reads images alone; see vlm_pruned")
         mark = image_token(self.model.config)
         users = [
             with_images(question.text, len(images)).replace(DEFAULT_IMAGE_TOKEN, mark)

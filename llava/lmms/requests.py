@@ -1,13 +1,12 @@
 """What lmms-eval asks, in the form the models here answer it: questions, batches of them, decoding options."""
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from llava.constants import DEFAULT_IMAGE_TOKEN
+from PIL import Image
 
-logger = logging.getLogger(__name__)
+from llava.constants import DEFAULT_IMAGE_TOKEN
 
 Result = TypeVar("Result")
 
@@ -18,7 +17,7 @@ PASSED_ON = (
 )
 """Generation settings of a task that reach ``generate`` under their own names."""
 UNNAMED_STOP = "\n\n"
-"""The stop string that lmms-eval gives to tasks that name none; its own wrappers of LLaVA and Qwen do not stop there."""
+"""The stop string that lmms-eval gives to tasks that name none; its wrappers of LLaVA and Qwen do not stop there."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Question:
 
     Args:
         text: what the task asks, ``<image>`` in it where the task says so.
-        load_visuals: reads what is shown: PIL images, paths of videos, lists of frames.
+        load_visuals: reads what is shown: PIL images, paths of videos, arrays of frames.
         name: task and document, for errors.
         generation: the task's generation settings; empty for a question with a given continuation.
         continuation: the answer whose likelihood is asked for; None for a question to be answered.
@@ -73,12 +72,12 @@ def question_of(args: tuple, documents: Mapping[str, Mapping[str, Any]]) -> Ques
 
 
 def flat(visuals: Any) -> list[Any]:
-    """The visuals of a document without the list that some tasks put around them, and without None."""
-    if visuals is None:
-        return []
-    if len(visuals) == 1 and isinstance(visuals[0], list):
-        visuals = visuals[0]
-    return [visual for visual in visuals if visual is not None]
+    """The visuals of a document: without None, and without the lists that some tasks put around several images."""
+    found: list[Any] = []
+    for visual in visuals or []:
+        images = isinstance(visual, list | tuple) and all(isinstance(each, Image.Image) for each in visual)
+        found += visual if images else [] if visual is None else [visual]
+    return found
 
 
 def batches(questions: Sequence[Question], size: int) -> Iterator[list[int]]:
