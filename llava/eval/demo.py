@@ -8,8 +8,9 @@ import argparse
 import json
 import statistics
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,15 @@ NOTE = "A ranking on this small model says nothing about LLaVA; it shows that th
 
 @dataclass(frozen=True)
 class Setting:
-    """One row of the table: a pruner, or several that differ in their seed only and are averaged."""
+    """One row of the table: a pruner, or several that differ in their seed only and are averaged.
+
+    ``positions`` is a model's of that name, None where nothing is pruned.
+    """
 
     name: str
     visual_token_num: int
     pruners: tuple[Pruner | None, ...]
+    positions: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,14 +57,14 @@ class Benchmark:
     images: Path
 
 
-def settings(num_tokens: int, random_seeds: int) -> list[Setting]:
+def settings(num_tokens: int, random_seeds: int, positions: Sequence[str] = ("compact",)) -> list[Setting]:
     """No pruner first, then every pruner at every share of ``num_tokens``; ``random`` once per seed."""
     rows = [Setting("none", num_tokens, (None,))]
-    for name in PRUNED:
+    for where, name in product(positions, PRUNED):
         for budget in (num_tokens // share for share in SHARES):
             seeds = [{"seed": seed} for seed in range(random_seeds)] if name == "random" else [{}]
             pruners = tuple(resolve_pruner(name, visual_token_num=budget, **seed) for seed in seeds)
-            rows.append(Setting(name, budget, pruners))
+            rows.append(Setting(name, budget, pruners, where))
     return rows
 
 
@@ -88,12 +93,16 @@ def measure(setting: Setting, loaded: LoadedModel, benchmark: Benchmark, args: N
         args.conv_mode,
     )
     correct, tokens = [], []
+    loaded.model.positions = setting.positions or args.positions[0]
+    chosen = Namespace(**vars(args) | {"positions": setting.positions})
+    folder = args.output_dir / "answers" / setting.name
+    suffix = "_positionsoriginal" if setting.positions == "original" else ""
     for number, pruner in enumerate(setting.pruners):
         loaded.model.set_pruner(pruner)
-        answers_file = args.output_dir / "answers" / setting.name / f"vtn_{setting.visual_token_num}_{number}.jsonl"
+        answers_file = folder / f"vtn_{setting.visual_token_num}{suffix}_{number}.jsonl"
         plan = Run(
             f"{setting.name} {setting.visual_token_num}",
-            describe_pruner(pruner) | {"run": describe_run(args, loaded.model)},
+            describe_pruner(pruner) | {"run": describe_run(chosen, loaded.model)},
             generation_options(max_new_tokens=MAX_NEW_TOKENS),
             args.batch_size,
         )
@@ -114,13 +123,15 @@ def summarize(
     Args:
         scores: per question, as ``measure`` returns them.
         tokens: mean number of visual tokens the language model read.
-        reference: the scores of ``random`` at the same budget, to which the row is compared question by question.
+        reference: the scores of ``random`` at the same budget and positions, to which the row is compared question by
+            question.
     """
     images = [question["image"] for question in benchmark.questions]
     categories = [label["category"] for label in benchmark.labels]
     row = {
         "pruner": setting.name,
         "visual_token_num": setting.visual_token_num,
+        "positions": setting.positions,
         "accuracy": statistics.fmean(scores),
         "stderr": clustered_stderr(scores, images),
         "questions": len(scores),
@@ -142,11 +153,12 @@ def measure_all(loaded: LoadedModel, benchmark: Benchmark, args: Namespace) -> l
     """Every row of the table, pruner ``none`` first."""
     num_tokens = loaded.model.get_vision_tower().num_patches
     rows, random_scores = [], {}
-    for setting in tqdm(settings(num_tokens, args.random_seeds), unit="setting", desc="demo"):
+    for setting in tqdm(settings(num_tokens, args.random_seeds, args.positions), unit="setting", desc="demo"):
         scores, tokens = measure(setting, loaded, benchmark, args)
+        place = setting.positions, setting.visual_token_num
         if setting.name == "random":
-            random_scores[setting.visual_token_num] = scores
-        reference = None if setting.name == "random" else random_scores.get(setting.visual_token_num)
+            random_scores[place] = scores
+        reference = None if setting.name == "random" else random_scores.get(place)
         rows.append(summarize(setting, scores, tokens, reference, benchmark))
     return rows
 
@@ -154,15 +166,20 @@ def measure_all(loaded: LoadedModel, benchmark: Benchmark, args: Namespace) -> l
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Accuracy in percent with its standard error: pruners down, budgets across."""
     budgets = sorted({row["visual_token_num"] for row in rows}, reverse=True)
-    lines = ["accuracy in %, +- one standard error", f"{'tokens kept':<12}" + "".join(f"{b:>14}" for b in budgets)]
-    for name in dict.fromkeys(row["pruner"] for row in rows):
+    lines = ["accuracy in %, +- one standard error", f"{'tokens kept':<20}" + "".join(f"{b:>14}" for b in budgets)]
+    for name in dict.fromkeys(map(row_name, rows)):
         cells = {
             row["visual_token_num"]: f"{100 * row['accuracy']:.1f} +- {100 * row['stderr']:.1f}"
             for row in rows
-            if row["pruner"] == name
+            if row_name(row) == name
         }
-        lines.append(f"{name:<12}" + "".join(f"{cells.get(budget, ''):>14}" for budget in budgets))
+        lines.append(f"{name:<20}" + "".join(f"{cells.get(budget, ''):>14}" for budget in budgets))
     return "\n".join(lines)
+
+
+def row_name(row: Mapping[str, Any]) -> str:
+    """The pruner, and the positions of the tokens it kept where they are not the usual ones."""
+    return f"{row['pruner']}, original" if row["positions"] == "original" else row["pruner"]
 
 
 def draw_selection(loaded: LoadedModel, benchmark: Benchmark, index: int, path: Path, conv_mode: str) -> None:
@@ -193,12 +210,14 @@ def run_demo(args: Namespace) -> None:
     benchmark = draw_benchmark(args.output_dir / "shapes", args.num_questions, args.seed)
     inference = with_defaults(args, model_vqa_loader.build_parser())
     args = Namespace(**(vars(inference) | vars(args) | {"conv_mode": "vicuna_v1", "temperature": 0.0}))
-    loaded = load_model(args, None)
+    loaded = load_model(Namespace(**vars(args) | {"positions": args.positions[0]}), None)
     rows = measure_all(loaded, benchmark, args)
+    loaded.model.positions = args.positions[0]
     run_settings = describe_run(args, loaded.model) | {"seed": args.seed, "batch_size": args.batch_size}
     results = {"rows": rows, "environment": environment() | run_settings, "note": NOTE}
     results_file.write_text(json.dumps(results, indent=1) + "\n")
-    figures.plot_accuracy(rows, args.output_dir / "shapes_accuracy.png", "shapes, embedded model")
+    plotted = [row for row in rows if row["positions"] in (None, args.positions[0])]
+    figures.plot_accuracy(plotted, args.output_dir / "shapes_accuracy.png", "shapes, embedded model")
     draw_selection(loaded, benchmark, 0, args.output_dir / "shapes_selection.png", args.conv_mode)
     print(f"{table(rows)}\n{NOTE}\nresults and pictures: {args.output_dir}")
 
@@ -214,7 +233,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model-path", help="another checkpoint trained on shapes; the embedded one if not given")
     parser.add_argument("--device")
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"])
-    parser.add_argument("--positions", choices=["compact", "original"], help="of kept tokens; compact if not given")
+    positions = {"nargs": "+", "choices": ["compact", "original"], "default": ["compact"]}
+    parser.add_argument("--positions", help="of kept tokens, one or both; compact if not given", **positions)
     return parser
 
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,12 @@ def test_every_pruner_runs_at_a_quarter_an_eighth_and_a_sixteenth():
     for name in ("random", "uniform", "cdpruner", "divprune", "vispruner", "mfpruner"):
         assert [row.visual_token_num for row in rows if row.name == name] == [36, 18, 9]
     assert all(name_of(pruner) == row.name for row in rows for pruner in row.pruners)
+
+
+def test_every_pruner_runs_with_all_positions_asked_for_and_no_pruner_once():
+    compact, both = settings(144, 3), settings(144, 3, ("compact", "original"))
+    assert both[: len(compact)] == compact
+    assert both[len(compact) :] == [replace(row, positions="original") for row in compact[1:]]
 
 
 def test_random_is_averaged_over_seeds():
@@ -43,24 +50,29 @@ def test_the_random_row_is_not_compared_with_itself(benchmark_of_four):
 
 def test_the_table_has_pruners_down_and_budgets_across():
     rows = [
-        {"pruner": "none", "visual_token_num": 144, "accuracy": 0.9, "stderr": 0.01},
-        {"pruner": "random", "visual_token_num": 9, "accuracy": 0.25, "stderr": 0.02},
+        {"pruner": "none", "visual_token_num": 144, "positions": None, "accuracy": 0.9, "stderr": 0.01},
+        {"pruner": "random", "visual_token_num": 9, "positions": "compact", "accuracy": 0.25, "stderr": 0.02},
+        {"pruner": "random", "visual_token_num": 9, "positions": "original", "accuracy": 0.5, "stderr": 0.03},
     ]
-    _, header, none, random = table(rows).splitlines()
+    _, header, none, random, original = table(rows).splitlines()
     assert header.split() == ["tokens", "kept", "144", "9"]
     assert none.split() == ["none", "90.0", "+-", "1.0"] and random.split() == ["random", "25.0", "+-", "2.0"]
+    assert original.split() == ["random,", "original", "50.0", "+-", "3.0"]
     assert none.index("90.0") < random.index("25.0")
 
 
 @pytest.mark.slow
 def test_the_demo_writes_results_and_pictures(tmp_path, capsys):
     words = ["--output-dir", str(tmp_path), "--num-questions", "10", "--random-seeds", "1", "--batch_size", "5"]
+    words += ["--positions", "compact", "original"]
     run_program(build_parser(), run_demo, words)
     results = json.loads((tmp_path / "shapes_results.json").read_text())
-    assert len(results["rows"]) == 19
+    assert len(results["rows"]) == 37
     for row in results["rows"]:
         assert 0 <= row["accuracy"] <= 1 and row["questions"] == 10
         assert row["visual_tokens_kept"] == row["visual_token_num"]
+    answers = [json.loads(file.open().readline()) for file in tmp_path.glob("answers/cdpruner/vtn_9*_0.jsonl")]
+    assert {answer["metadata"]["run"]["positions"] for answer in answers} == {"compact", "original"}
     assert {"versions", "commit", "cpu", "date", "dtype", "seed"} <= set(results["environment"])
     assert "cdpruner" in capsys.readouterr().out
     for picture in ("shapes_accuracy.png", "shapes_selection.png"):
