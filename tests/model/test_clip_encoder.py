@@ -13,6 +13,7 @@ from llava.model.multimodal_encoder.clip_relevance import chunk_ids, unit
 from .conftest import E2E
 
 BOTH = frozenset({"cls_attention", "relevance"})
+ALL = BOTH | {"keys", "last_attention", "last_keys", "dot_relevance"}
 QUESTION = "What color is the large shape?"
 
 
@@ -72,7 +73,7 @@ def test_blocks_after_the_selected_one_never_run(clip_folder, pixels):
 
     tower.vision_tower.encoder.layers[-1].register_forward_hook(refuse)
     tower(pixels)
-    tower.cues(pixels, BOTH, [QUESTION] * 5)
+    tower.cues(pixels, ALL, [QUESTION] * 5)
 
 
 def test_relevance_is_the_negated_cosine_in_clips_joint_space(clip_folder, tower, pixels):
@@ -87,22 +88,96 @@ def test_relevance_is_the_negated_cosine_in_clips_joint_space(clip_folder, tower
     torch.testing.assert_close(cues["relevance"], expected, atol=1e-5, rtol=0)
 
 
+@pytest.fixture(scope="module")
+def plain_clip(clip_folder):
+    return CLIPModel.from_pretrained(clip_folder, dtype=torch.float32, attn_implementation="eager").eval()
+
+
+def projections(plain_clip, pixels, block):
+    """Queries and keys (5, 1 + N, C) of a block, by hooks while CLIP runs as it is."""
+    attention, seen = plain_clip.vision_model.encoder.layers[block].self_attn, {}
+    hooks = [
+        part.register_forward_hook(lambda _, __, output, name=name: seen.__setitem__(name, output))
+        for name, part in {"query": attention.q_proj, "key": attention.k_proj}.items()
+    ]
+    with torch.no_grad():
+        plain_clip.vision_model(pixels)
+    for hook in hooks:
+        hook.remove()
+    return seen["query"], seen["key"]
+
+
+@pytest.mark.parametrize("select_layer", [-1, -2, -3, 2])
+def test_keys_are_those_of_the_selected_block_averaged_over_heads(clip_folder, plain_clip, pixels, select_layer):
+    _, cues = build_tower(clip_folder, select_layer).cues(pixels, ALL, [QUESTION] * 5)
+    _, keys = projections(plain_clip, pixels, {-1: 3, -2: 2, -3: 1, 2: 1}[select_layer])
+    heads = keys[:, 1:].split(12, dim=-1)  # four of them, 48 wide in all
+    torch.testing.assert_close(cues["keys"], sum(heads) / 4, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("select_layer", [-1, -2, -4, 0])
+def test_attention_and_keys_of_the_last_block_are_of_one_head_whatever_layer_is_selected(
+    clip_folder, plain_clip, pixels, select_layer
+):
+    needs = frozenset({"last_attention", "last_keys"})
+    features, cues = build_tower(clip_folder, select_layer).cues(pixels, needs)
+    query, key = projections(plain_clip, pixels, 3)
+    rows = (query @ key.mT * 48**-0.5).softmax(dim=-1)[:, 0, 1:]
+    torch.testing.assert_close(cues["last_attention"], rows, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(cues["last_keys"], key[:, 1:], atol=1e-5, rtol=1e-4)
+    assert torch.equal(features, build_tower(clip_folder, select_layer)(pixels))
+
+
+def test_dot_relevance_is_the_negated_product_of_the_raw_embeddings(clip_folder, plain_clip, tower, pixels):
+    _, cues = tower.cues(pixels, ALL, [QUESTION] * 5)
+    tokens = CLIPTokenizer.from_pretrained(clip_folder)(QUESTION, return_tensors="pt")
+    with torch.no_grad():
+        text = plain_clip.text_projection(plain_clip.text_model(**tokens).pooler_output)[0]
+        hidden = plain_clip.vision_model(pixels, output_hidden_states=True).hidden_states[-2]
+        patches = plain_clip.visual_projection(plain_clip.vision_model.post_layernorm(hidden[:, 1:]))
+    torch.testing.assert_close(cues["dot_relevance"], -patches @ text, atol=1e-4, rtol=1e-5)
+
+
+def test_of_a_long_text_the_dot_product_sees_the_beginning(clip_folder, plain_clip, tower):
+    text = "a red circle and a blue square " * 12
+    tokenizer = CLIPTokenizer.from_pretrained(clip_folder)
+    tokens = tokenizer(text, truncation=True, max_length=77, return_tensors="pt")
+    assert tokens.input_ids.shape == (1, 77) and len(tokenizer(text).input_ids) > 77
+    with torch.no_grad():
+        expected = plain_clip.text_projection(plain_clip.text_model(**tokens).pooler_output)
+    torch.testing.assert_close(tower.relevance.embed_beginnings([text, QUESTION])[:1], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_two_kinds_of_relevance_do_not_share_what_they_remember(clip_folder, pixels):
+    tower, kinds = build_tower(clip_folder), frozenset({"relevance", "dot_relevance"})
+    fresh = build_tower(clip_folder).cues(pixels, frozenset({"dot_relevance"}), [QUESTION] * 5)[1]
+    for _ in range(2):
+        again = tower.cues(pixels, kinds, [QUESTION] * 5)[1]
+        assert torch.equal(again["dot_relevance"], fresh["dot_relevance"])
+
+
+@pytest.mark.parametrize("cue", ["cls_attention", "keys"])
+def test_the_embeddings_have_no_cue_of_a_block(clip_folder, pixels, cue):
+    with pytest.raises(ValueError, match=f"mm_vision_select_layer 0 selects the embeddings: no {cue}"):
+        build_tower(clip_folder, select_layer=0).cues(pixels, frozenset({cue}))
+
+
 def test_an_image_gets_the_same_bits_alone_and_in_a_batch(tower, pixels):
     texts = [f"Is there a circle? {index}" * (index + 1) for index in range(5)]
-    features, cues = tower.cues(pixels, BOTH, texts)
+    features, cues = tower.cues(pixels, ALL, texts)
     for index in range(5):
-        alone, alone_cues = tower.cues(pixels[index : index + 1], BOTH, texts[index : index + 1])
+        alone, alone_cues = tower.cues(pixels[index : index + 1], ALL, texts[index : index + 1])
         assert torch.equal(alone[0], features[index])
-        for name in BOTH:
+        for name in ALL:
             assert torch.equal(alone_cues[name][0], cues[name][index]), name
 
 
 def test_more_tiles_than_one_call_takes_give_the_same_bits(tower, pixels, monkeypatch):
-    features, cues = tower.cues(pixels, BOTH, [QUESTION] * 5)
+    features, cues = tower.cues(pixels, ALL, [QUESTION] * 5)
     monkeypatch.setattr(clip_encoder, "TILES_PER_CALL", 2)
-    parts, part_cues = tower.cues(pixels, BOTH, [QUESTION] * 5)
+    parts, part_cues = tower.cues(pixels, ALL, [QUESTION] * 5)
     assert torch.equal(features, parts)
-    assert all(torch.equal(cues[name], part_cues[name]) for name in BOTH)
+    assert all(torch.equal(cues[name], part_cues[name]) for name in ALL)
 
 
 def test_a_question_is_embedded_once_for_all_images_and_calls(clip_folder, pixels, monkeypatch):
@@ -127,18 +202,18 @@ def test_no_attention_maps_are_ever_held():
             return out
 
     with Watch():
-        tower.cues(torch.randn(1, 3, 336, 336), BOTH, [QUESTION])
+        tower.cues(torch.randn(1, 3, 336, 336), ALL, [QUESTION])
     assert max(sizes) < 2 * 577 * 577  # the tower has four heads; the largest tensor is the image
 
 
 def test_only_the_cues_asked_for_are_computed(tower, pixels):
     assert tower.cues(pixels, frozenset())[1] == {}
-    assert set(tower.cues(pixels, frozenset({"cls_attention"}), [QUESTION] * 5)[1]) == {"cls_attention"}
-    assert set(tower.cues(pixels, frozenset({"relevance"}), [QUESTION] * 5)[1]) == {"relevance"}
+    for name in ALL:
+        assert set(tower.cues(pixels, frozenset({name}), [QUESTION] * 5)[1]) == {name}
 
 
 def test_without_any_text_there_is_no_relevance(tower, pixels):
-    assert tower.cues(pixels, BOTH, None)[1].keys() == {"cls_attention"}
+    assert tower.cues(pixels, ALL, None)[1].keys() == ALL - {"relevance", "dot_relevance"}
     assert tower.cues(pixels, BOTH, [None] * 5)[1].keys() == {"cls_attention"}
 
 
@@ -159,8 +234,8 @@ def test_a_list_of_images_gives_a_list_of_features(tower, pixels):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_cues_are_float32_whatever_the_tower_computes_in(clip_folder, pixels, dtype):
-    features, cues = build_tower(clip_folder, dtype=dtype).cues(pixels.to(dtype), BOTH, [QUESTION] * 5)
-    assert features.dtype == dtype
+    features, cues = build_tower(clip_folder, dtype=dtype).cues(pixels.to(dtype), ALL, [QUESTION] * 5)
+    assert features.dtype == cues.pop("last_keys").dtype == dtype
     assert {cue.dtype for cue in cues.values()} == {torch.float32}
     assert all(cue.isfinite().all() for cue in cues.values())
 

@@ -19,10 +19,14 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from llava.model.checkpoint import refuse_missing, weight_files
+from llava.model.multimodal_encoder.clip_cues import cls_attention, mean_keys, unsplit_attention
 from llava.model.multimodal_encoder.clip_relevance import ClipRelevance
+from llava.pruners.base import CLIP_TEXT_CUES
 
 logger = logging.getLogger(__name__)
 
+SELECTED_BLOCK_CUES = frozenset({"cls_attention", "keys"})
+LAST_BLOCK_CUES = frozenset({"last_attention", "last_keys"})
 TILES_PER_CALL = 64  # bounds the memory of one pass through the tower, whatever the batch
 
 
@@ -30,7 +34,8 @@ class CLIPVisionTower(nn.Module):
     """LLaVA's vision tower.
 
     ``forward`` gives features, as in LLaVA. ``cues`` gives features and exactly the cues that are asked for; encoder
-    blocks after the selected one never run in either.
+    blocks after the selected one never run in either, but for cues of the last block. Of LLaVA's usual layer, the one
+    before the last, these need no further block either: its output is all they read.
 
     Args:
         vision_tower: hub id or folder of a CLIP checkpoint.
@@ -104,7 +109,7 @@ class CLIPVisionTower(nn.Module):
         """Return the features of ``images`` (B, 3, H, W): (B, N, C); of a list of images, a list."""
         if isinstance(images, list):
             return [self(image.unsqueeze(0)) for image in images]
-        hidden_states, _ = self._encode(images, attention=False)
+        hidden_states, _ = self._encode(images)
         return self._features(hidden_states).to(images.dtype)
 
     @torch.no_grad()
@@ -115,41 +120,49 @@ class CLIPVisionTower(nn.Module):
 
         Args:
             images: (B, 3, H, W), tiles of any number of images.
-            needs: names of cues; ``cls_attention`` and ``relevance`` are the tower's to give.
+            needs: names of cues; all but ``features`` and ``embeds`` are the tower's to give.
             texts: the question of each tile, None for a tile without one. Without any, there is no relevance.
 
         Returns:
-            Features (B, N, C), and a dict of ``cls_attention`` and ``relevance``, float32 (B, N).
+            Features (B, N, C), and a dict of the cues as ``VisualCues`` has them, float32; ``last_keys`` are in the
+            tower's dtype.
         """
         if self.select_feature != "patch":
             raise ValueError("pruning needs mm_vision_select_feature 'patch': with 'cls_patch' [CLS] is a visual token")
-        hidden_states, attention = self._encode(images, attention="cls_attention" in needs)
-        cues = {} if attention is None else {"cls_attention": attention}
-        if "relevance" in needs and texts is not None and any(text is not None for text in texts):
+        hidden_states, cues = self._encode(images, needs)
+        if needs & CLIP_TEXT_CUES and texts is not None and any(text is not None for text in texts):
             if self.relevance is None:
                 raise RuntimeError("relevance needs CLIP's text tower: call load_text_tower, or the model's set_pruner")
-            patches = self._vision.post_layernorm(hidden_states[:, 1:])
-            cues["relevance"] = self.relevance(patches, [text or "" for text in texts])
+            patches, words = self._vision.post_layernorm(hidden_states[:, 1:]), [text or "" for text in texts]
+            ways = {"relevance": self.relevance, "dot_relevance": self.relevance.dot}
+            cues |= {name: way(patches, words) for name, way in ways.items() if name in needs}
         return self._features(hidden_states).to(images.dtype), cues
 
-    def _encode(self, images: Tensor, attention: bool) -> tuple[Tensor, Tensor | None]:
-        """Run the blocks up to the selected layer: its output (B, 1 + N, C), and its [CLS] attention if asked for."""
-        parts = [self._encode_part(part, attention) for part in images.split(TILES_PER_CALL)]
-        hidden_states, rows = zip(*parts, strict=True)
-        return torch.cat(hidden_states), torch.cat(rows) if attention else None
+    def _encode(self, images: Tensor, needs: frozenset[str] = frozenset()) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run the blocks up to the selected layer: its output (B, 1 + N, C), and the cues of blocks in ``needs``."""
+        parts = [self._encode_part(part, needs) for part in images.split(TILES_PER_CALL)]
+        hidden_states, cues = zip(*parts, strict=True)
+        return torch.cat(hidden_states), {name: torch.cat([part[name] for part in cues]) for name in cues[0]}
 
-    def _encode_part(self, images: Tensor, attention: bool) -> tuple[Tensor, Tensor | None]:
+    def _encode_part(self, images: Tensor, needs: frozenset[str]) -> tuple[Tensor, dict[str, Tensor]]:
         vision = self._vision
         hidden_states = vision.pre_layrnorm(vision.embeddings(images.to(device=self.device, dtype=self.dtype)))
-        blocks = list(vision.encoder.layers)[: self._depth]
-        row = None
-        for index, block in enumerate(blocks):
-            if attention and index == len(blocks) - 1:
-                row = cls_attention(block, hidden_states)
-            hidden_states = block(hidden_states, None)
-        if attention and row is None:
-            raise ValueError(f"mm_vision_select_layer {self.select_layer} selects the embeddings: no [CLS] attention")
-        return hidden_states, row
+        blocks, depth = list(vision.encoder.layers), self._depth
+        if depth == 0 and (missing := needs & SELECTED_BLOCK_CUES):
+            raise ValueError(
+                f"mm_vision_select_layer {self.select_layer} selects the embeddings: no {', '.join(sorted(missing))}"
+            )
+        cues = {}
+        for index, block in enumerate(blocks[:depth]):
+            if index == depth - 1:
+                cues = _cues_of_selected_block(block, hidden_states, needs)
+            before, hidden_states = hidden_states, block(hidden_states, None)
+        if needs & LAST_BLOCK_CUES:
+            inputs = before if depth == len(blocks) else hidden_states
+            for block in blocks[depth:-1]:
+                inputs = block(inputs, None)
+            cues |= _cues_of_last_block(blocks[-1], inputs, needs)
+        return hidden_states, cues
 
     def _features(self, hidden_states: Tensor) -> Tensor:
         return hidden_states[:, 1:] if self.select_feature == "patch" else hidden_states
@@ -196,28 +209,16 @@ class CLIPVisionTower(nn.Module):
         return self.num_patches_per_side**2
 
 
-def cls_attention(block: nn.Module, hidden_states: Tensor) -> Tensor:
-    """Recompute one row of a block's attention: [CLS] to every patch, mean over heads.
+def _cues_of_selected_block(block: nn.Module, hidden_states: Tensor, needs: frozenset[str]) -> dict[str, Tensor]:
+    """Those of ``SELECTED_BLOCK_CUES`` in ``needs``, from the block's input."""
+    ways = {"cls_attention": cls_attention, "keys": mean_keys}
+    return {name: way(block, hidden_states) for name, way in ways.items() if name in needs}
 
-    Equal to ``output_attentions`` of eager attention, without any other row and under any attention backend. The
-    softmax runs over all 1 + N keys; [CLS]'s own column is dropped, not renormalised.
 
-    Args:
-        block: a CLIP encoder layer.
-        hidden_states: (B, 1 + N, C), the block's input.
-
-    Returns:
-        float32 (B, N)
-    """
-    attention = block.self_attn
-    hidden_states = block.layer_norm1(hidden_states)
-    split = (*hidden_states.shape[:1], -1, attention.num_heads, attention.head_dim)
-    # Products of few rows round by their number. Eight rows where one would do, and a sum where a product would, make
-    # an image's attention independent of how many images are beside it.
-    query = attention.q_proj(hidden_states[:, :8]).view(split)[:, :1]  # (B, 1, H, C / H)
-    key = attention.k_proj(hidden_states).view(split)  # (B, 1 + N, H, C / H)
-    logits = (query * key).sum(dim=-1) * attention.scale  # (B, 1 + N, H)
-    return logits.softmax(dim=1, dtype=torch.float32)[:, 1:].mean(dim=-1)
+def _cues_of_last_block(block: nn.Module, hidden_states: Tensor, needs: frozenset[str]) -> dict[str, Tensor]:
+    """Those of ``LAST_BLOCK_CUES`` in ``needs``, from the block's input."""
+    attention, keys = unsplit_attention(block, hidden_states)
+    return {name: cue for name, cue in {"last_attention": attention, "last_keys": keys}.items() if name in needs}
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """How relevant each patch is to the question, in CLIP's joint space of images and texts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,7 @@ class ClipRelevance:
         )
         self.weights.float().eval().requires_grad_(False)
         self._embeddings: dict[str, Tensor] = {}
+        self._beginnings: dict[str, Tensor] = {}
 
     def __call__(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
         """Return the negated cosine of every patch to its tile's text, higher is more relevant.
@@ -59,19 +60,41 @@ class ClipRelevance:
         Returns:
             float32 (B, N)
         """
-        self.weights.to(patches.device)
         with torch.autocast(patches.device.type, enabled=False):
-            embeds = unit(self.weights["projection"](patches.float()))  # (B, N, E)
-            text = torch.stack(self._remembered(texts))  # (B, E)
-            return -(embeds * text.unsqueeze(1)).sum(dim=-1)
+            embeds = unit(self._project(patches))  # (B, N, E)
+            return -(embeds * self._remembered(texts, self._embeddings, self.embed_texts)).sum(dim=-1)
 
-    def _remembered(self, texts: Sequence[str]) -> list[Tensor]:
-        """Return the embedding of every text, each computed once however many images share its question."""
-        unknown = [text for text in dict.fromkeys(texts) if text not in self._embeddings]
-        known = self._embeddings | dict(zip(unknown, self.embed_texts(unknown) if unknown else [], strict=True))
+    def dot(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
+        """Return the negated dot product of every patch and the beginning of its tile's text (TRIM).
+
+        Neither is scaled to unit length, and the text is cut to CLIP's context.
+
+        Args:
+            patches: (B, N, C) outputs of the vision tower after its final layer norm.
+            texts: B questions.
+
+        Returns:
+            float32 (B, N)
+        """
+        with torch.autocast(patches.device.type, enabled=False):
+            embeds = self._project(patches)  # (B, N, E)
+            return -(embeds * self._remembered(texts, self._beginnings, self.embed_beginnings)).sum(dim=-1)
+
+    def _project(self, patches: Tensor) -> Tensor:
+        self.weights.to(patches.device)
+        return self.weights["projection"](patches.float())
+
+    def _remembered(
+        self, texts: Sequence[str], memory: dict[str, Tensor], embed: Callable[[list[str]], Tensor]
+    ) -> Tensor:
+        """Return the embedding of every text, (B, 1, E), each computed once however many images share its question."""
+        unknown = [text for text in dict.fromkeys(texts) if text not in memory]
+        memory |= zip(unknown, embed(unknown) if unknown else [], strict=True)
         device = next(self.weights.parameters()).device
-        self._embeddings = dict(list(known.items())[-REMEMBERED_TEXTS:])
-        return [known[text].to(device) for text in texts]
+        found = torch.stack([memory[text].to(device) for text in texts]).unsqueeze(1)
+        for text in list(memory)[:-REMEMBERED_TEXTS]:
+            del memory[text]
+        return found
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
@@ -80,13 +103,22 @@ class ClipRelevance:
             chunk_ids(self.tokenizer(text, verbose=False)["input_ids"], self.context_length, self.text_chunking)
             for text in texts
         ]
-        rows = [torch.tensor(chunk) for text_chunks in chunks for chunk in text_chunks]
+        embeds = unit(self._embed_chunks([chunk for text_chunks in chunks for chunk in text_chunks]))
+        return torch.stack([part.mean(dim=0) for part in embeds.split([len(parts) for parts in chunks])])
+
+    @torch.no_grad()
+    def embed_beginnings(self, texts: Sequence[str]) -> Tensor:
+        """Return (len(texts), E): the embeddings of the texts, not scaled, each cut to CLIP's context."""
+        all_ids = [self.tokenizer(text, verbose=False)["input_ids"] for text in texts]
+        return self._embed_chunks([chunk_ids(ids, self.context_length, "bos_eos")[0] for ids in all_ids])
+
+    def _embed_chunks(self, chunks: list[list[int]]) -> Tensor:
+        """Return (len(chunks), E): what CLIP makes of each list of at most as many token ids as it can read."""
         device = next(self.weights.parameters()).device
-        ids = torch.zeros(len(rows), self.context_length, dtype=torch.long)  # id 0 pads, as in the releases
+        ids = torch.zeros(len(chunks), self.context_length, dtype=torch.long)  # id 0 pads, as in the releases
         mask = torch.zeros_like(ids)
-        for row, chunk in enumerate(rows):
-            ids[row, : len(chunk)], mask[row, : len(chunk)] = chunk, 1
+        for row, chunk in enumerate(chunks):
+            ids[row, : len(chunk)], mask[row, : len(chunk)] = torch.tensor(chunk), 1
         pooled = self.weights["text"](input_ids=ids.to(device), attention_mask=mask.to(device)).pooler_output
         # Row by row: a product of few rows rounds by their number, and a text must not depend on its company.
-        embeds = unit(torch.stack([self.weights["text_projection"](row) for row in pooled]))
-        return torch.stack([part.mean(dim=0) for part in embeds.split([len(parts) for parts in chunks])])
+        return torch.stack([self.weights["text_projection"](row) for row in pooled])
