@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,22 @@ def weight_names(folder: Path) -> set[str]:
     return names
 
 
+def mapped_tensors(folder: Path) -> dict[str, Tensor]:
+    """Return a checkpoint's tensors, each read from its file only where it is used: they take no memory of their own.
+
+    Pickled ``.bin`` files from before PyTorch 1.6 cannot be read piecemeal and are loaded.
+    """
+    tensors: dict[str, Tensor] = {}
+    for file in weight_files(folder):
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as stored:
+                tensors |= {name: stored.get_tensor(name) for name in stored.keys()}
+        else:
+            stored = _read_bin(file, "cpu", mmap=zipfile.is_zipfile(file))
+            tensors |= {name: tensor.detach() for name, tensor in stored.items()}
+    return tensors
+
+
 def load_tensors(file: Path) -> dict[str, Tensor]:
     """Read a ``.bin`` file of tensors, such as ``mm_projector.bin``."""
     if not file.is_file():
@@ -88,9 +105,9 @@ def load_tensors(file: Path) -> dict[str, Tensor]:
     return _read_bin(file, "cpu")
 
 
-def _read_bin(file: Path, device: str) -> dict[str, Tensor]:
+def _read_bin(file: Path, device: str, mmap: bool = False) -> dict[str, Tensor]:
     try:
-        return torch.load(file, map_location=device, weights_only=True)
+        return torch.load(file, map_location=device, weights_only=True, mmap=mmap)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(_damaged(file, error)) from error
 
