@@ -249,20 +249,6 @@ def test_gradients_are_those_of_sequences_indexed_by_hand(decoder, checkpointing
     assert embeds.grad.abs().sum(dim=-1).gt(0).all()
 
 
-def test_checkpointed_layers_are_run_again_with_what_was_chosen(decoder):
-    model, calls = decoder().train(), []
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    ids, _, keep = (part[:1] for part in prompts())
-
-    def choose(*arguments):
-        calls.append(arguments)
-        return keeping(keep)(*arguments)
-
-    with prune_at_layer(model.model, LAYER, choose):
-        model(ids, use_cache=False).logits.sum().backward()
-    assert len(calls) == 1
-
-
 def test_nothing_is_left_behind(decoder):
     model = decoder()
     ids, mask, keep = prompts()
