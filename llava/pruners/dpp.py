@@ -1,12 +1,13 @@
 """Greedy search for the most likely subset of a determinantal point process."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from llava.pruners.functional import ALIGNMENT, directions, gram, kernels_for, rank
+from llava.pruners.functional import ALIGNMENT, directions, fits_gram, gram, kernels_for, product_row, rank
+from llava.pruners.rows import ProductRows, on_cpu
 
 SMALLEST_GAIN = 1e-10
 SPANNED = 1e-5  # the share of a token's own volume that its gain keeps by rounding alone, once the others span it
@@ -29,7 +30,9 @@ def most_likely_subset(tokens: Tensor, quality: Tensor, budget: int) -> Tensor:
     """
     tokens, scale = directions(tokens)
     volume = quality.square().where(scale > 0, 0.0)  # (B, N) of every token alone
-    by_rows = tokens.device.type == "cpu" and SHARE_BY_ROWS * budget <= quality.shape[1]
+    num_tokens = quality.shape[1]
+    few = SHARE_BY_ROWS * budget <= num_tokens or not fits_gram(num_tokens)
+    by_rows = few and on_cpu(tokens)
     search = _search_by_rows if by_rows else _search_gram
     chosen = search(tokens, scale * quality, volume, budget)  # (B, N)
     return rank(quality, tier=chosen)[:, :budget]
@@ -41,9 +44,12 @@ def _search_gram(tokens: Tensor, weight: Tensor, volume: Tensor, budget: int) ->
     # Zero tokens gain nothing and are never chosen; they align the rows that the search multiplies.
     if rest := -num_tokens % ALIGNMENT:
         tokens, weight, volume = pad(tokens, (0, 0, 0, rest)), pad(weight, (0, rest)), pad(volume, (0, rest))
-    kernel = gram(tokens, weight)
-    kernel.diagonal(dim1=1, dim2=2).copy_(volume)
-    picks, gains = greedy_map(kernel, budget)
+    if fits_gram(num_tokens):
+        kernel = gram(tokens, weight)
+        kernel.diagonal(dim1=1, dim2=2).copy_(volume)
+        picks, gains = greedy_map(kernel, budget)
+    else:
+        picks, gains = _greedy_map(lambda pick: product_row(tokens, weight, pick).unsqueeze(1), volume, budget)
     # Gains only shrink: once all are -inf or NaN, picks may repeat, and none of them counts.
     useful = (gains > _floor(volume).gather(1, picks)).long()  # (B, budget)
     return torch.zeros_like(volume, dtype=torch.long).scatter_add_(1, picks, useful)[:, :num_tokens]
@@ -56,16 +62,24 @@ def greedy_map(kernel: Tensor, budget: int) -> tuple[Tensor, Tensor]:
     """
     if kernels := kernels_for(kernel):
         return kernels.greedy_map(kernel, budget)
-    batch, num_tokens, _ = kernel.shape
-    factor = kernel.new_empty(batch, budget, num_tokens)
-    gain = kernel.diagonal(dim1=1, dim2=2).clone()  # (B, N) of every token, were it added next
+
+    def row(pick: Tensor) -> Tensor:
+        return kernel.gather(1, pick.unsqueeze(2).expand(-1, 1, kernel.shape[2]))  # (B, 1, N)
+
+    return _greedy_map(row, kernel.diagonal(dim1=1, dim2=2), budget)
+
+
+def _greedy_map(row_of: Callable[[Tensor], Tensor], volume: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+    """As ``greedy_map``, with the diagonal (B, N) and a function from a pick (B, 1) to its row (B, 1, N)."""
+    batch, num_tokens = volume.shape
+    factor = volume.new_empty(batch, budget, num_tokens)
+    gain = volume.clone()  # (B, N) of every token, were it added next
     picks, gains = [], []
     for step in range(budget):
         best, pick = gain.max(dim=1, keepdim=True)  # (B, 1)
         done = factor[:, :step]  # (B, step, N)
         of_pick = done.gather(2, pick.unsqueeze(1).expand(-1, step, 1)).mT  # (B, 1, step)
-        row = kernel.gather(1, pick.unsqueeze(2).expand(-1, 1, num_tokens))  # (B, 1, N)
-        row = torch.baddbmm(row, of_pick, done, alpha=-1)
+        row = torch.baddbmm(row_of(pick), of_pick, done, alpha=-1)
         torch.div(row, best.sqrt().unsqueeze(2), out=factor[:, step : step + 1])
         gain.addcmul_(factor[:, step], factor[:, step], value=-1).scatter_(1, pick, -torch.inf)
         picks.append(pick)
@@ -87,7 +101,7 @@ def _greedy_map_by_rows(tokens: Tensor, weight: Tensor, volume: Tensor, budget: 
     gain = pad(volume, (0, rest), value=-torch.inf)  # (N',)
     floor = _floor(volume).tolist()
     factor = gain.new_empty(budget, len(gain))
-    kernel: dict[int, Tensor] = {}  # rows, (N',) each
+    kernel = ProductRows(tokens, weight, budget)
     picks: list[int] = []
     for _ in range(budget):
         pick = gain.argmax().item()
@@ -95,13 +109,8 @@ def _greedy_map_by_rows(tokens: Tensor, weight: Tensor, volume: Tensor, budget: 
         gain[pick] = -torch.inf
         if best <= floor[pick]:
             continue
-        if pick not in kernel:
-            block = _likely_next(gain, pick, kernel, count=max(24, budget // 4))
-            products = tokens.index_select(0, block) @ tokens.T  # (block, N)
-            products *= weight[block].unsqueeze(1) * weight
-            kernel.update(zip(block.tolist(), pad(products, (0, rest)), strict=True))
         done, row, scale = factor[: len(picks)], factor[len(picks)], best**-0.5
-        torch.addmv(kernel[pick], done.T, done[:, pick].contiguous(), alpha=-scale, beta=scale, out=row)
+        torch.addmv(kernel.take(pick, gain), done.T, done[:, pick].contiguous(), alpha=-scale, beta=scale, out=row)
         gain.addcmul_(row, row, value=-1)
         picks.append(pick)
     return picks
@@ -110,11 +119,3 @@ def _greedy_map_by_rows(tokens: Tensor, weight: Tensor, volume: Tensor, budget: 
 def _floor(volume: Tensor) -> Tensor:
     """The gain up to which a token counts as one that the chosen tokens span."""
     return (SPANNED * volume).clamp_min(SMALLEST_GAIN)
-
-
-def _likely_next(gain: Tensor, pick: int, known: Iterable[int], count: int) -> Tensor:
-    """The pick and the tokens that now gain most, without those known: at most ``count`` of them, whose rows are best
-    computed together because a product of many rows takes little more time than one of a few."""
-    gain = gain.index_fill(0, torch.tensor(list(known), dtype=torch.long), -torch.inf)
-    gain[pick] = torch.inf
-    return gain.topk(min(count, int((gain > 0).sum()))).indices

@@ -1,6 +1,7 @@
 """Tensor functions that several pruners share. None of them reads a value back to the host, but on the CPU."""
 
 import logging
+from collections.abc import Iterator
 from functools import cache
 from types import ModuleType
 
@@ -11,6 +12,8 @@ from torch.nn.functional import pad
 logger = logging.getLogger(__name__)
 
 ALIGNMENT = 16  # float32 numbers in a cache line
+LARGEST_GRAM = 4096  # tokens of which all pairs are held at once, 64 MiB; more are searched by rows, in linear memory
+ROWS_AT_ONCE = 256  # of a matrix that is not held
 
 
 def unit_vectors(tokens: Tensor) -> Tensor:
@@ -55,17 +58,48 @@ def gram(tokens: Tensor, weight: Tensor | None = None) -> Tensor:
     """
     batch, num_tokens, _ = tokens.shape
     products = tokens.new_empty(batch, num_tokens, num_tokens)
-    size = max(64, -(-num_tokens // 8))
-    for start in range(0, num_tokens, size):
+    for start, rows in _upper_rows(tokens, weight, size=max(64, -(-num_tokens // 8))):
+        block = slice(start, start + rows.shape[1])
+        products[:, block, start:] = rows
+        products[:, start:, block] = rows.mT
+    return products
+
+
+def fits_gram(num_tokens: int) -> bool:
+    """Whether a tile is small enough to hold the products of all its pairs."""
+    return num_tokens <= LARGEST_GRAM
+
+
+def largest_product(tokens: Tensor, weight: Tensor) -> Tensor:
+    """The largest of the products w[i] <i, j> w[j] of each token with the others, (B, N, D), (B, N) -> (B, N).
+
+    As the maximum over ``gram`` without its diagonal, in memory linear in N.
+    """
+    largest = torch.full_like(weight, -torch.inf)
+    for start, rows in _upper_rows(tokens, weight, size=ROWS_AT_ONCE):
+        rows.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
+        block = slice(start, start + rows.shape[1])
+        largest[:, start:] = torch.maximum(largest[:, start:], rows.amax(dim=1))
+        largest[:, block] = torch.maximum(largest[:, block], rows.amax(dim=2))
+    return largest
+
+
+def product_row(tokens: Tensor, weight: Tensor, pick: Tensor) -> Tensor:
+    """One row of ``gram`` for every tile, (B, N, D), (B, N), (B, 1) -> (B, N)."""
+    own = tokens.gather(1, pick.unsqueeze(2).expand(-1, 1, tokens.shape[2]))  # (B, 1, D)
+    return (own @ tokens.mT).squeeze(1) * (weight.gather(1, pick) * weight)
+
+
+def _upper_rows(tokens: Tensor, weight: Tensor | None, size: int) -> Iterator[tuple[int, Tensor]]:
+    """Rows of ``gram`` on and right of the diagonal, ``size`` at a time: the first row, and (B, size, N - first)."""
+    for start in range(0, tokens.shape[1], size):
         block = slice(start, start + size)
-        rows = tokens[:, block] @ tokens[:, start:].mT  # (B, size, N - start)
+        rows = tokens[:, block] @ tokens[:, start:].mT
         if weight is not None:
             rows *= weight[:, block].unsqueeze(2) * weight[:, start:].unsqueeze(1)
         corner = rows[..., : rows.shape[1]]
         corner.copy_(torch.maximum(corner, corner.mT))
-        products[:, block, start:] = rows
-        products[:, start:, block] = rows.mT
-    return products
+        yield start, rows
 
 
 def rank(scores: Tensor, tier: Tensor | None = None) -> Tensor:
