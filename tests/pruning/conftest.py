@@ -1,5 +1,6 @@
 """Tiny random models of every supported family, with a batch of prompts for each."""
 
+import inspect
 from dataclasses import dataclass, field
 
 import pytest
@@ -12,6 +13,14 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaNextConfig,
     LlavaNextForConditionalGeneration,
+    LlavaNextVideoConfig,
+    LlavaNextVideoForConditionalGeneration,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    Qwen2Config,
+    SiglipVisionConfig,
+    VideoLlavaConfig,
+    VideoLlavaForConditionalGeneration,
 )
 
 IMAGE, VIDEO, PAD = 90, 91, 0
@@ -44,9 +53,11 @@ def llama(**kwargs) -> LlamaConfig:
     return LlamaConfig(**sizes, num_key_value_heads=2, vocab_size=96, pad_token_id=PAD, eos_token_id=95, **kwargs)
 
 
+VISION = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
+
+
 def clip(**kwargs) -> CLIPVisionConfig:
-    sizes = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
-    return CLIPVisionConfig(**sizes, image_size=8, patch_size=2, **kwargs)
+    return CLIPVisionConfig(**{**VISION, "image_size": 8, "patch_size": 2, **kwargs})
 
 
 def llava() -> Tiny:
@@ -70,7 +81,71 @@ def llava_next() -> Tiny:
     return Tiny(LlavaNextForConditionalGeneration(config), inputs, 2, [0, 1])
 
 
-BUILDERS = {"llava": llava, "llava_next": llava_next}
+def llava_next_video() -> Tiny:
+    """A prompt with an image and a video, and one with a video: 36 patches per frame, pooled to 9 tokens."""
+    config = LlavaNextVideoConfig(
+        vision_config=clip(image_size=12),
+        text_config=llama(),
+        image_token_index=IMAGE,
+        video_token_index=VIDEO,
+        image_grid_pinpoints=[[12, 24], [24, 12]],
+    )
+    image, video = [IMAGE] * (36 + 6 * 13), [VIDEO] * (3 * 9)
+    inputs = batch(
+        [[1, 5, *image, 7, *video, 8], [1, *video, 6]],
+        pixel_values=torch.randn(1, 3, 3, 12, 12),
+        image_sizes=torch.tensor([[12, 24]]),
+        pixel_values_videos=torch.randn(2, 3, 3, 12, 12),
+    )
+    return Tiny(LlavaNextVideoForConditionalGeneration(config), inputs, 3, [0, 0, 1])
+
+
+def onevision() -> Tiny:
+    """A prompt with a video and an image of tiles, scaled down to the limit; and one with two images, not tiled."""
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
+    config = LlavaOnevisionConfig(
+        vision_config=SiglipVisionConfig(**VISION, image_size=8, patch_size=2, vision_use_head=False),
+        text_config=Qwen2Config(**sizes, num_key_value_heads=2, vocab_size=96, pad_token_id=PAD, eos_token_id=95),
+        image_token_index=IMAGE,
+        video_token_index=VIDEO,
+        image_grid_pinpoints=[[8, 8], [8, 16], [16, 16]],
+        vision_aspect_ratio="anyres_max_2",
+    )
+    # 8 x 8 patches of the grid are sqrt(64 / (2 * 16)) times too many along a side: 5 x 5 are left.
+    image, alone, video = [IMAGE] * (16 + 5 * 6), [IMAGE] * (16 + 1), [VIDEO] * (3 * 4 + 1)
+    inputs = batch(
+        [[1, *video, 5, *image, 7], [1, 6, *alone, 8, *alone, 9]],
+        pixel_values=torch.randn(3, 5, 3, 8, 8),
+        image_sizes=torch.tensor([[16, 16], [8, 16], [16, 16]]),
+        batch_num_images=torch.tensor([1, 2]),
+        pixel_values_videos=torch.randn(1, 3, 3, 8, 8),
+    )
+    return Tiny(LlavaOnevisionForConditionalGeneration(config), inputs, 4, [0, 0, 1, 1])
+
+
+def video_llava() -> Tiny:
+    """A prompt with a video between two images, and one with a video: 16 tokens per image, 17 per frame."""
+    config = VideoLlavaConfig(
+        vision_config=clip(), text_config=llama(), image_token_index=IMAGE, video_token_index=VIDEO
+    )
+    model = VideoLlavaForConditionalGeneration(config)
+    image, video = [IMAGE] * 16, [VIDEO] * (2 * 17)
+    pixels = next(iter(inspect.signature(model.get_image_features).parameters))  # older: pixel_values_images
+    inputs = batch(
+        [[1, *image, 5, *video, *image, 7], [1, 6, *video, 8]],
+        **{pixels: torch.randn(2, 3, 8, 8)},
+        pixel_values_videos=torch.randn(2, 2, 3, 8, 8),
+    )
+    return Tiny(model, inputs, 4, [0, 0, 0, 1])
+
+
+BUILDERS = {
+    "llava": llava,
+    "llava_next": llava_next,
+    "llava_next_video": llava_next_video,
+    "onevision": onevision,
+    "video_llava": video_llava,
+}
 
 
 def build(name: str, attn_implementation: str = "sdpa") -> Tiny:

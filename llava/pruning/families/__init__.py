@@ -5,12 +5,18 @@ from torch import nn
 from llava.pruning.families.base import Family
 from llava.pruning.families.llava import LlavaFamily
 from llava.pruning.families.llava_next import LlavaNextFamily
+from llava.pruning.families.llava_next_video import LlavaNextVideoFamily
+from llava.pruning.families.onevision import OneVisionFamily
+from llava.pruning.families.video_llava import VideoLlavaFamily
 
 __all__ = ["FAMILIES", "Family", "family_of"]
 
 FAMILIES: dict[str, type[Family]] = {
     "LlavaForConditionalGeneration": LlavaFamily,
     "LlavaNextForConditionalGeneration": LlavaNextFamily,
+    "LlavaNextVideoForConditionalGeneration": LlavaNextVideoFamily,
+    "LlavaOnevisionForConditionalGeneration": OneVisionFamily,
+    "VideoLlavaForConditionalGeneration": VideoLlavaFamily,
 }
 
 

@@ -88,7 +88,7 @@ class Family(ABC):
             with torch.no_grad():
                 tape["attention"] = self.block_attention(block, *args, **kwargs)
 
-        handles = [self.projector().register_forward_pre_hook(note_features, with_kwargs=True)]
+        handles = [self.reader(modality).register_forward_pre_hook(note_features, with_kwargs=True)]
         if "cls_attention" in needs:
             block = self.attention_block(modality)
             handles.append(block.register_forward_pre_hook(note_attention, with_kwargs=True))
@@ -107,15 +107,32 @@ class Family(ABC):
         """The module that is called with the selected features."""
         return self.base.multi_modal_projector
 
-    def clip_patches(self, features: Tensor) -> Tensor:
+    def reader(self, modality: str) -> nn.Module:
+        """The module whose input is noted as the features: the projector, unless another is called before it."""
+        return self.projector()
+
+    def cues(self, modality: str, tape: dict[str, Tensor], clip: bool) -> dict[str, Tensor]:
+        """What is known of the encoder's tokens, (B, N) or (B, N, C), by the names that ``Visual`` has for it."""
+        cues = {"features": tape["features"]}
+        if "attention" in tape:
+            cues["attention"] = self.without_cls(tape["attention"], tape["features"].shape[1])
+        if clip:
+            cues["clip_patches"] = self.clip_patches(tape["features"], modality)
+        return cues
+
+    def clip_patches(self, features: Tensor, modality: str = "image") -> Tensor:
         """Patches in CLIP's last layer norm, (B, N, C) twice, for relevance by CLIP's own text tower."""
-        layer_norm = getattr(self.tower("image"), "post_layernorm", None)
-        if layer_norm is None or layer_norm.normalized_shape[-1] != features.shape[-1]:
+        return self.clip_layer_norm(modality)(features)
+
+    def clip_layer_norm(self, modality: str = "image") -> nn.LayerNorm:
+        """CLIP's last layer norm; ValueError where the encoder is not CLIP, or the features are of several layers."""
+        encoder = self.config.vision_config.model_type
+        if encoder != "clip_vision_model" or not isinstance(self.config.vision_feature_layer, int):
             raise ValueError(
                 f'relevance="clip_text" needs a CLIP encoder and one vision_feature_layer; {type(self.base).__name__} '
-                'has another: use relevance="llm_text"'
+                f'here has {encoder}: use relevance="llm_text"'
             )
-        return layer_norm(features)
+        return self.tower(modality).post_layernorm
 
     @abstractmethod
     def visuals(

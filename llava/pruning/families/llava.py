@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from llava.pruning.families.base import Family
-from llava.pruning.visual import Part, Visual
+from llava.pruning.families.video import frame_visuals
+from llava.pruning.visual import Visual
 
 
 class LlavaFamily(Family):
@@ -15,12 +15,4 @@ class LlavaFamily(Family):
     def visuals(
         self, modality: str, output: Any, arguments: dict[str, Any], tape: dict[str, Tensor], clip: bool
     ) -> list[Visual]:
-        features = tape["features"]
-        tokens = features.shape[1]
-        attention = self.without_cls(tape["attention"], tokens) if "attention" in tape else [None] * len(features)
-        patches = self.clip_patches(features) if clip else [None] * len(features)
-        parts = [Part(torch.arange(tokens))]
-        return [
-            Visual(tokens, parts, features=one, attention=row, clip_patches=patch)
-            for one, row, patch in zip(features, attention, patches, strict=True)
-        ]
+        return frame_visuals(self.cues(modality, tape, clip), frames=1)

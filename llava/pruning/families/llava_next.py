@@ -20,21 +20,18 @@ class LlavaNextFamily(Family):
     def visuals(
         self, modality: str, output: Any, arguments: dict[str, Any], tape: dict[str, Tensor], clip: bool
     ) -> list[Visual]:
-        features = tape["features"]
-        tokens = features.shape[1]
+        batch, tokens = tape["features"].shape[:2]
         counts = self.tiles_of_images(arguments)
         pack = self.packer(arguments, counts)
-        attention = self.without_cls(tape["attention"], tokens) if "attention" in tape else None
-        is_patch = packed(pack, torch.ones(features.shape[:2], device=features.device))
+        is_patch = packed(pack, torch.ones(batch, tokens, device=tape["features"].device))
         newlines = [marks == 0 for marks in is_patch]
-        cues = {"features": packed(pack, features), "attention": packed(pack, attention)}
-        cues["clip_patches"] = packed(pack, self.clip_patches(features)) if clip else None
+        cues = {name: packed(pack, cue) for name, cue in self.cues(modality, tape, clip).items()}
         return [
             Visual(
                 len(newline),
                 anyres_parts(newline, count, tokens),
                 newline=newline,
-                **{name: cue and cue[image] for name, cue in cues.items()},
+                **{name: cue[image] for name, cue in cues.items()},
             )
             for image, (newline, count) in enumerate(zip(newlines, counts, strict=True))
         ]
@@ -54,12 +51,11 @@ class LlavaNextFamily(Family):
         return pack
 
 
-def packed(pack: Callable[[Tensor], list[Tensor]], cue: Tensor | None) -> list[Tensor] | None:
-    """Send a cue (B, N) or (B, N, C) the way of the features, in float32: (L,) or (L, C) per image, or None."""
-    if cue is None:
-        return None
-    images = pack(cue.float().unsqueeze(2) if cue.ndim == 2 else cue.float())
-    return [image.squeeze(1) for image in images] if cue.ndim == 2 else images
+def packed(pack: Callable[[Tensor], list[Tensor]], cue: Tensor) -> list[Tensor]:
+    """Send a cue (B, N) or (B, N, C) the way of the features, in float32: (L,) or (L, C) per image."""
+    if cue.ndim == 3:
+        return pack(cue.float())
+    return [image.squeeze(1) for image in pack(cue.float().unsqueeze(2))]
 
 
 def anyres_parts(newline: Tensor, tiles: int, tokens: int) -> list[Part]:
