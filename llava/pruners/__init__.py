@@ -9,8 +9,11 @@ from llava.pruners.cdpruner import CDPruner
 from llava.pruners.cls_topk import ClsTopK
 from llava.pruners.divprune import DivPrune
 from llava.pruners.mfpruner import MFPruner
+from llava.pruners.prumerge import PruMerge
 from llava.pruners.random import RandomPruner
+from llava.pruners.trim import Trim
 from llava.pruners.uniform import UniformPruner
+from llava.pruners.visionzip import VisionZip
 from llava.pruners.vispruner import VisPruner
 
 __all__ = [
@@ -32,6 +35,9 @@ PRUNERS: dict[str, type[Pruner]] = {
     "random": RandomPruner,
     "uniform": UniformPruner,
     "cls_topk": ClsTopK,
+    "visionzip": VisionZip,
+    "prumerge": PruMerge,
+    "trim": Trim,
 }
 
 

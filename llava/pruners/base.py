@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from llava.pruners.merging import product
+
 CUES = (
     "features",
     "embeds",
@@ -167,7 +169,7 @@ class Pruner(ABC):
             return tokens.take_along_dim(keep.unsqueeze(2), dim=1)
         with _full_precision(tokens.device.type):
             finite = tokens.float().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-            return (weights.to(tokens.device) @ finite).to(tokens.dtype)
+            return product(weights.to(tokens.device), finite).to(tokens.dtype)
 
     @property
     def merges(self) -> bool:
