@@ -23,8 +23,9 @@ from llava.eval.options import (
     with_defaults,
 )
 from llava.eval.processes import Processes, join
+from llava.eval.profile import profile_of
 from llava.eval.prompts import check_conv_mode
-from llava.eval.records import InputError, get_chunk
+from llava.eval.records import InputError, get_chunk, read_jsonl
 from llava.eval.runner import Run, generation_options, run
 from llava.pruners import Pruner
 
@@ -113,9 +114,17 @@ def evaluate(
         processes.wait()
         processes.by_main(answers.finish)
     if processes.is_main:
-        logger.info("%d answers in %s", len(samples), answers.path)
-        if args.save_latency:
-            save_latency(answers.path)
+        _report(args, answers.path, len(samples))
+
+
+def _report(args: Namespace, answers_file: Path, questions: int) -> None:
+    """Say where the answers are and, if asked for, how long they took."""
+    logger.info("%d answers in %s", questions, answers_file)
+    if args.save_latency:
+        save_latency(answers_file)
+    if args.profile and questions:
+        profile = profile_of(answer["metadata"] for answer in read_jsonl(answers_file, {"metadata": dict}))
+        logger.info("%s", profile or "nothing profiled: a single batch was answered, and the first one warms up")
 
 
 def _ask(
@@ -134,11 +143,12 @@ def _ask(
     plan = Run(
         loaded.name,
         describe_pruner(pruner) | {"run": describe_run(args, model)},
-        generation_options(args.temperature, args.top_p, args.num_beams, args.max_new_tokens),
+        generation_options(args.temperature, args.top_p, args.num_beams, args.max_new_tokens, args.static_cache),
         args.batch_size,
         args.num_workers,
         args.on_error,
         progress=processes.is_main,
+        profile=args.profile,
     )
     speed = run(dataset, model, tokenizer, plan, lambda place, record: write(indices[place], record))
     if processes.is_main:

@@ -4,9 +4,14 @@ import csv
 import io
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from llava.eval.summary import Row, Table, per_percent, title
+from llava.model.stages import STAGES
+
+TIME_HEADING = ["pruner", "setting", "benchmark", *STAGES, "decode per token", "all", "questions/s"]
+TIME_NOTE = "Milliseconds per question, a question's share of its batch, and throughput; first batches left out."
 
 
 def show(measured: float | None, published: float | None) -> str:
@@ -47,6 +52,18 @@ def notes(table: Table) -> list[str]:
     return [note for note in found if note]
 
 
+def time_lines(table: Table) -> list[list[str]]:
+    """What was profiled, under ``TIME_HEADING``: a line for every row and benchmark."""
+    found = []
+    for row in table.rows:
+        for column, cell in row.cells.items():
+            if cell.profile:
+                values = [*cell.profile.stages.values(), cell.profile.latency_ms, cell.profile.questions_per_second]
+                shown = ["" if value is None else f"{value:.1f}" for value in values]
+                found.append([row.pruner, row.label, title(column), *shown])
+    return found
+
+
 def to_markdown(tables: Sequence[Table]) -> str:
     """One section with a table for every group."""
     sections = []
@@ -54,9 +71,16 @@ def to_markdown(tables: Sequence[Table]) -> str:
         names = heading(table)
         rules = ["---" if name in ("pruner", "setting") else "---:" for name in names]
         rows = [names, rules, *(line(table, row) for row in table.rows)]
-        body = "\n".join(f"| {' | '.join(map(_literal, row))} |" for row in rows)
-        sections.append("\n\n".join([f"## {table.group}", body, *map(_literal, notes(table))]))
+        parts = [f"## {table.group}", _grid(rows), *map(_literal, notes(table))]
+        if times := time_lines(table):
+            rules = ["---"] * 3 + ["---:"] * (len(TIME_HEADING) - 3)
+            parts += [TIME_NOTE, _grid([TIME_HEADING, rules, *times])]
+        sections.append("\n\n".join(parts))
     return "\n\n".join(sections) + "\n"
+
+
+def _grid(rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(map(_literal, row))} |" for row in rows)
 
 
 def _literal(text: str) -> str:
@@ -123,6 +147,7 @@ def _row_record(table: Table, row: Row) -> dict[str, Any]:
     }
     for column, cell in row.cells.items():
         details = vars(cell) | {"paths": list(map(str, cell.paths))}
+        details["profile"] = cell.profile and asdict(cell.profile)
         numbers[column] |= {key: value for key, value in details.items() if key != "value"}
     identity = {"pruner": row.pruner, "setting": row.label, "floor": row.is_floor, "visual_tokens": row.visual_tokens}
     return identity | {"source": _source(row), "numbers": numbers}

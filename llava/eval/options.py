@@ -20,6 +20,7 @@ from llava.shapes import checkpoint_path
 
 NEUTRAL = (
     *("answers_file", "overwrite", "batch_size", "num_workers", "on_error", "save_latency"),
+    *("profile", "static_cache"),
     *("device", "answer_prompter", "question_file", "questions_file"),
 )
 """Options that change no answer, or stand for a file whose content counts."""
@@ -73,6 +74,9 @@ def add_loop_args(parser: ArgumentParser) -> None:
     group.add_argument("--num_workers", type=at_least(0), default=workers, help="processes that decode images")
     group.add_argument("--on-error", choices=["stop", "skip"], default="stop", help="at an image that is unreadable")
     group.add_argument("--save-latency", action="store_true", help="write ANSWERS_latency.json beside the answers")
+    static = "a key-value cache of fixed size, with which a GPU's decoding is compiled"
+    group.add_argument("--static-cache", action="store_true", default=None, help=static)
+    group.add_argument("--profile", action="store_true", help="record what each stage takes, the first batch aside")
 
 
 def add_generation_args(parser: ArgumentParser, max_new_tokens: int, temperature: float = 0.2) -> None:
@@ -150,7 +154,7 @@ def describe_pruner(pruner: Pruner | None) -> dict[str, Any]:
 def describe_run(args: Namespace, model: Any) -> dict[str, Any]:
     """What decides the answers besides the pruner: checkpoint, layout, numerics, decoding, versions, commit."""
     chosen = ("anyres", "budget_scope", "positions", "text_chunking", "vision_dtype", "conv_mode")
-    decoding = ("temperature", "top_p", "num_beams", "max_new_tokens")
+    decoding = ("temperature", "top_p", "num_beams", "max_new_tokens", "static_cache")
     flags = {key: getattr(args, key) for key in chosen + decoding}
     return {
         "model_path": model_path(args),

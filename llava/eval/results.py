@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from llava.eval.benchmarks import BENCHMARKS
+from llava.eval.profile import Profile, profile_of
 from llava.eval.records import InputError, check_record, read_jsonl
 from llava.eval.scorer import read_json
 
@@ -75,6 +76,7 @@ class Measurement:
         visual_tokens: mean number of visual tokens that the language model read; None if the answers do not say.
         ci95: interval of the value, None if the result has none.
         unanswered: questions without an answer.
+        profile: how long answering took, None unless it ran with ``--profile``.
     """
 
     group: Group
@@ -87,6 +89,7 @@ class Measurement:
     unanswered: int
     visual_tokens: float | None
     path: Path
+    profile: Profile | None = None
 
 
 def parse_setting(name: str) -> Setting | None:
@@ -132,7 +135,7 @@ def _measurements(path: Path) -> Iterator[Measurement]:
     if not math.isfinite(result["value"]):
         raise InputError(f"{path}: its value is {result['value']}; score the answers again")
     split, checkpoint, pruner = path.parts[-4:-1]
-    visual_tokens, layout = _read_answers(path.with_suffix(".jsonl"))
+    visual_tokens, layout, profile = _read_answers(path.with_suffix(".jsonl"))
     layout = layout or setting.layout or ("fixed" if "v1.6" in checkpoint else "native")
     interval = result.get("ci95")
     yield Measurement(
@@ -146,6 +149,7 @@ def _measurements(path: Path) -> Iterator[Measurement]:
         unanswered=result.get("missing", 0),
         visual_tokens=visual_tokens,
         path=path,
+        profile=profile,
     )
 
 
@@ -154,10 +158,10 @@ def _column(benchmark: str, split: str) -> str:
     return benchmark if usual else f"{benchmark} ({split})"
 
 
-def _read_answers(path: Path) -> tuple[float | None, str | None]:
-    """Mean number of visual tokens and the layout of the tiles, as the answers record them; None where they do not."""
+def _read_answers(path: Path) -> tuple[float | None, str | None, Profile | None]:
+    """Mean number of visual tokens, layout of the tiles and profile, None where the answers do not record them."""
     if not path.is_file():
-        return None, None
+        return None, None, None
     metadata: list[dict[str, Any]] = [record.get("metadata") or {} for record in read_jsonl(path, {})]
     tokens = [entry["visual_tokens"] for entry in metadata if "visual_tokens" in entry]
-    return fmean(tokens) if tokens else None, metadata[0].get("run", {}).get("anyres")
+    return fmean(tokens) if tokens else None, metadata[0].get("run", {}).get("anyres"), profile_of(metadata)

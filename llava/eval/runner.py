@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import shortuuid
@@ -11,7 +12,9 @@ from tqdm import tqdm
 
 from llava.eval.answers import WriteAnswer
 from llava.eval.dataset import ImageError, Item, QuestionDataset, Sample, batches, left_pad, stack_images
+from llava.eval.profile import share_of_batch
 from llava.eval.records import InputError
+from llava.model.stages import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Answer:
         tokens_before: visual tokens before pruning.
         tiles: encoder tiles of the image.
         latency_ms: wall time of the batch divided by its size, milliseconds.
+        profile: what of it each stage took, from ``llava.eval.profile.share_of_batch``; None if it was not measured.
     """
 
     text: str
@@ -33,6 +37,7 @@ class Answer:
     tokens_before: int
     tiles: int
     latency_ms: float
+    profile: dict[str, float | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Run:
         num_workers: processes that decode images; 0 decodes in this one.
         on_error: ``"stop"`` raises at an unreadable image, ``"skip"`` records it and goes on.
         progress: show a progress bar.
+        profile: time the stages of every batch but the first, which warms up.
     """
 
     model_id: str
@@ -56,13 +62,20 @@ class Run:
     num_workers: int = 0
     on_error: str = "stop"
     progress: bool = True
+    profile: bool = False
 
 
 def generation_options(
-    temperature: float = 0.0, top_p: float | None = None, num_beams: int = 1, max_new_tokens: int = 128
+    temperature: float = 0.0,
+    top_p: float | None = None,
+    num_beams: int = 1,
+    max_new_tokens: int = 128,
+    static_cache: bool | None = False,
 ) -> dict[str, Any]:
     """Keywords of ``generate``; a temperature of 0 is greedy and leaves the sampling arguments out."""
     options = {"num_beams": num_beams, "max_new_tokens": max_new_tokens, "use_cache": True}
+    if static_cache:
+        options["cache_implementation"] = "static"
     if temperature > 0:
         return options | {"do_sample": True, "temperature": temperature, "top_p": top_p}
     return options | {"do_sample": False}
@@ -113,17 +126,25 @@ def _token_counts(prune: Any, items: Sequence[Item]) -> Iterator[tuple[int, int,
 
 
 def answers(
-    dataset: QuestionDataset, model: Any, tokenizer: Any, plan: Run
+    dataset: QuestionDataset, model: Any, tokenizer: Any, plan: Run, watch: Stopwatch | None = None
 ) -> Iterator[tuple[int, Answer | ImageError]]:
     """Yield the index of every sample with its answer, or with the reason why its image could not be read.
 
     Batches come as ``batches`` makes them; what is unreadable in a batch comes after its answers.
+
+    Args:
+        watch: gives the answers their ``profile``, those of the first batch aside.
     """
+    warm = False
     for batch in batches(dataset, plan.batch_size, plan.num_workers):
         broken = [(index, item) for index, item in batch if isinstance(item, ImageError)]
         readable = {index: item for index, item in batch if not isinstance(item, ImageError)}
         queries = [dataset.samples[index].query for index in readable]
         answered = answer_batch(model, tokenizer, list(readable.values()), queries, plan.generation)
+        if watch is not None and answered:
+            profile = share_of_batch(*watch.lap(), len(answered))
+            answered = [replace(answer, profile=profile) for answer in answered] if warm else answered
+            warm = True
         yield from zip(readable, answered, strict=True)
         yield from broken
 
@@ -142,8 +163,8 @@ def run(dataset: QuestionDataset, model: Any, tokenizer: Any, plan: Run, write: 
     """
     start, answered, visual_tokens = time.perf_counter(), 0, 0
     bar = tqdm(total=len(dataset), unit="image", desc=plan.model_id, leave=None, disable=not plan.progress)
-    with bar as progress:
-        for index, result in answers(dataset, model, tokenizer, plan):
+    with bar as progress, Stopwatch(model) if plan.profile else nullcontext() as watch:
+        for index, result in answers(dataset, model, tokenizer, plan, watch):
             if isinstance(result, Answer):
                 answered, visual_tokens = answered + 1, visual_tokens + result.visual_tokens
                 progress.set_postfix(visual_tokens=f"{visual_tokens / answered:.1f}", refresh=False)
@@ -159,6 +180,7 @@ def run(dataset: QuestionDataset, model: Any, tokenizer: Any, plan: Run, write: 
 def record(sample: Sample, result: Answer | ImageError, plan: Run) -> dict[str, Any]:
     """One line of the answers file, with LLaVA's keys in LLaVA's order."""
     measured = {"error": str(result)} if isinstance(result, ImageError) else asdict(result)
+    measured = {key: value for key, value in measured.items() if value is not None}
     return {
         **sample.line(measured.pop("text", "")),
         "answer_id": shortuuid.uuid(),

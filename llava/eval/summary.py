@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 
 from llava.eval.benchmarks import BENCHMARKS
+from llava.eval.profile import Profile, merge
 from llava.eval.published import UNPRUNED, Published, find_published, published_of
 from llava.eval.records import InputError
 from llava.eval.results import Group, Measurement
@@ -22,6 +23,7 @@ class Cell:
         seeds: measurements averaged.
         unanswered: questions without an answer.
         visual_tokens: mean number the language model read, None if unknown.
+        profile: how long answering took, None if that was not measured.
     """
 
     value: float
@@ -30,6 +32,7 @@ class Cell:
     unanswered: int
     visual_tokens: float | None
     paths: tuple[Path, ...]
+    profile: Profile | None = None
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,7 @@ def _cell(found: Sequence[Measurement]) -> Cell:
         unanswered=sum(each.unanswered for each in found),
         visual_tokens=fmean(tokens) if tokens else None,
         paths=tuple(each.path for each in found),
+        profile=merge([each.profile for each in found if each.profile]),
     )
 
 

@@ -71,6 +71,7 @@ note() {
         --visual_token_num) SETTING=vtn_$2 && return ;;
         --keep_ratio) SETTING=${SETTING:+${SETTING}_}ratio_$2 && return ;;
         --batch_size | --num_workers | --device | --on-error | --overwrite | --save-latency) return ;;
+        --profile | --static-cache) return ;;
         --important_ratio) label=r$2 ;;
         --anyres | --conv-mode) label=$2 ;;
         *) label=${1#--}${2:-} ;;

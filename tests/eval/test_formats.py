@@ -2,10 +2,12 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
-from llava.eval.formats import FORMATS, heading, line, notes, show
+from llava.eval.formats import FORMATS, TIME_HEADING, TIME_NOTE, heading, line, notes, show
+from llava.eval.profile import KEYS, Profile
 from llava.eval.published import find_published
 from llava.eval.results import Group
 from llava.eval.summary import Cell, Row, Table
@@ -74,6 +76,21 @@ def latex_rows(text):
 def test_text_formats_hold_the_heading_and_every_line(table, name, rows_of):
     rows = rows_of(FORMATS[name]([table, table]))
     assert rows == 2 * [heading(table), *(line(table, row) for row in table.rows)]
+
+
+def test_markdown_and_json_hold_what_was_profiled(table):
+    stages = dict(zip(KEYS, (1.0, 2.0, 3.0, 4.0, 5.0, None), strict=True))
+    profiled = replace(table.rows[0].cells["pope"], profile=Profile(9, stages, 20.0))
+    rows = (replace(table.rows[0], cells={"pope": profiled, "mme": cell(1500.0)}), *table.rows[1:])
+    text, plain = (FORMATS["markdown"]([replace(table, rows=each)]) for each in (rows, table.rows))
+    assert markdown_rows(text)[-2:] == [
+        TIME_HEADING, ["none", "full", "POPE", "1.0", "2.0", "3.0", "4.0", "5.0", "", "20.0", "50.0"]
+    ]  # fmt: skip
+    assert TIME_NOTE in text and text.startswith(plain.removesuffix("\n")) and TIME_NOTE not in plain
+    (record,) = json.loads(FORMATS["json"]([replace(table, rows=rows)]))["tables"]
+    numbers = record["rows"][0]["numbers"]
+    assert numbers["pope"]["profile"] == {"count": 9, "stages": stages, "latency_ms": 20.0}
+    assert numbers["mme"]["profile"] is None
 
 
 def test_latex_escapes_what_it_would_read_otherwise(table):

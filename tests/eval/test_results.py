@@ -3,6 +3,7 @@ from argparse import ArgumentParser
 
 import pytest
 
+from llava.eval.profile import share_of_batch
 from llava.eval.records import InputError
 from llava.eval.results import Group, Setting, collect, parse_setting
 from llava.pruners import add_pruner_args
@@ -81,6 +82,16 @@ def test_the_layout_is_the_checkpoints_usual_one_or_the_names_or_what_the_answer
     measure(f"{folder}/my-llava/none/full", run={"anyres": "fixed"})
     layouts = {each.group.checkpoint: each.group.layout for each in collect(tmp_path)}
     assert layouts == {"llava-v1.6-vicuna-7b": "fixed", "llava-v1.6-vicuna-13b": "native", "my-llava": "fixed"}
+
+
+def test_the_profile_of_the_answers_is_read_with_them(measure, put, tmp_path):
+    measure()
+    assert collect(tmp_path)[0].profile is None
+    share = share_of_batch({"vision": 9.0, "projector": 1.0, "selection": 1.0, "prefill": 4.0, "decode": 2.0}, 2, 1)
+    answers = [{"metadata": {"latency_ms": 20.0}}, {"metadata": {"latency_ms": 10.0, "profile": share}}]
+    put("pope/answers/llava_pope_test/llava-v1.5-7b/cdpruner/vtn_64.jsonl", answers)
+    profile = collect(tmp_path)[0].profile
+    assert (profile.count, profile.latency_ms, profile.stages["vision_ms"]) == (1, 10.0, 9.0)
 
 
 def test_without_answers_the_number_of_tokens_is_unknown(measure, tmp_path):

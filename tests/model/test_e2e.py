@@ -12,7 +12,7 @@ from llava.mm_utils import process_images, tokenizer_image_token
 from llava.model.builder import load_pretrained_model
 from llava.pruners import resolve_pruner
 
-from .conftest import E2E
+from .conftest import E2E, left_pad, question_prompts
 
 FIXED_LAYOUT = {"cdpruner", "vispruner", "mfpruner"}  # what these releases run LLaVA-NeXT on
 RUNS = sorted(file.stem.rsplit("_", 1) for file in (E2E / "expected").glob("*.json"))
@@ -88,6 +88,22 @@ def test_agrees_with_the_reference_code(loaded, checkpoint, pruner, key):
         check_attention_chosen(model, inputs["images"], kept, reference)
     else:
         assert len(kept & reference) >= 0.9 * len(reference)
+
+
+@pytest.mark.parametrize("positions", ["compact", "original"])
+@pytest.mark.parametrize("name", ["none", "cdpruner"])
+@pytest.mark.parametrize("checkpoint", sorted({checkpoint for checkpoint, _ in RUNS}))
+def test_a_static_cache_gives_the_same_ids(loaded, monkeypatch, checkpoint, name, positions):
+    tokenizer, model, processor, _ = loaded(checkpoint, "native")
+    monkeypatch.setattr(model, "positions", positions, raising=False)
+    model.set_pruner(resolve_pruner(name, None if name == "none" else 18))
+    texts = ["What is it?", "How many red shapes are there?"]
+    images = [Image.open(file).convert("RGB") for file in sorted((E2E / "images").glob("*.png"))[:2]]
+    ids, mask = left_pad(question_prompts(tokenizer, texts))
+    inputs = {"images": process_images(images, processor, model.config), "image_sizes": [i.size for i in images]}
+    inputs |= {"texts": texts, "attention_mask": mask, "do_sample": False, "max_new_tokens": 12, "min_new_tokens": 12}
+    growing, static = (model.generate(ids, **inputs, **cache) for cache in ({}, {"cache_implementation": "static"}))
+    assert growing.shape == (2, 12) and torch.equal(growing, static)
 
 
 def kept_sets(record, expected) -> tuple[set, set]:
