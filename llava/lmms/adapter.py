@@ -39,8 +39,9 @@ class PrunedModel(lmms):
         **options: Any,
     ):
         super().__init__()
-        limit = positive("max_batch_size", batch_size if max_batch_size is None else max_batch_size)
-        self.batch_size = min(positive("batch_size", batch_size), limit)
+        self.batch_size = positive("batch_size", batch_size)
+        if max_batch_size is not None:
+            self.batch_size = min(self.batch_size, positive("max_batch_size", max_batch_size))
         processes = join(device)
         self.backend = self.load(str(pretrained), processes, options)
         self.device = torch.device(self.backend.model.device)
