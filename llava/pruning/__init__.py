@@ -9,7 +9,7 @@ from transformers.utils.versions import require_version
 
 from llava.model.multimodal_encoder.clip_relevance import ClipRelevance
 from llava.pruners import Pruner, resolve_pruner
-from llava.pruning.families import FAMILIES, family_of
+from llava.pruning.families import FAMILIES, Family, family_of
 from llava.pruning.session import Pruning, Settings
 
 __all__ = ["FAMILIES", "Pruning", "prune", "unprune"]
@@ -80,8 +80,7 @@ def prune(
         raise ValueError('relevance="clip_text" and text_tower, the folder or hub id of a CLIP, need one another')
     clip = None
     if text_tower is not None and "relevance" in resolved.needs:
-        tokenizer = CLIPTokenizer.from_pretrained(text_tower)
-        clip = ClipRelevance(CLIPModel.from_pretrained(text_tower, dtype="float32"), tokenizer, text_chunking)
+        clip = _load_clip(family, text_tower, text_chunking)
     settings = Settings(resolved, relevance, clip, positions == "compact", budget_scope)
     model._pruning = Pruning(model, family, settings, texts)
     return model._pruning
@@ -91,6 +90,18 @@ def unprune(model: nn.Module) -> None:
     """Leave a model as it was before ``prune``; nothing happens to one that is not pruned."""
     if getattr(model, "_pruning", None) is not None:
         model._pruning.remove()
+
+
+def _load_clip(family: Family, text_tower: str, text_chunking: str) -> ClipRelevance:
+    """Load the CLIP that the encoder came from; raises ValueError for an encoder that came from no such CLIP."""
+    width = family.clip_layer_norm().normalized_shape[-1]
+    clip = CLIPModel.from_pretrained(text_tower, dtype="float32")
+    if clip.config.vision_config.hidden_size != width:
+        raise ValueError(
+            f"text_tower {text_tower}: patches of this CLIP have {clip.config.vision_config.hidden_size} features, "
+            f"those of the model's encoder {width}; give the CLIP that the encoder came from"
+        )
+    return ClipRelevance(clip, CLIPTokenizer.from_pretrained(text_tower), text_chunking)
 
 
 def _check(name: str, value: str | None, valid: tuple[str | None, ...]) -> None:

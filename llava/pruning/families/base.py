@@ -126,11 +126,11 @@ class Family(ABC):
 
     def clip_layer_norm(self, modality: str = "image") -> nn.LayerNorm:
         """CLIP's last layer norm; ValueError where the encoder is not CLIP, or the features are of several layers."""
-        encoder = self.config.vision_config.model_type
-        if encoder != "clip_vision_model" or not isinstance(self.config.vision_feature_layer, int):
+        encoder, layer = self.config.vision_config.model_type, getattr(self.config, "vision_feature_layer", None)
+        if encoder != "clip_vision_model" or not isinstance(layer, int):
             raise ValueError(
-                f'relevance="clip_text" needs a CLIP encoder and one vision_feature_layer; {type(self.base).__name__} '
-                f'here has {encoder}: use relevance="llm_text"'
+                'relevance="clip_text" needs a CLIP encoder and one vision_feature_layer; this '
+                f'{type(self.base).__name__} has a {encoder}, layer {layer}: use relevance="llm_text"'
             )
         return self.tower(modality).post_layernorm
 
