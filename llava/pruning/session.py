@@ -55,6 +55,7 @@ class Pruning(PruneRecord):
         self._ids: Tensor | None = None
         self._decision: Decision | None = None
         self._prompts: WeakKeyDictionary[Any, Shortened] = WeakKeyDictionary()  # by the cache that holds them
+        self._encoding = False
         self._handles = [
             model.register_forward_pre_hook(_refuse_labels, with_kwargs=True),
             family.base.register_forward_pre_hook(self._before_model, with_kwargs=True),
@@ -86,8 +87,14 @@ class Pruning(PruneRecord):
 
         @functools.wraps(encode)
         def watched(*args: Any, **kwargs: Any) -> Any:
-            with self.family.recording(modality, needs) as tape:
-                output = encode(*args, **kwargs)
+            if self._encoding:  # a video that is encoded as images are, by the same method
+                return encode(*args, **kwargs)
+            self._encoding = True
+            try:
+                with self.family.recording(modality, needs) as tape:
+                    output = encode(*args, **kwargs)
+            finally:
+                self._encoding = False
             arguments = signature.bind(*args, **kwargs).arguments
             clip_needed = clip and "relevance" in needs
             with torch.no_grad():
@@ -234,8 +241,8 @@ class Pruning(PruneRecord):
         """Return row, visual and its columns (L,), in the order of the prompts, the first copy of each alone."""
         found = []
         for modality in self._shown():
-            visuals = self._visuals[modality]
             rows, columns = (self._ids[::copies] == self.family.token_id(modality)).nonzero(as_tuple=True)
+            visuals = self.family.grouped(self._visuals[modality], rows, columns)
             lengths = [visual.length for visual in visuals]
             for visual, row, place in zip(visuals, rows.split(lengths), columns.split(lengths), strict=True):
                 found.append((int(row[0]) * copies, (visual, place)))

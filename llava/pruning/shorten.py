@@ -66,6 +66,7 @@ class Shortened:
             after = self.length + past - self.width + torch.arange(new, device=self.order.device)
             real = self.valid.sum(dim=1, keepdim=True) + self.dropped
             given = after.expand(len(self.order), new) if not compact else after - self.length + real
+        given = given[..., -new:]  # a mask of the whole prompt makes Qwen count that
         return given - self.dropped.to(given.device) if compact else given
 
     def mask(self, length: int) -> Tensor:

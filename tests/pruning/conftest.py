@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 from transformers import (
     CLIPVisionConfig,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLVisionConfig,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -17,7 +20,13 @@ from transformers import (
     LlavaNextVideoForConditionalGeneration,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen2Config,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
     SiglipVisionConfig,
     VideoLlavaConfig,
     VideoLlavaForConditionalGeneration,
@@ -141,12 +150,92 @@ def video_llava() -> Tiny:
     return Tiny(model, inputs, 4, [0, 0, 0, 1])
 
 
+MROPE = {"rope_type": "default", "mrope_section": [2, 1, 1]}  # sections of half a head
+QWEN_TEXT = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "vocab_size": 96, "pad_token_id": PAD, "rope_parameters": MROPE,
+}  # fmt: skip
+QWEN_VISION = {"depth": 3, "num_heads": 4, "patch_size": 2}
+QWEN_TOKENS = {"image_token_id": IMAGE, "video_token_id": VIDEO, "vision_start_token_id": 92, "vision_end_token_id": 93}
+
+
+def qwen2() -> torch.nn.Module:
+    vision = {**QWEN_VISION, "embed_dim": 32, "hidden_size": 32}
+    return Qwen2VLForConditionalGeneration(
+        Qwen2VLConfig(vision_config=vision, text_config={**QWEN_TEXT, "bos_token_id": 1}, **QWEN_TOKENS)
+    )
+
+
+def qwen2_5() -> torch.nn.Module:
+    """Windows of 2 x 2 tokens; the last block that attends to whole images is the second of three."""
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "out_hidden_size": 32}
+    vision = {**QWEN_VISION, **sizes, "window_size": 8, "fullatt_block_indexes": [1]}
+    return Qwen2_5_VLForConditionalGeneration(
+        Qwen2_5_VLConfig(vision_config=vision, text_config={**QWEN_TEXT, "bos_token_id": 1}, **QWEN_TOKENS)
+    )
+
+
+def qwen3() -> torch.nn.Module:
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "out_hidden_size": 32}
+    vision = {**QWEN_VISION, **sizes, "num_position_embeddings": 16, "deepstack_visual_indexes": [0, 1]}
+    text_config = {**QWEN_TEXT, "head_dim": 8}
+    return Qwen3VLForConditionalGeneration(Qwen3VLConfig(vision_config=vision, text_config=text_config, **QWEN_TOKENS))
+
+
+def qwen(model: torch.nn.Module, images: bool, videos: bool) -> Tiny:
+    """Images of 3 x 5, 2 x 2 and 2 x 3 tokens; videos of 2 x 2 x 3 and 3 x 1 x 2."""
+    image_grids = torch.tensor([[1, 6, 10], [1, 4, 4], [1, 4, 6]])
+    video_grids = torch.tensor([[2, 4, 6], [3, 2, 4]])
+    first, second, third = ([92, *[IMAGE] * tokens, 93] for tokens in (15, 4, 6))
+    clips = [92, *[VIDEO] * 12, 93], [92, *[VIDEO] * 6, 93]
+    if model.config.model_type == "qwen3_vl":  # a timestamp before every frame
+        clips = [10, *[92, *[VIDEO] * 6, 93, 11] * 2], [10, *[92, *[VIDEO] * 2, 93, 11] * 3]
+    if images and videos:
+        prompts = [[1, 5, *first, 7, *clips[0], *second, 9], [*clips[1], 4, *third, 6]]
+    elif images:
+        prompts = [[1, 5, *first, 7, 8, *second, 9], [1, *third, 6]]
+    else:
+        prompts = [[1, 5, *clips[0], 7, 8], [1, *clips[1], 6]]
+    inputs = batch(prompts)
+    ids = inputs["input_ids"]
+    inputs["mm_token_type_ids"] = (ids == IMAGE).int() + 2 * (ids == VIDEO).int()
+    if images:
+        patches = torch.randn(int(image_grids.prod(dim=1).sum()), 24)
+        inputs |= {"pixel_values": patches, "image_grid_thw": image_grids}
+    if videos:
+        patches = torch.randn(int(video_grids.prod(dim=1).sum()), 24)
+        inputs |= {"pixel_values_videos": patches, "video_grid_thw": video_grids}
+    rows = sorted([0, 0, 1] * images + [0, 1] * videos)
+    return Tiny(model, inputs, len(rows), rows)
+
+
+def internvl() -> Tiny:
+    """An image of two tiles and a thumbnail and one of a tile alone, and one of two tiles and a thumbnail."""
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
+    vision = InternVLVisionConfig(**sizes, image_size=16, patch_size=2, use_qk_norm=True, attention_bias=True)
+    config = InternVLConfig(vision_config=vision, text_config=llama(), image_token_id=IMAGE, tie_word_embeddings=False)
+    tile = [IMAGE] * 16
+    prompts = [[1, 92, *tile * 3, 93, 7, 92, *tile, 93], [92, *tile * 3, 93, 6, 8]]
+    inputs = batch(prompts, pixel_values=torch.randn(7, 3, 16, 16))
+    return Tiny(InternVLForConditionalGeneration(config), inputs, 3, [0, 0, 1])
+
+
 BUILDERS = {
     "llava": llava,
     "llava_next": llava_next,
     "llava_next_video": llava_next_video,
     "onevision": onevision,
     "video_llava": video_llava,
+    "qwen2_images": lambda: qwen(qwen2(), images=True, videos=False),
+    "qwen2_videos": lambda: qwen(qwen2(), images=False, videos=True),
+    "qwen2_both": lambda: qwen(qwen2(), images=True, videos=True),
+    "qwen2_5_images": lambda: qwen(qwen2_5(), images=True, videos=False),
+    "qwen2_5_videos": lambda: qwen(qwen2_5(), images=False, videos=True),
+    "qwen2_5_both": lambda: qwen(qwen2_5(), images=True, videos=True),
+    "qwen3_images": lambda: qwen(qwen3(), images=True, videos=False),
+    "qwen3_videos": lambda: qwen(qwen3(), images=False, videos=True),
+    "qwen3_both": lambda: qwen(qwen3(), images=True, videos=True),
+    "internvl": internvl,
 }
 
 

@@ -3,10 +3,13 @@
 from torch import nn
 
 from llava.pruning.families.base import Family
+from llava.pruning.families.internvl import InternVLFamily
 from llava.pruning.families.llava import LlavaFamily
 from llava.pruning.families.llava_next import LlavaNextFamily
 from llava.pruning.families.llava_next_video import LlavaNextVideoFamily
 from llava.pruning.families.onevision import OneVisionFamily
+from llava.pruning.families.qwen import Qwen25Family, QwenFamily
+from llava.pruning.families.qwen3 import Qwen3Family
 from llava.pruning.families.video_llava import VideoLlavaFamily
 
 __all__ = ["FAMILIES", "Family", "family_of"]
@@ -17,6 +20,10 @@ FAMILIES: dict[str, type[Family]] = {
     "LlavaNextVideoForConditionalGeneration": LlavaNextVideoFamily,
     "LlavaOnevisionForConditionalGeneration": OneVisionFamily,
     "VideoLlavaForConditionalGeneration": VideoLlavaFamily,
+    "Qwen2VLForConditionalGeneration": QwenFamily,
+    "Qwen2_5_VLForConditionalGeneration": Qwen25Family,
+    "Qwen3VLForConditionalGeneration": Qwen3Family,
+    "InternVLForConditionalGeneration": InternVLFamily,
 }
 
 

@@ -148,6 +148,15 @@ class Family(ABC):
             clip: whether ``clip_patches`` are needed.
         """
 
+    def grouped(self, visuals: list[Visual], rows: Tensor, columns: Tensor) -> list[Visual]:
+        """Return the images of a batch from what was encoded, where that is other than whole images.
+
+        Args:
+            visuals: as encoded.
+            rows: (P,) the prompt of each of their placeholders; ``columns``: (P,) its place in the prompt.
+        """
+        return visuals
+
     def shorten(self, kwargs: dict[str, Any], keep: Tensor, short: Shortened) -> dict[str, Any]:
         """Return the language model's other arguments that shorten with the prompt."""
         return {}

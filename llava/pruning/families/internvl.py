@@ -1,0 +1,67 @@
+"""InternVL: tiles and a thumbnail per image, four patches to a token."""
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llava.pruning.families.base import Family
+from llava.pruning.visual import Part, Visual
+
+
+class InternVLFamily(Family):
+    """``InternVLForConditionalGeneration``.
+
+    The encoder is told nothing of which tiles make an image: in a prompt these are the ones without anything between
+    them. A frame of a video is an image of one tile.
+    """
+
+    def blocks(self, modality: str) -> nn.ModuleList:
+        return self.base.vision_tower.encoder.layer
+
+    def queries_and_keys(self, block: nn.Module, hidden_states: Tensor) -> tuple[Tensor, Tensor, float]:
+        attention = block.attention
+        hidden_states = block.layernorm_before(hidden_states)
+        split = (*hidden_states.shape[:2], -1, attention.head_dim)
+        query = attention.q_norm(attention.q_proj(hidden_states)).view(split)
+        key = attention.k_norm(attention.k_proj(hidden_states)).view(split)
+        return query, key, attention.scale
+
+    def visuals(
+        self, modality: str, output: Any, arguments: dict[str, Any], tape: dict[str, Tensor], clip: bool
+    ) -> list[Visual]:
+        features = tape["features"]
+        if clip:
+            self.clip_patches(features)
+        tokens = features.shape[1]
+        attention = self.of_tokens(tape["attention"]) if "attention" in tape else [None] * len(features)
+        parts = [Part(torch.arange(tokens))]
+        return [
+            Visual(tokens, parts, features=one, attention=row) for one, row in zip(features, attention, strict=True)
+        ]
+
+    def of_tokens(self, attention: Tensor) -> Tensor:
+        """Average over the patches of each token, as the model joins them: (B, 1 + P) -> (B, N)."""
+        patches = attention[:, 1:]
+        side = math.isqrt(patches.shape[1])
+        grid = patches.view(len(patches), side, side, 1)
+        return self.base.pixel_shuffle(grid, self.config.downsample_ratio).mean(dim=3).flatten(1)
+
+    def grouped(self, visuals: list[Visual], rows: Tensor, columns: Tensor) -> list[Visual]:
+        """Join the tiles of each image."""
+        starts = torch.tensor([0, *(visual.length for visual in visuals)]).cumsum(0)[:-1].to(rows.device)
+        apart = torch.ones(len(visuals), dtype=torch.bool)
+        before, first = starts[1:] - 1, starts[1:]
+        apart[1:] = ((rows[before] != rows[first]) | (columns[before] + 1 != columns[first])).cpu()
+        bounds = [*apart.nonzero().flatten().tolist(), len(visuals)]
+        return [joined(visuals[start:end]) for start, end in pairwise(bounds)]
+
+
+def joined(tiles: list[Visual]) -> Visual:
+    """Make one image of its tiles, each of one part."""
+    starts = torch.tensor([0, *(tile.length for tile in tiles)]).cumsum(0)
+    parts = [Part(tile.parts[0].positions + start) for tile, start in zip(tiles, starts[:-1], strict=True)]
+    attention = None if tiles[0].attention is None else torch.cat([tile.attention for tile in tiles])
+    return Visual(int(starts[-1]), parts, features=torch.cat([tile.features for tile in tiles]), attention=attention)

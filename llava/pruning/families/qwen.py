@@ -1,0 +1,82 @@
+"""Qwen2-VL and Qwen2.5-VL: images and videos of any size in one sequence of patches, several patches to a token."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision
+from transformers.vision_utils import get_vision_window_index
+
+from llava.pruning.attention import received
+from llava.pruning.families.base import Family
+from llava.pruning.visual import Part, Visual
+
+
+class QwenFamily(Family):
+    """``Qwen2VLForConditionalGeneration``.
+
+    What the encoder yields is what the language model reads, so the embeddings stand for the features. A token's
+    position is its place in the image, which it keeps.
+    """
+
+    modalities = ("image", "video")
+    positions = ("original",)
+
+    def tower(self, modality: str) -> nn.Module:
+        return self.base.visual
+
+    def blocks(self, modality: str) -> nn.ModuleList:
+        return self.base.visual.blocks
+
+    def projector(self) -> nn.Module:
+        return self.base.visual.merger
+
+    def block_attention(
+        self,
+        block: nn.Module,
+        hidden_states: Tensor,
+        cu_seqlens: Tensor,
+        position_embeddings: tuple[Tensor, Tensor],
+        **_: Any,
+    ) -> Tensor:
+        """Attention that each patch receives in its own image or frame, (S, C) -> float32 (S,)."""
+        attention = block.attn
+        states = attention.qkv(block.norm1(hidden_states))
+        query, key, _ = states.view(len(states), 3, attention.num_heads, -1).unbind(1)  # (S, H, d)
+        query, key = apply_rotary_pos_emb_vision(query, key, *position_embeddings)
+        lengths = cu_seqlens.diff().tolist()
+        segments = zip(query.split(lengths), key.split(lengths), strict=True)
+        return torch.cat([received(q.unsqueeze(0), k.unsqueeze(0), attention.scaling)[0] for q, k in segments])
+
+    def visuals(
+        self, modality: str, output: Any, arguments: dict[str, Any], tape: dict[str, Tensor], clip: bool
+    ) -> list[Visual]:
+        if clip:
+            self.clip_patches(tape["features"])
+        grids = arguments[f"{modality}_grid_thw"]  # (V, 3) frames, patch rows and patch columns
+        patches = self.base.visual.spatial_merge_size**2
+        lengths = (grids.prod(dim=1) // patches).tolist()
+        attention = [None] * len(lengths)
+        if "attention" in tape:
+            of_tokens = tape["attention"].view(-1, patches).mean(dim=1)
+            attention = self.in_raster_order(of_tokens, grids).split(lengths)
+        return [
+            Visual(length, [Part(frame) for frame in torch.arange(length).chunk(frames)], attention=row)
+            for length, frames, row in zip(lengths, grids[:, 0].tolist(), attention, strict=True)
+        ]
+
+    def in_raster_order(self, cue: Tensor, grids: Tensor) -> Tensor:
+        """Put a cue of all tokens (N,) from the order within the encoder into that in which they are read."""
+        return cue
+
+
+class Qwen25Family(QwenFamily):
+    """``Qwen2_5_VLForConditionalGeneration``: most blocks attend within windows, whose tokens are kept together."""
+
+    def attention_block(self, modality: str) -> nn.Module:
+        return self.blocks(modality)[max(self.base.visual.fullatt_block_indexes)]
+
+    def in_raster_order(self, cue: Tensor, grids: Tensor) -> Tensor:
+        tower = self.base.visual
+        order, _ = get_vision_window_index(grids, tower.spatial_merge_size, tower.window_size, tower.patch_size)
+        return cue[order.to(cue.device).argsort()]
