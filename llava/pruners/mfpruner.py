@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from llava.pruners.base import Pruner, VisualCues
-from llava.pruners.functional import directions, image_max, image_min, rank, unit_vectors
+from llava.pruners.functional import directions, image_max, image_min, rank
+
+RULES = ("paper", "qwen_release")
 
 
 @dataclass(frozen=True)
@@ -15,11 +17,38 @@ class MFPruner(Pruner):
 
     Each cue nominates as many tokens as are kept. Tokens with three votes go first, then those with two, then the
     rest, each by descending sum of the cues. Without text, the other two cues vote.
+
+    Args:
+        cues: "paper" for that, or "qwen_release" for the rule of the method's code for Qwen2.5-VL: attention and
+            dissimilarity alone vote, and the tokens without two votes are taken by relevance, which is the cosine to
+            the prompt's text there (by attention without text); ``keep_ratio`` counts as there, see ``budget``.
+            Meant for ``llava.pruning`` on Qwen; the relevance of LLaVA's CLIP is a negated cosine.
+
+    Raises:
+        ValueError: for an unknown ``cues``.
     """
+
+    cues: str = "paper"
 
     needs = frozenset({"embeds", "cls_attention", "relevance"})
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cues not in RULES:
+            raise ValueError(f"cues must be {' or '.join(RULES)}, not {self.cues!r}")
+
+    def budget(self, num_tokens: int) -> int:
+        """How many of ``num_tokens`` tokens are kept; a share is cut to whole tokens with "qwen_release"."""
+        if self.cues == "paper" or self.keep_ratio is None:
+            return super().budget(num_tokens)
+        prune_ratio = 1 - self.keep_ratio  # rounding as in the release, to which this is given
+        return int(num_tokens * (1 - prune_ratio))
+
     def select(self, cues: VisualCues, budget: int) -> Tensor:
+        if self.cues == "qwen_release":
+            votes = _votes([cues.cls_attention, dissimilarity(cues.embeds)], budget)
+            rest = cues.cls_attention if cues.relevance is None else cues.relevance
+            return rank(rest, tier=votes == 2)[:, :budget]
         scores = [_min_max(cues.cls_attention, cues.image_index), dissimilarity(cues.embeds)]
         if cues.relevance is not None:
             scores.append(_min_max(cues.relevance, cues.image_index))
@@ -34,32 +63,6 @@ def dissimilarity(tokens: Tensor) -> Tensor:
     with_all = (total @ tokens.mT).squeeze(1) * scale  # (B, N)
     with_itself = (scale > 0).float()
     return 1 - (with_all - with_itself) / tokens.shape[1]
-
-
-def select_qwen_release(
-    image_embeds: Tensor, received_attention: Tensor, text_rows: Tensor, prune_ratio: float
-) -> Tensor:
-    """The choice of the method's Qwen2.5-VL release: attention and dissimilarity vote, similarity to the text fills.
-
-    Args:
-        image_embeds: (N, D) merged image tokens in raster order, over all images.
-        received_attention: (N,) attention each token receives in the last vision block.
-        text_rows: (L, D) input embeddings of everything that is not an image token.
-        prune_ratio: share of the tokens removed, in [0, 1]; int(N * (1 - prune_ratio)) are kept.
-
-    Returns:
-        (1, T) int64, ascending.
-
-    Raises:
-        ValueError: when prune_ratio is out of range.
-    """
-    if not 0 <= prune_ratio <= 1:
-        raise ValueError(f"prune_ratio must be in [0, 1], not {prune_ratio!r}")
-    tokens, attention = image_embeds.float().unsqueeze(0), received_attention.float().unsqueeze(0)
-    budget = int(len(image_embeds) * (1 - prune_ratio))
-    closeness = unit_vectors(tokens) @ unit_vectors(text_rows.float().mean(dim=0))  # (1, N)
-    votes = _votes([attention, dissimilarity(tokens)], budget)
-    return rank(closeness, tier=votes == 2)[:, :budget].sort(dim=1).values
 
 
 def _votes(scores: list[Tensor], budget: int) -> Tensor:

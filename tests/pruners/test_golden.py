@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llava.pruners import PRUNERS, VisualCues
-from llava.pruners.mfpruner import select_qwen_release
+from llava.pruning.visual import text_relevance
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 FILES = sorted(path for path in GOLDEN.glob("*.npz") if not path.name.startswith("anyres"))
@@ -44,8 +44,10 @@ def mfpruner(case):
 
 
 def mfpruner_qwen(case):
-    names = ("image_embeds", "received_attention", "text_rows")
-    return select_qwen_release(*(case[name] for name in names), prune_ratio=case["prune_ratio"].item())
+    embeds, attention = case["image_embeds"], case["received_attention"]
+    relevance = text_relevance(embeds, case["text_rows"])
+    cues = VisualCues(None, embeds.unsqueeze(0), attention.unsqueeze(0), relevance.unsqueeze(0))
+    return PRUNERS["mfpruner"](keep_ratio=1 - case["prune_ratio"].item(), cues="qwen_release")(cues)
 
 
 CHOOSE = {f.__name__: f for f in (cdpruner, divprune, vispruner, mfpruner, mfpruner_qwen)}

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from llava.pruners import VisualCues
-from llava.pruners.mfpruner import MFPruner, dissimilarity, select_qwen_release
+from llava.pruners.mfpruner import MFPruner, dissimilarity
 
 
 def tile(embeds, attention, relevance):
@@ -106,23 +106,30 @@ def test_a_token_whose_attention_is_not_finite_is_kept_for_its_other_cues():
     assert MFPruner(1)(tile(embeds, [0.6, 0.5, 0.5, torch.nan], [0.0, 0.0, 0.0, 1.0])).tolist() == [[3]]
 
 
+QWEN = {"cues": "qwen_release"}
+
+
 def test_the_qwen_release_fills_by_closeness_to_the_text():
     # Attention nominates 0 and 1, dissimilarity 0 and 2: 0 is in, and of the rest 3 is closest to the text.
-    image = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [-0.2, 1.0, 0.0], [1.0, 0.1, 0.0]])
-    attention = torch.tensor([0.9, 0.8, 0.1, 0.2])
-    text = torch.tensor([[1.0, 0.3, 0.0], [1.0, 0.1, 0.0]])
-    assert select_qwen_release(image, attention, text, prune_ratio=0.5).tolist() == [[0, 3]]
+    embeds = [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [-0.2, 1.0, 0.0], [1.0, 0.1, 0.0]]
+    cues = tile(embeds, [0.9, 0.8, 0.1, 0.2], [0.0, 0.5, 0.1, 0.6])
+    assert MFPruner(2, **QWEN)(cues).tolist() == MFPruner(keep_ratio=0.5, **QWEN)(cues).tolist() == [[0, 3]]
 
 
-@pytest.mark.parametrize(
-    ("tokens", "ratio", "kept"), [(500, 0.778, 110), (1000, 0.778, 221), (4, 0.778, 0), (7, 0, 7), (7, 1, 0)]
-)
-def test_the_qwen_release_truncates_its_budget(random_cues, tokens, ratio, kept):
+def test_the_qwen_release_fills_by_attention_where_there_is_no_text():
+    embeds = [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [-0.2, 1.0, 0.0], [1.0, 0.1, 0.0]]
+    cues = dataclasses.replace(tile(embeds, [0.9, 0.8, 0.1, 0.2], [0.0, 0.5, 0.1, 0.6]), relevance=None)
+    assert MFPruner(2, **QWEN)(cues).tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize("tokens, kept", [(500, 110), (1000, 221), (4, 0)])
+@pytest.mark.parametrize("ratio", [0.222, 1 - 0.778])
+def test_the_qwen_release_truncates_its_share(random_cues, tokens, kept, ratio):
     cues = random_cues(tokens=tokens, width=4)
-    assert select_qwen_release(cues.embeds[0], cues.cls_attention[0], cues.features[0], ratio).shape == (1, kept)
+    assert MFPruner(keep_ratio=ratio, **QWEN)(cues).shape == (1, kept)
+    assert MFPruner(keep_ratio=ratio)(cues).shape == (1, round(tokens * ratio))
 
 
-@pytest.mark.parametrize("ratio", [-0.1, 1.5, float("nan")])
-def test_the_qwen_release_names_a_wrong_ratio(ratio):
-    with pytest.raises(ValueError, match=r"prune_ratio must be in \[0, 1\]"):
-        select_qwen_release(torch.ones(4, 2), torch.ones(4), torch.ones(3, 2), ratio)
+def test_an_unknown_rule_is_named():
+    with pytest.raises(ValueError, match="cues must be paper or qwen_release, not 'release'"):
+        MFPruner(2, cues="release")
