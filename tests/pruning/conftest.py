@@ -205,6 +205,8 @@ def qwen(model: torch.nn.Module, images: bool, videos: bool) -> Tiny:
     if videos:
         patches = torch.randn(int(video_grids.prod(dim=1).sum()), 24)
         inputs |= {"pixel_values_videos": patches, "video_grid_thw": video_grids}
+        if model.config.model_type == "qwen2_5_vl":  # two and one positions between frames
+            inputs["second_per_grid_ts"] = torch.tensor([0.5, 0.25])
     rows = sorted([0, 0, 1] * images + [0, 1] * videos)
     return Tiny(model, inputs, len(rows), rows)
 
