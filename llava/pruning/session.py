@@ -19,6 +19,8 @@ from llava.pruning.families import Family
 from llava.pruning.shorten import Shortened
 from llava.pruning.visual import Seen, Visual, choose, text_relevance
 
+PIXELS = ("pixel_values", "pixel_values_images", "pixel_values_videos", "mm_encoder_outputs")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -56,6 +58,7 @@ class Pruning(PruneRecord):
         self._decision: Decision | None = None
         self._prompts: WeakKeyDictionary[Any, Shortened] = WeakKeyDictionary()  # by the cache that holds them
         self._encoding = False
+        self._shows = False  # whether the current call reads images or videos
         self._handles = [
             model.register_forward_pre_hook(_refuse_labels, with_kwargs=True),
             family.base.register_forward_pre_hook(self._before_model, with_kwargs=True),
@@ -108,6 +111,7 @@ class Pruning(PruneRecord):
         """Note the prompt's ids; give a hand-written decoding loop the mask that ``generate`` would give."""
         ids = args[0] if args else kwargs.get("input_ids")
         self._ids = ids
+        self._shows = any(_given(kwargs.get(name)) for name in PIXELS)
         prompt = self._prompt_of(kwargs)
         if prompt is None or kwargs.get("attention_mask") is not None or kwargs.get("position_ids") is not None:
             return None
@@ -145,7 +149,7 @@ class Pruning(PruneRecord):
 
     def _visual_columns(self) -> Tensor | None:
         """Where the prompt that is read holds visual tokens, (B, L)."""
-        if self._ids is None or not self._visuals:
+        if self._ids is None or not self._shows:  # an answer may contain a placeholder's id
             return None
         ids = [self.family.token_id(modality) for modality in self._visuals]
         return torch.isin(self._ids, torch.tensor(ids, device=self._ids.device))
@@ -256,6 +260,10 @@ class Pruning(PruneRecord):
             0 if visual.newline is None else int(visual.newline.cpu()[positions].sum())
             for visual, positions in zip(visuals, kept, strict=True)
         ]
+
+
+def _given(pixels: Any) -> bool:
+    return any(output is not None for output in pixels.values()) if isinstance(pixels, dict) else pixels is not None
 
 
 def _refuse_labels(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
