@@ -158,9 +158,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output-path", required=True, help="folder to create")
     parser.add_argument("--to", choices=["hf", "llava"], default="hf", help="the format to write")
     parser.add_argument("--vision-tower", help="folder or hub id of CLIP, in place of the one that the config names")
-    parser.add_argument(
-        "--conv-mode", choices=CONV_MODES, help="chat template; by language model if not given"
-    )
+    parser.add_argument("--conv-mode", choices=CONV_MODES, help="chat template; by language model if not given")
     parser.add_argument("--max-shard-size", default="5GB", help="largest file of weights")
     return parser
 
