@@ -46,7 +46,7 @@ def read_clip(path: str | Path, num_frames: int) -> Clip:
     """
     if num_frames < 1:
         raise ValueError(f"num_frames must be 1 or more, not {num_frames}")
-    av = _import_av()
+    av = import_av()
     path = Path(path).expanduser()
     if not path.is_file():
         raise VideoError(f"{path}: no such file")
@@ -87,7 +87,8 @@ def _decode(av: Any, path: Path, indices: Sequence[int]) -> tuple[int, list[np.n
     return total, frames
 
 
-def _import_av() -> Any:
+def import_av() -> Any:
+    """PyAV, or an ImportError that names the extra."""
     try:
         import av
     except ImportError as error:

@@ -4,6 +4,7 @@ import logging
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from llava.eval.runner import Run, generation_options, run
 from llava.pruners import Pruner
 
 logger = logging.getLogger(__name__)
+
+Ask = Callable[[Namespace, Pruner | None, dict[int, Sample], WriteAnswer, Processes], None]
 
 
 def question_parser(
@@ -80,6 +83,7 @@ def evaluate(
     samples: Sequence[Sample],
     question_file: str | Path,
     make_dataset: Callable[..., QuestionDataset] = QuestionDataset,
+    ask: Ask | None = None,
 ) -> None:
     """Answer the questions of this chunk that ``args.answers_file`` does not answer yet, alone or with other processes.
 
@@ -87,6 +91,7 @@ def evaluate(
         args, pruner: from ``prepare``.
         samples: all questions of the file.
         make_dataset: takes what ``QuestionDataset`` takes.
+        ask: answers questions, given by their index among all, and writes each answer with its index; LLaVA if None.
 
     Raises:
         InputError: an unusable chunk, answers file or checkpoint, before anything is asked; an unreadable image or a
@@ -110,7 +115,8 @@ def evaluate(
             logger.info("%s: continuing, %d of %d answers are there", answers.path, present, len(samples))
         if share:
             with answers.writer(processes.rank if in_parts else None) as write:
-                _ask(args, pruner, {index: samples[index] for index in share}, make_dataset, write, processes)
+                ask = ask or partial(_ask, make_dataset)
+                ask(args, pruner, {index: samples[index] for index in share}, write, processes)
         processes.wait()
         processes.by_main(answers.finish)
     if processes.is_main:
@@ -128,10 +134,10 @@ def _report(args: Namespace, answers_file: Path, questions: int) -> None:
 
 
 def _ask(
+    make_dataset: Callable[..., QuestionDataset],
     args: Namespace,
     pruner: Pruner | None,
     samples: dict[int, Sample],
-    make_dataset: Callable[..., QuestionDataset],
     write: WriteAnswer,
     processes: Processes,
 ) -> None:

@@ -27,6 +27,7 @@ NEUTRAL = (
 BUILDER_OPTIONS = (
     "budget_scope",
     "positions",
+    "prune_layer",
     "text_chunking",
     "vision_dtype",
     "attn_implementation",
@@ -57,13 +58,17 @@ def add_model_args(parser: ArgumentParser) -> None:
     group.add_argument("--vision_dtype", choices=["float32", "float16", "bfloat16"], help="as --dtype if not given")
     group.add_argument("--budget_scope", choices=["tile", "image"], help="what the budget of a pruner counts for")
     group.add_argument("--positions", choices=["compact", "original"], help="of kept tokens; compact if not given")
+    group.add_argument(
+        "--prune_layer", type=at_least(0), metavar="K", help="decoder layers that see all tokens; 0 if not given"
+    )
     group.add_argument("--text_chunking", choices=["release", "bos_eos"], help="how texts over 77 tokens are cut")
     add_pruner_args(parser)
 
 
-def add_loop_args(parser: ArgumentParser) -> None:
-    """Which questions are asked of which images, where the answers go, and how the loop runs."""
-    parser.add_argument("--image-folder", default="", help="what the images of the questions are relative to")
+def add_loop_args(parser: ArgumentParser, media: str = "image") -> None:
+    """Which questions are asked of which images or videos, where the answers go, and how the loop runs."""
+    where = f"what the {media}s of the questions are relative to"
+    parser.add_argument(f"--{media}-folder", dest="image_folder", metavar="FOLDER", default="", help=where)
     parser.add_argument("--answers-file", default="answer.jsonl", help="completed if a run was cut short")
     parser.add_argument("--num-chunks", type=int, default=1)
     parser.add_argument("--chunk-idx", type=int, default=0)
@@ -71,8 +76,8 @@ def add_loop_args(parser: ArgumentParser) -> None:
     group.add_argument("--overwrite", action="store_true", help="drop the answers there are")
     group.add_argument("--batch_size", type=at_least(1), default=1, help="float32 answers do not depend on it")
     workers = min(4, os.cpu_count() or 1)
-    group.add_argument("--num_workers", type=at_least(0), default=workers, help="processes that decode images")
-    group.add_argument("--on-error", choices=["stop", "skip"], default="stop", help="at an image that is unreadable")
+    group.add_argument("--num_workers", type=at_least(0), default=workers, help=f"processes that decode {media}s")
+    group.add_argument("--on-error", choices=["stop", "skip"], default="stop", help="at one that is unreadable")
     group.add_argument("--save-latency", action="store_true", help="write ANSWERS_latency.json beside the answers")
     static = "a key-value cache of fixed size, with which a GPU's decoding is compiled"
     group.add_argument("--static-cache", action="store_true", default=None, help=static)
@@ -118,8 +123,10 @@ def load_model(args: Namespace, pruner: Pruner | None) -> LoadedModel:
     """Load the checkpoint the options describe, with ``pruner`` in place.
 
     Raises:
-        InputError: no such checkpoint, or one that is not whole.
+        InputError: no such checkpoint, one that is not whole, or options that exclude each other.
     """
+    if getattr(args, "static_cache", None) and args.prune_layer:
+        raise InputError("--static-cache gives every layer as many keys: it cannot be combined with --prune_layer")
     name = model_name(args)
     spread = args.device is None and torch.cuda.is_available()
     options = {key: getattr(args, key) for key in BUILDER_OPTIONS if getattr(args, key, None) is not None}
@@ -153,7 +160,7 @@ def describe_pruner(pruner: Pruner | None) -> dict[str, Any]:
 
 def describe_run(args: Namespace, model: Any) -> dict[str, Any]:
     """What decides the answers besides the pruner: checkpoint, layout, numerics, decoding, versions, commit."""
-    chosen = ("anyres", "budget_scope", "positions", "text_chunking", "vision_dtype", "conv_mode")
+    chosen = ("anyres", "budget_scope", "positions", "prune_layer", "text_chunking", "vision_dtype", "conv_mode")
     decoding = ("temperature", "top_p", "num_beams", "max_new_tokens", "static_cache")
     flags = {key: getattr(args, key) for key in chosen + decoding}
     return {

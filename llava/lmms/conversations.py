@@ -71,6 +71,8 @@ def separated(turns: Sequence[Turn]) -> tuple[list[Image.Image], list[np.ndarray
 def _visual(visual: Any, name: str, max_frames: int) -> Image.Image | Video:
     if isinstance(visual, Image.Image):
         return to_rgb(visual)
+    if isinstance(visual, Video):
+        return visual
     if isinstance(visual, str):
         return Video(*load_video(visual, num_frames=None, sample_indices_fn=_evenly(max_frames)))
     if isinstance(visual, list | np.ndarray) and len(visual):

@@ -26,7 +26,7 @@ class Question:
 
     Args:
         text: what the task asks, ``<image>`` in it where the task says so.
-        load_visuals: reads what is shown: PIL images, paths of videos, arrays of frames.
+        load_visuals: reads what is shown: PIL images, paths of videos, arrays of frames, ``conversations.Video``.
         name: task and document, for errors.
         generation: the task's generation settings; empty for a question with a given continuation.
         continuation: the answer whose likelihood is asked for; None for a question to be answered.
