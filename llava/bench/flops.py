@@ -37,9 +37,15 @@ def prefill_macs_two_matrices(shape: Shape, tokens: float) -> float:
     return shape.layers * layer_macs(shape, tokens, ffn_matrices=2)
 
 
-def prefill_flops(shape: Shape, tokens: float) -> float:
-    """Every multiplication and every addition of the decoder layers."""
-    return 2 * shape.layers * layer_macs(shape, tokens, ffn_matrices=3)
+def prefill_flops(shape: Shape, tokens: float, prune_layer: int = 0, tokens_before: float = 0) -> float:
+    """Every multiplication and every addition of the decoder layers.
+
+    Args:
+        tokens: that the layers from ``prune_layer`` on see.
+        tokens_before: that the layers before it see.
+    """
+    before = prune_layer * layer_macs(shape, tokens_before, ffn_matrices=3)
+    return 2 * (before + (shape.layers - prune_layer) * layer_macs(shape, tokens, ffn_matrices=3))
 
 
 def clip_flops(tiles: int, blocks: int = CLIP_LAYERS) -> float:

@@ -29,7 +29,7 @@ BUDGET = re.compile(r"(vtn_\d+|ratio_[\d.]+|full)(?=_|$)")
 LAYOUT = re.compile(r"_(native|fixed)(?=_|$)")
 SEED = re.compile(r"_seed(\d+)(?=_|$)")
 PRUNER_OPTION = re.compile(
-    r"_(?:r|theta|budget_scope|positions|text_chunking)(?:[\d.]+|tile|image|compact|original|release|bos_eos)(?=_|$)"
+    r"_(?:r|theta|budget_scope|positions|prune_layer|text_chunking)(?:[\d.]+|tile|image|compact|original|release|bos_eos)(?=_|$)"
 )
 
 

@@ -76,6 +76,7 @@ class Selector:
         """
         model, item = self.loaded.model, dataset[index]
         model.budget_scope = metadata["run"].get("budget_scope")
+        model.prune_layer = metadata["run"].get("prune_layer", 0)
         model.set_pruner(resolve_pruner(metadata["pruner"], **metadata["options"]))
         run, query = metadata["run"], dataset.samples[index].query
         decoding = {name: run[name] for name in ("num_beams", "max_new_tokens") if name in run}

@@ -19,10 +19,11 @@ from llava.constants import DEFAULT_IM_END_TOKEN, DEFAULT_IM_START_TOKEN, DEFAUL
 from llava.model.checkpoint import checkpoint_folder, load_tensors, read_config, refuse_missing, weight_names
 from llava.model.language_model.llava_llama import LlavaLlamaForCausalLM
 from llava.model.language_model.llava_mistral import LlavaMistralForCausalLM
+from llava.model.late_selection import check_prune_layer
 from llava.model.multimodal_encoder.clip_relevance import TEXT_CHUNKING
 from llava.model.placement import Placement, placement
 from llava.pruners import Pruner, option_names, resolve_pruner
-from llava.pruners.base import CLIP_TEXT_CUES
+from llava.pruners.base import CLIP_TEXT_CUES, is_count
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,10 @@ MODEL_CLASSES = {
 ANYRES = ("native", "fixed")
 BUDGET_SCOPES = (None, "tile", "image")
 POSITIONS = ("compact", "original")
-LOADING_OPTIONS = ("budget_scope", "positions", "text_chunking", "vision_dtype", "attn_implementation", "torch_dtype")
+LOADING_OPTIONS = (
+    *("budget_scope", "positions", "prune_layer", "text_chunking"),
+    *("vision_dtype", "attn_implementation", "torch_dtype"),
+)
 
 
 def load_pretrained_model(
@@ -72,6 +76,8 @@ def load_pretrained_model(
         anyres: "native", LLaVA-NeXT's own layout, or "fixed", the 2 x 2 tiles without newlines of the papers.
         dtype: a torch.dtype or its name; None means float16 on a GPU and float32 on a CPU.
         options: the pruner's options; ``budget_scope`` ("tile", "image"), ``positions`` ("compact", "original"),
+            ``prune_layer``, the decoder layer from which on the kept tokens are alone, counted from 0, the default,
+            which prunes before the language model (from 1 on, positions are original),
             ``text_chunking`` ("release", "bos_eos"), ``vision_dtype``, ``attn_implementation``, and ``torch_dtype``,
             the old name of ``dtype``.
 
@@ -84,6 +90,7 @@ def load_pretrained_model(
     """
     loading = _loading_options(options)
     chosen = resolve_pruner(pruner, visual_token_num=visual_token_num, keep_ratio=keep_ratio, **options)
+    check_prune_layer(chosen, loading["prune_layer"])
     if anyres not in ANYRES:
         raise ValueError(f"anyres {anyres!r} is not one of {', '.join(ANYRES)}")
     folder = checkpoint_folder(model_path)
@@ -91,6 +98,10 @@ def load_pretrained_model(
     model_class = model_class_of(raw_config, folder)
     place = placement(device_map, device, dtype, loading, use_flash_attn, load_8bit, load_4bit)
     config = model_config(model_class, raw_config, folder)
+    if loading["prune_layer"] >= config.num_hidden_layers:
+        raise ValueError(
+            f"prune_layer {loading['prune_layer']}: {folder} has {config.num_hidden_layers} decoder layers"
+        )
     if model_base is None:
         model = _load_whole(model_class, config, folder, place)
         tokenizer = load_tokenizer(folder, model_class)
@@ -100,7 +111,7 @@ def load_pretrained_model(
         model = _load_on_base(model_class, config, folder, base, place)
     _add_image_tokens(model, tokenizer)
     model.generation_config = _greedy_generation(config, tokenizer)
-    for name in ("budget_scope", "positions", "text_chunking"):
+    for name in ("budget_scope", "positions", "prune_layer", "text_chunking"):
         setattr(model, name, loading[name])
     _load_tower(model, place, chosen)
     model.set_pruner(chosen)
@@ -111,7 +122,7 @@ def load_pretrained_model(
 
 def _loading_options(options: dict[str, Any]) -> dict[str, Any]:
     """Take the loading options out of ``options``, which keeps the pruner's; unknown names are a TypeError."""
-    known = {**dict.fromkeys(LOADING_OPTIONS), "positions": "compact", "text_chunking": "release"}
+    known = {**dict.fromkeys(LOADING_OPTIONS), "prune_layer": 0, "text_chunking": "release"}
     loading = {name: options.pop(name, default) for name, default in known.items()}
     unknown = sorted(set(options) - set(option_names()))
     if unknown:
@@ -119,6 +130,12 @@ def _loading_options(options: dict[str, Any]) -> dict[str, Any]:
         raise TypeError(f"load_pretrained_model got unknown options {', '.join(unknown)}; it takes {valid}")
     if loading["budget_scope"] not in BUDGET_SCOPES:
         raise ValueError(f"budget_scope {loading['budget_scope']!r} is not one of tile, image")
+    if not is_count(loading["prune_layer"]):
+        raise ValueError(f"prune_layer must be an integer, 0 or more, not {loading['prune_layer']!r}")
+    if loading["prune_layer"] and loading["positions"] == "compact":
+        raise ValueError("with prune_layer of 1 or more, positions are 'original': tokens are numbered before they go")
+    if loading["positions"] is None:
+        loading["positions"] = "original" if loading["prune_layer"] else "compact"
     if loading["positions"] not in POSITIONS:
         raise ValueError(f"positions {loading['positions']!r} is not one of {', '.join(POSITIONS)}")
     if loading["text_chunking"] not in TEXT_CHUNKING:

@@ -3,16 +3,19 @@
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from llava.mm_utils import get_anyres_image_grid_shape
+from llava.model.language_model.layer_pruning import LayerPruning, prune_at_layer
+from llava.model.late_selection import LateSelection, check_prune_layer
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
-from llava.model.selection import ImageLayout, PruneRecord, gather_kept, select
+from llava.model.selection import ImageLayout, PruneRecord, gather_kept, record_of, select
 from llava.model.splice import VisualSequence
 from llava.model.stages import Stopwatch
-from llava.model.tiles import NEWLINE, reading_order
+from llava.model.tiles import reading_order
 from llava.pruners import Pruner, VisualCues
 from llava.pruners.base import CLIP_TEXT_CUES, OPTIONAL_CUES
 
@@ -35,6 +38,7 @@ class ImageSide:
     text_chunking: str = "release"
     last_prune: PruneRecord | None = None
     stopwatch: Stopwatch | None = None
+    _layer_pruning: LayerPruning | None = None
     _missing_text_reported = False
 
     def get_vision_tower(self) -> CLIPVisionTower | None:
@@ -50,6 +54,25 @@ class ImageSide:
         if pruner is not None and pruner.needs & CLIP_TEXT_CUES and tower.is_loaded:
             self._ensure_text_tower()
         self.pruner = pruner
+
+    @property
+    def prune_layer(self) -> int:
+        """The first decoder layer that sees the kept tokens alone; 0, the default, prunes before the language model.
+
+        From 1 on, every token keeps the position it has without a pruner, ``embeds`` are the hidden states that the
+        layer is given, and pruning needs a dynamic cache or none. ValueError is raised for a layer that is not there.
+        """
+        return 0 if self._layer_pruning is None else self._layer_pruning.layer
+
+    @prune_layer.setter
+    def prune_layer(self, layer: int) -> None:
+        pruning = prune_at_layer(self.get_model(), layer)
+        if self._layer_pruning is not None:
+            self._layer_pruning.remove()
+        self._layer_pruning = pruning
+        if layer == 0:
+            pruning.remove()
+            self._layer_pruning = None
 
     def _ensure_text_tower(self) -> None:
         if self.get_vision_tower().relevance is None:
@@ -119,8 +142,12 @@ class ImageSide:
 
     def _visual_sequences(
         self, images: Tensor | list[Tensor], image_sizes: Sequence[tuple[int, int]] | None, texts: list[str | None]
-    ) -> list[VisualSequence]:
-        """Turn images into what the language model reads of each. Fills ``last_prune``."""
+    ) -> tuple[list[VisualSequence], LateSelection | None]:
+        """Turn images into what the language model reads of each. Fills ``last_prune``, now or when tokens are chosen.
+
+        The second value is what is left to do inside the language model, None if nothing is.
+        """
+        check_prune_layer(self.pruner, self.prune_layer)
         listed = not isinstance(images, Tensor) or images.ndim == 5
         stacks = [image.unsqueeze(0) if image.ndim == 3 else image for image in images]
         tiles = [len(stack) for stack in stacks]
@@ -129,35 +156,33 @@ class ImageSide:
         merge_type = getattr(self.config, "mm_patch_merge_type", "flat") if listed else "flat"
         layouts = self._layouts(tiles, cues.shape[1], merge_type, image_sizes)
         newline = getattr(self.get_model(), "image_newline", None)
-        keep = merged = None
+        keep = merged = late = None
         kept = [torch.arange(len(layout.order)) for layout in layouts]
-        if self.pruner is not None:
-            has_text = [text is not None for text in texts]
+        has_text = [text is not None for text in texts]
+        if self.pruner is not None and self.prune_layer:
+            note, timed = partial(setattr, self, "last_prune"), partial(self.stage, "selection")
+            late = LateSelection(self.pruner, cues, layouts, has_text, self.budget_scope, note, timed)
+        elif self.pruner is not None:
             with self.stage("selection"):
                 kept, keep, merged = select(self.pruner, cues, layouts, has_text, newline, self.budget_scope)
-        self.last_prune = PruneRecord(
-            keep=keep,
-            visual_tokens=[len(positions) for positions in kept],
-            newline_tokens=[
-                int((layout.order[positions.cpu()] == NEWLINE).sum())
-                for layout, positions in zip(layouts, kept, strict=True)
-            ],
-            tokens_before=[len(layout.order) for layout in layouts],
-        )
+        self.last_prune = record_of(layouts, kept, keep) if late is None else None
         embeds = cues.embeds if merged is None else self._project(merged)
         return [
             VisualSequence(gather_kept(embeds, layout, positions, newline), positions, len(layout.order))
             for layout, positions in zip(layouts, kept, strict=True)
-        ]
+        ], late
 
-    def sequences_of(self, used: list[int], images, image_sizes, texts: list[str | None]) -> dict[int, VisualSequence]:
-        """Return the visual sequences of the images whose indices are in ``used``."""
+    def sequences_of(
+        self, used: list[int], images, image_sizes, texts: list[str | None]
+    ) -> tuple[dict[int, VisualSequence], LateSelection | None]:
+        """Return the visual sequences of the images whose indices are in ``used``, and what is left to choose later."""
         if image_sizes is not None and len(image_sizes) != len(images):
             raise ValueError(f"image_sizes has {len(image_sizes)} entries for {len(images)} images")
         if not used:
-            return {}
+            return {}, None
         if len(used) < len(images):
             images = images[used] if isinstance(images, Tensor) else [images[index] for index in used]
             image_sizes = None if image_sizes is None else [image_sizes[index] for index in used]
             texts = [texts[index] for index in used]
-        return dict(zip(used, self._visual_sequences(images, image_sizes, texts), strict=True))
+        sequences, late = self._visual_sequences(images, image_sizes, texts)
+        return dict(zip(used, sequences, strict=True)), late

@@ -14,10 +14,12 @@ from transformers import PretrainedConfig, initialization
 
 from llava.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from llava.model.image_side import ImageSide
+from llava.model.language_model.layer_pruning import CHOOSE
+from llava.model.late_selection import LateSelection
 from llava.model.multimodal_encoder.builder import build_vision_tower
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.multimodal_projector.builder import build_vision_projector
-from llava.model.splice import images_of_rows, pad_batch, splice_row, texts_of_images
+from llava.model.splice import images_of_rows, pad_batch, splice_row, texts_of_images, visual_spans
 from llava.model.tiles import unpad_image
 
 __all__ = ["LlavaMetaForCausalLM", "LlavaMetaModel", "unpad_image"]
@@ -111,18 +113,27 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
 
         Returns:
             LLaVA's six values: ``input_ids`` (None once there are embeddings), ``position_ids``, ``attention_mask``,
-            ``past_key_values``, ``inputs_embeds`` and ``labels``; None comes back where None was given.
+            ``past_key_values``, ``inputs_embeds`` and ``labels``; None comes back where None was given. With a
+            ``prune_layer`` of 1 or more all visual tokens are there: ``forward`` and ``generate`` prune them later.
         """
+        return self._prepare(
+            input_ids, position_ids, attention_mask, past_key_values, labels, images, image_sizes, texts
+        )[:6]
+
+    def _prepare(
+        self, input_ids, position_ids, attention_mask, past_key_values, labels, images, image_sizes, texts
+    ) -> tuple:
+        """``prepare_inputs_labels_for_multimodal``'s six values, and what is left to choose in the language model."""
         if self.get_vision_tower() is None or images is None or input_ids.shape[1] == 1:
-            return input_ids, position_ids, attention_mask, past_key_values, None, labels
+            return input_ids, position_ids, attention_mask, past_key_values, None, labels, None
         side = getattr(self.config, "tokenizer_padding_side", "right")
-        embeds, mask, positions, targets = self._splice_batch(
+        embeds, mask, positions, targets, late = self._splice_batch(
             input_ids, attention_mask, labels, images, image_sizes, texts, side
         )
         # Positions with gaps need a mask beside them: without one they read as several sequences in a row. So do
-        # rows that are padded in front.
+        # rows that are padded in front, and padded ones that are still to be pruned.
         gaps = self.positions == "original" and self.pruner is not None
-        needs_mask = gaps or (side == "left" and not mask.all())
+        needs_mask = gaps or ((side == "left" or late is not None) and not mask.all())
         mask_dtype = mask.dtype if attention_mask is None else attention_mask.dtype
         return (
             None,
@@ -131,20 +142,24 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
             past_key_values,
             embeds,
             None if labels is None else targets,
+            late,
         )
 
     def _splice_batch(self, input_ids, attention_mask, labels, images, image_sizes, texts, padding_side):
-        """Return ``inputs_embeds``, attention mask, position ids and labels of a batch, padded on ``padding_side``."""
+        """Return embeddings, attention mask, position ids and labels of a batch, padded on ``padding_side``.
+
+        The fifth value is what is left to choose in the language model, None if nothing is.
+        """
         real = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
         labels = torch.full_like(input_ids, IGNORE_INDEX) if labels is None else labels
         ids = [row[keep] for row, keep in zip(input_ids, real, strict=True)]
         targets = [row[keep] for row, keep in zip(labels, real, strict=True)]
-        shown, sequences = [[] for _ in ids], {}
+        shown, sequences, late = [[] for _ in ids], {}, None
         if images is not None:
             shown = images_of_rows(ids, len(images))
             texts = texts_of_images(texts, shown, len(images))
             used = [image for indices in shown for image in indices]  # without LLaVA's placeholders
-            sequences = self.sequences_of(used, images, image_sizes, texts)
+            sequences, late = self.sequences_of(used, images, image_sizes, texts)
         embed_tokens = self.get_model().embed_tokens
         rows = [
             splice_row(row, target, [sequences[image] for image in indices], embed_tokens)
@@ -157,7 +172,10 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
         if self.positions == "compact":
             positions = [torch.arange(len(row), device=row.device) for row in positions]
         embeds, targets, position_ids, mask = pad_batch(embeds, targets, positions, padding_side)
-        return embeds, mask, position_ids, targets
+        if late is not None:
+            of_rows = [[sequences[image] for image in indices] for indices in shown]
+            late.place([visual_spans(*row) for row in zip(ids, of_rows, strict=True)], mask)
+        return embeds, mask, position_ids, targets, late
 
     def forward(
         self,
@@ -175,32 +193,49 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
         return_dict: bool | None = None,
         texts: str | Sequence[str | None] | None = None,
         logits_to_keep: int | Tensor = 0,
+        choose_tokens: LateSelection | None = None,
         **kwargs: Any,
     ):
-        """Run the language model on text and images; see ``prepare_inputs_labels_for_multimodal``."""
+        """Run the language model on text and images; see ``prepare_inputs_labels_for_multimodal``.
+
+        ``generate`` passes what is left to choose at ``prune_layer`` as ``choose_tokens``; nobody else needs to.
+        """
         if inputs_embeds is None:
-            (input_ids, position_ids, attention_mask, past_key_values, inputs_embeds, labels) = (
-                self.prepare_inputs_labels_for_multimodal(
-                    input_ids, position_ids, attention_mask, past_key_values, labels, images, image_sizes, texts
-                )
+            (input_ids, position_ids, attention_mask, past_key_values, inputs_embeds, labels, late) = self._prepare(
+                input_ids, position_ids, attention_mask, past_key_values, labels, images, image_sizes, texts
             )
+            choose_tokens = choose_tokens if late is None else late
+        late_labels = None if choose_tokens is None else labels  # to be shortened when the kept tokens are known
+        if choose_tokens is not None:
+            kwargs[CHOOSE] = choose_tokens
         asked = {
             "output_attentions": output_attentions,
             "output_hidden_states": output_hidden_states,
             "return_dict": return_dict,
         }
-        return super().forward(
+        output = super().forward(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
-            labels=labels,
+            labels=labels if late_labels is None else None,
             use_cache=use_cache,
             logits_to_keep=logits_to_keep,
             **{name: value for name, value in asked.items() if value is not None},
             **kwargs,
         )
+        return output if late_labels is None else self._with_loss(output, choose_tokens.shorten(late_labels), kwargs)
+
+    def _with_loss(self, output: Any, labels: Tensor, kwargs: dict[str, Any]) -> Any:
+        """Add the loss to an output, which may be a tuple; ``labels`` (B, M) fit its logits."""
+        logits = output[0] if isinstance(output, tuple) else output.logits
+        options = {name: value for name, value in kwargs.items() if name != CHOOSE}
+        loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **options)
+        if isinstance(output, tuple):
+            return (loss, *output)
+        output.loss = loss
+        return output
 
     @torch.no_grad()
     def generate(
@@ -223,7 +258,9 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
         self.last_prune = None
         if images is None and (inputs == IMAGE_TOKEN_INDEX).any():
             raise ValueError("the prompt shows an <image>, but `images` is None")
-        embeds, mask, position_ids, _ = self._splice_batch(
+        embeds, mask, position_ids, _, late = self._splice_batch(
             inputs, attention_mask, None, images, image_sizes, texts, "left"
         )
+        if late is not None:
+            kwargs["choose_tokens"] = late
         return super().generate(inputs_embeds=embeds, attention_mask=mask.long(), position_ids=position_ids, **kwargs)

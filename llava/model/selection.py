@@ -12,8 +12,9 @@ from torch import Tensor
 
 from llava.model.tiles import NEWLINE
 from llava.pruners import Pruner, VisualCues
-from llava.pruners.base import CLIP_TEXT_CUES, CUES
+from llava.pruners.base import CLIP_TEXT_CUES, CUES, INSIDE_CUES
 from llava.pruners.divprune import DivPrune
+from llava.pruners.fastv import FastV
 
 
 @dataclass
@@ -25,7 +26,8 @@ class PruneRecord:
     positions in the merged sequence when the image was selected from as a whole. It is None without a pruner.
     ``visual_tokens`` counts what the language model saw, newline tokens included; ``tokens_before`` what it would
     have seen without a pruner; both before a prompt over ``tokenizer_model_max_length`` is cut. Of a pruner that merges
-    tokens, the indices are the places where the merged ones stand.
+    tokens, the indices are the places where the merged ones stand; of one that chooses inside the language model, the
+    counts are those of the layers behind it.
     """
 
     keep: list[Tensor | list[Tensor]] | None = None
@@ -65,10 +67,10 @@ class ImageLayout:
 
 
 def resolve_scope(pruner: Pruner, budget_scope: str | None, tiles: int) -> str:
-    """Return "tile" or "image": unless told otherwise, DivPrune takes a multi-tile image as one set, as its release."""
+    """Return "tile" or "image": unless told otherwise, DivPrune and FastV take a multi-tile image as one set."""
     if budget_scope is not None:
         return budget_scope
-    return "image" if tiles > 1 and isinstance(pruner, DivPrune) else "tile"
+    return "image" if tiles > 1 and isinstance(pruner, DivPrune | FastV) else "tile"
 
 
 def selection_rows(layout: ImageLayout, image: int, patches_per_tile: int, pruner: Pruner, scope: str) -> list[Row]:
@@ -81,7 +83,7 @@ def selection_rows(layout: ImageLayout, image: int, patches_per_tile: int, prune
 
     everything = torch.arange(len(layout.order))
     if scope == "image":
-        positions = everything if _judges_newlines(pruner) else layout.patches
+        positions = everything if judges_newlines(pruner) else layout.patches
         return [Row(image, 0, positions, budget(len(positions), layout.tiles))]
     if layout.split:
         base, grid = layout.patches[:patches_per_tile], layout.patches[patches_per_tile:]
@@ -98,6 +100,7 @@ def select(
     has_text: list[bool],
     newline: Tensor | None = None,
     budget_scope: str | None = None,
+    states: list[dict[str, Tensor]] | None = None,
 ) -> tuple[list[Tensor], list[Tensor | list[Tensor]], Tensor | None]:
     """Choose the visual tokens of every image.
 
@@ -108,6 +111,8 @@ def select(
         has_text: per image, whether its relevance means anything.
         newline: (D,) embedding of the newline token, where the layout has one.
         budget_scope: "tile", "image" or None for the pruner's own.
+        states: per image, cues of every token of its merged sequence, (L, ...) by name, known inside the language
+            model: they take the place of those of the tiles.
 
     Returns:
         The kept positions of each image's merged sequence, ascending, the ``keep`` entry of its record, and, if the
@@ -128,7 +133,7 @@ def select(
     merged = cues.features.clone() if pruner.merges else None
     for (_, budget, text), indices in alike.items():
         group = [rows[index] for index in indices]
-        row_cues = _gather_cues(cues, group, layouts, newline if _judges_newlines(pruner) else None, text)
+        row_cues = _gather_cues(cues, group, layouts, newline if judges_newlines(pruner) else None, text, states)
         keep = pruner.with_budget(budget)(row_cues)
         chosen |= zip(indices, keep, strict=True)
         if merged is not None:
@@ -138,6 +143,17 @@ def select(
         picks[row.image].append((row, chosen[index]))
     kept = [_kept_positions(layout, pick) for layout, pick in zip(layouts, picks, strict=True)]
     return kept, [_keep_entry(*entry) for entry in zip(layouts, picks, kept, scopes, strict=True)], merged
+
+
+def record_of(layouts: list[ImageLayout], kept: list[Tensor], keep: list[Tensor | list[Tensor]] | None) -> PruneRecord:
+    """Count what was kept, from positions of each image's merged sequence and the ``keep`` entries of the record."""
+    newlines = [layout.order[positions.cpu()] == NEWLINE for layout, positions in zip(layouts, kept, strict=True)]
+    return PruneRecord(
+        keep=keep,
+        visual_tokens=[len(positions) for positions in kept],
+        newline_tokens=[int(tokens.sum()) for tokens in newlines],
+        tokens_before=[len(layout.order) for layout in layouts],
+    )
 
 
 def gather_kept(embeds: Tensor, layout: ImageLayout, positions: Tensor, newline: Tensor | None) -> Tensor:
@@ -150,9 +166,9 @@ def gather_kept(embeds: Tensor, layout: ImageLayout, positions: Tensor, newline:
     return sequence if newline is None else torch.where((ids == NEWLINE).unsqueeze(-1), newline.to(sequence), sequence)
 
 
-def _judges_newlines(pruner: Pruner) -> bool:
-    """Whether newline tokens are candidates: they have an embedding and no other cue, nor features to merge."""
-    return pruner.needs == {"embeds"} and not pruner.merges
+def judges_newlines(pruner: Pruner) -> bool:
+    """Whether newline tokens are candidates: the language model knows them, the encoder has no cue of them."""
+    return bool(pruner.needs) and pruner.needs <= {"embeds", *INSIDE_CUES} and not pruner.merges
 
 
 def _flat_ids(rows: list[Row], layouts: list[ImageLayout], patches: int) -> Tensor:
@@ -163,7 +179,12 @@ def _flat_ids(rows: list[Row], layouts: list[ImageLayout], patches: int) -> Tens
 
 
 def _gather_cues(
-    cues: VisualCues, rows: list[Row], layouts: list[ImageLayout], newline: Tensor | None, text: bool
+    cues: VisualCues,
+    rows: list[Row],
+    layouts: list[ImageLayout],
+    newline: Tensor | None,
+    text: bool,
+    states: list[dict[str, Tensor]] | None = None,
 ) -> VisualCues:
     """Return the cues of ``rows``, (R, L, ...); rows that are the batch's tiles as they stand cost no copy."""
     tiles, patches = cues.shape
@@ -177,6 +198,9 @@ def _gather_cues(
     taken = {name: take(getattr(cues, name)) for name in CUES if text or name not in CLIP_TEXT_CUES}
     if newline is not None and not as_they_stand:
         taken["embeds"] = torch.where(newlines.unsqueeze(-1), newline.to(taken["embeds"]), taken["embeds"])
+    for name in states[0] if states else ():
+        of_rows = [states[row.image][name].to(cues.device)[row.positions.to(cues.device)] for row in rows]
+        taken[name] = torch.stack(of_rows)
     images = {key: index for index, key in enumerate(dict.fromkeys((row.image, row.part) for row in rows))}
     image_index = torch.tensor([images[row.image, row.part] for row in rows], device=cues.device)
     return VisualCues(**taken, image_index=image_index)

@@ -50,6 +50,15 @@ def texts_of_images(texts: str | Sequence[str | None] | None, shown: list[list[i
     return of_image
 
 
+def visual_spans(ids: Tensor, images: list[VisualSequence]) -> list[tuple[int, int]]:
+    """Where in ``splice_row``'s result the images of a prompt stand: first column and last + 1 of each."""
+    spans, grown = [], 0
+    for cut, image in zip((ids == IMAGE_TOKEN_INDEX).nonzero().flatten().tolist(), images, strict=True):
+        spans.append((cut + grown, cut + grown + len(image.embeds)))
+        grown += len(image.embeds) - 1
+    return spans
+
+
 def splice_row(
     ids: Tensor, labels: Tensor, images: list[VisualSequence], embed_tokens: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,6 +8,7 @@ from llava.pruners.base import BUDGETS, Pruner, VisualCues
 from llava.pruners.cdpruner import CDPruner
 from llava.pruners.cls_topk import ClsTopK
 from llava.pruners.divprune import DivPrune
+from llava.pruners.fastv import FastV
 from llava.pruners.mfpruner import MFPruner
 from llava.pruners.prumerge import PruMerge
 from llava.pruners.random import RandomPruner
@@ -38,6 +39,7 @@ PRUNERS: dict[str, type[Pruner]] = {
     "visionzip": VisionZip,
     "prumerge": PruMerge,
     "trim": Trim,
+    "fastv": FastV,
 }
 
 

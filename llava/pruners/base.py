@@ -20,9 +20,11 @@ CUES = (
     "last_attention",
     "last_keys",
     "dot_relevance",
+    "text_attention",
 )
 OPTIONAL_CUES = {"relevance"}
 CLIP_TEXT_CUES = frozenset({"relevance", "dot_relevance"})
+INSIDE_CUES = frozenset({"text_attention"})  # known inside the language model alone
 BUDGETS = ("visual_token_num", "keep_ratio")
 
 
@@ -43,6 +45,7 @@ class VisualCues:
         last_keys: (B, N, C) keys of the encoder's last block, its heads not split.
         dot_relevance: (B, N) negated dot product of patch and instruction, neither of unit length; higher is more
             relevant.
+        text_attention: (B, N) attention from the last token of the prompt inside the language model, mean over heads.
 
     Raises:
         ValueError: when the cues disagree about B or N, or all are None.
@@ -57,6 +60,7 @@ class VisualCues:
     last_attention: Tensor | None = None
     last_keys: Tensor | None = None
     dot_relevance: Tensor | None = None
+    text_attention: Tensor | None = None
 
     def __post_init__(self) -> None:
         shapes = {name: tuple(cue.shape) for name, cue in self._given().items()}

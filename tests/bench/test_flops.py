@@ -13,6 +13,7 @@ from llava.bench.flops import (
     selection_flops,
     tera,
 )
+from llava.model.language_model.layer_pruning import prune_at_layer
 
 SMALL = Shape(layers=3, width=32, ffn=56, heads=4)
 
@@ -54,6 +55,16 @@ def test_the_true_count_is_what_torch_counts():
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         small_llama()(inputs_embeds=torch.randn(1, 21, 32), use_cache=False)
     assert counter.get_total_flops() == prefill_flops(SMALL, 21)
+
+
+def test_layers_before_the_pruning_see_all_tokens():
+    def keep_five(hidden_states, attention):
+        return torch.arange(21) < torch.full((1, 1), 5)
+
+    model = small_llama()
+    with torch.no_grad(), prune_at_layer(model, 1, keep_five), FlopCounterMode(display=False) as counter:
+        model(inputs_embeds=torch.randn(1, 21, 32), use_cache=False)
+    assert counter.get_total_flops() == prefill_flops(SMALL, 5, prune_layer=1, tokens_before=21)
 
 
 def test_the_cache_is_as_large_as_a_real_one():

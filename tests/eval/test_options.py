@@ -43,6 +43,7 @@ def test_the_builder_is_told_everything_the_command_line_says(monkeypatch):
     monkeypatch.setattr(options, "load_pretrained_model", load_pretrained_model)
     words = "--model-path a/b --model-base c --device cpu --dtype bfloat16 --attn eager --anyres fixed"
     args = parsed(*words.split(), "--vision_dtype", "float32", "--budget_scope", "image", "--text_chunking", "bos_eos")
+    args.prune_layer = 2
     assert load_model(args, None).name == "b"
     assert given == [
         (
@@ -55,6 +56,7 @@ def test_the_builder_is_told_everything_the_command_line_says(monkeypatch):
                 "anyres": "fixed",
                 "vision_dtype": "float32",
                 "budget_scope": "image",
+                "prune_layer": 2,
                 "text_chunking": "bos_eos",
                 "pruner": None,
             },
@@ -67,3 +69,15 @@ def test_a_checkpoint_that_is_not_there_is_an_input_error(tmp_path):
         load_model(parsed("--model-path", str(tmp_path / "absent")), None)
     with pytest.raises(InputError, match=r"config\.json is missing"):
         load_model(parsed("--model-path", str(tmp_path)), None)
+
+
+def test_a_static_cache_and_pruning_inside_the_language_model_exclude_each_other():
+    args = parsed("--pruner", "fastv", "--keep_ratio", "0.5", "--prune_layer", "2", "--static-cache")
+    with pytest.raises(InputError, match="--static-cache .* --prune_layer"):
+        load_model(args, choose_pruner(args))
+
+
+def test_a_pruner_that_reads_the_language_model_is_refused_in_front_of_it():
+    args = parsed("--pruner", "fastv", "--keep_ratio", "0.5")
+    with pytest.raises(InputError, match="fastv needs prune_layer of 1 or more"):
+        load_model(args, choose_pruner(args))

@@ -21,8 +21,8 @@ from llava.pruners import add_pruner_args
         ("full_fixed_dtypebfloat16", Setting("full", "fixed", "dtypebfloat16", 0)),
         ("vtn_8_dtypefloat32_r0.25_llava_v1", Setting("vtn_8_r0.25", None, "dtypefloat32_llava_v1", 0)),
         (
-            "vtn_8_text_chunkingbos_eos_budget_scopeimage",
-            Setting("vtn_8_text_chunkingbos_eos_budget_scopeimage", None, "", 0),
+            "vtn_8_text_chunkingbos_eos_budget_scopeimage_prune_layer2",
+            Setting("vtn_8_text_chunkingbos_eos_budget_scopeimage_prune_layer2", None, "", 0),
         ),
         ("full_vision_dtypefloat32", Setting("full", None, "vision_dtypefloat32", 0)),
     ],

@@ -13,6 +13,7 @@ from llava.eval.options import describe_pruner
 from llava.eval.samples import Questions
 from llava.eval.selections import Selector
 from llava.pruners import PRUNERS, VisualCues, resolve_pruner
+from llava.pruners.base import INSIDE_CUES
 
 E2E = Path(__file__).parents[1] / "e2e"
 
@@ -43,9 +44,10 @@ def test_as_many_patches_are_kept_as_the_language_model_read(selectors, name, an
     selector = selectors(name, anyres)
     dataset = selector.dataset(QUESTIONS, "vicuna_v1")
     chosen = resolve_pruner(pruner, **({} if pruner == "none" else {"visual_token_num": 16}))
-    selection = selector.select(
-        dataset, 0, describe_pruner(chosen) | {"run": {"budget_scope": scope, "max_new_tokens": 1}}
-    )
+    run = {"budget_scope": scope, "max_new_tokens": 1}
+    if chosen is not None and chosen.needs & INSIDE_CUES:
+        run["prune_layer"] = 1
+    selection = selector.select(dataset, 0, describe_pruner(chosen) | {"run": run})
     record = selector.loaded.model.last_prune
     assert selection.visual_tokens == record.visual_tokens[0]
     assert sum(mask.sum() for mask in selection.masks) == record.visual_tokens[0] - record.newline_tokens[0]

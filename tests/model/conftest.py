@@ -13,6 +13,8 @@ from llava.constants import IMAGE_TOKEN_INDEX
 from llava.mm_utils import process_images
 from llava.model import LlavaConfig, LlavaLlamaForCausalLM, LlavaMistralConfig, LlavaMistralForCausalLM
 from llava.model.builder import load_pretrained_model
+from llava.pruners import PRUNERS
+from llava.pruners.base import INSIDE_CUES
 
 E2E = Path(__file__).parent.parent / "e2e"
 SIDE = 4  # patches along a tile of the tiny CLIP: 32 pixels in patches of 8
@@ -121,6 +123,11 @@ def images() -> list[Image.Image]:
         Image.fromarray(pixels.numpy()).resize(size, Image.Resampling.BICUBIC)
         for pixels, size in zip(noise, sizes, strict=True)
     ]
+
+
+def layer_for(name: str | None) -> int:
+    """A ``prune_layer`` at which the pruner of that name can choose."""
+    return int(name in PRUNERS and bool(PRUNERS[name].needs & INSIDE_CUES))
 
 
 def prompt_ids(tokenizer, *pieces: str) -> torch.Tensor:

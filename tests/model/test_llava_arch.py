@@ -9,7 +9,7 @@ from llava.mm_utils import process_images
 from llava.model import LlavaLlamaForCausalLM
 from llava.pruners import PRUNERS, resolve_pruner
 
-from .conftest import QUESTIONS, generate, left_pad, prompt_ids, question_prompts
+from .conftest import QUESTIONS, generate, layer_for, left_pad, prompt_ids, question_prompts
 
 BUDGET = 5  # of the 16 patches of a tile
 LAYOUTS = ["single", "native", "fixed"]
@@ -28,7 +28,7 @@ def model_of(load, checkpoint, anyres_checkpoint):
         folder = checkpoint if layout == "single" else anyres_checkpoint
         anyres = "fixed" if layout == "fixed" else "native"
         chosen = None if pruner in (None, "none") else resolve_pruner(pruner, budget)
-        return load(folder, pruner=chosen, anyres=anyres, **options)
+        return load(folder, pruner=chosen, anyres=anyres, **{"prune_layer": layer_for(pruner), **options})
 
     return get
 
@@ -64,6 +64,7 @@ def test_keeping_all_is_no_pruning_bit_for_bit(model_of, layout, pruner, images)
     }
     plain = model.prepare_inputs_labels_for_multimodal(ids, None, mask, None, None, **inputs)[4]
     model.set_pruner(resolve_pruner(pruner, 1000))
+    model.prune_layer = layer_for(pruner)
     assert torch.equal(model.prepare_inputs_labels_for_multimodal(ids, None, mask, None, None, **inputs)[4], plain)
 
 
@@ -71,7 +72,7 @@ def test_keeping_all_is_no_pruning_bit_for_bit(model_of, layout, pruner, images)
 def test_a_budget_of_zero_leaves_the_text_and_the_newlines(model_of, layout, pruner, images):
     tokenizer, model, processor, _ = model_of(layout, pruner, budget=0)
     generate(model, tokenizer, processor, images, QUESTIONS, question_prompts(tokenizer, QUESTIONS))
-    candidates = pruner == "divprune"  # newline rows compete there
+    candidates = pruner in ("divprune", "fastv")  # newline rows compete there
     newlines = [6, 10, 4] if layout == "native" and not candidates else [0, 0, 0]
     assert model.last_prune.visual_tokens == model.last_prune.newline_tokens == newlines
 
@@ -399,7 +400,7 @@ def test_images_of_any_shape_are_pruned(model_of, pruner, size):
     generate(model, tokenizer, processor, [image], QUESTIONS[:1], question_prompts(tokenizer, QUESTIONS[:1]))
     record = model.last_prune
     assert record.visual_tokens[0] <= record.tokens_before[0]
-    if pruner != "divprune":
+    if pruner not in ("divprune", "fastv"):  # which take the image as a whole
         base, grid = record.keep[0]
         assert len(base) == BUDGET and record.visual_tokens[0] == BUDGET + len(grid) + record.newline_tokens[0]
 

@@ -149,7 +149,7 @@ class LayerPruning:
         keep = call.choose(hidden_states, attend)
         if keep.shape != real.shape or keep.dtype != torch.bool:
             raise ValueError(f"what to keep of {tuple(real.shape)} tokens came as {tuple(keep.shape)} {keep.dtype}")
-        call.order, call.valid = _pack(keep.to(real.device) & real, right=not bool(real[:, -1].all()))
+        call.order, call.valid = pack(keep.to(real.device) & real, right=not bool(real[:, -1].all()))
         return _Kept(call.valid, length - call.order.shape[1])
 
     def _continued(self, kept: _Kept, call: _Call, hidden_states: Tensor, cache: Cache) -> Tensor:
@@ -212,8 +212,13 @@ def prune_at_layer(body: nn.Module, layer: int, choose: Choose | None = None) ->
     return LayerPruning(body, layer, choose)
 
 
-def _pack(keep: Tensor, right: bool) -> tuple[Tensor, Tensor]:
-    """Return the kept tokens of each row in their order, (B, M), and which of these are no padding, (B, M)."""
+def pack(keep: Tensor, right: bool) -> tuple[Tensor, Tensor]:
+    """Return the kept tokens of each row in their order, (B, M), and which of these are no padding, (B, M).
+
+    Args:
+        keep: (B, L) bool, at least one of each row, else a ValueError is raised.
+        right: whether shorter rows are padded on the right.
+    """
     counts = keep.sum(dim=1, keepdim=True)
     fewest, length = (int(count) for count in torch.stack([counts.min(), counts.max()]).tolist())
     if fewest == 0:

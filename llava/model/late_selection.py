@@ -1,0 +1,119 @@
+"""Choosing visual tokens inside the language model: the batch waits with all its tokens until a decoder layer asks."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from llava.constants import IGNORE_INDEX
+from llava.model.language_model.layer_pruning import QueryAttention, pack
+from llava.model.selection import ImageLayout, PruneRecord, record_of, select
+from llava.pruners import Pruner, VisualCues, name_of
+from llava.pruners.base import INSIDE_CUES
+
+
+def check_prune_layer(pruner: Pruner | None, layer: int) -> None:
+    """Raise ValueError for a pruner that cannot choose before decoder layer ``layer``; 0 is before all of them."""
+    if pruner is None:
+        return
+    if layer == 0 and pruner.needs & INSIDE_CUES:
+        raise ValueError(f"{name_of(pruner)} needs prune_layer of 1 or more: it reads attention of the language model")
+    if layer > 0 and pruner.merges:
+        raise ValueError(f"{name_of(pruner)} merges tokens before the projector: it needs prune_layer 0")
+
+
+@dataclass
+class LateSelection:
+    """A batch of prompts with all visual tokens, to be pruned by ``prune_at_layer``, whose ``choose`` this is.
+
+    Args:
+        pruner, cues, layouts, has_text, budget_scope: as in ``select``; ``embeds`` are replaced by hidden states.
+        note: is given the record of what was kept, once it is known.
+        timed: makes the context in which tokens are chosen.
+    """
+
+    pruner: Pruner
+    cues: VisualCues | None
+    layouts: list[ImageLayout]
+    has_text: list[bool]
+    budget_scope: str | None
+    note: Callable[[PruneRecord], None]
+    timed: Callable[[], AbstractContextManager[None]] = nullcontext
+    real: Tensor | None = None  # (B, L) which columns of the prompts are no padding
+    spans: list[tuple[int, slice]] = field(default_factory=list)  # per image, its row and columns
+    keep: Tensor | None = None  # (B, L) what was chosen
+
+    def place(self, spans: Sequence[Sequence[tuple[int, int]]], real: Tensor) -> None:
+        """Tell where the images stand.
+
+        Args:
+            spans: for each row, first and last column + 1 of its images, padding not counted.
+            real: (B, L) bool, which columns of the padded batch are no padding.
+
+        Raises:
+            ValueError: the prompt was cut, so that part of an image is missing.
+        """
+        self.real = real
+        lengths, starts = real.sum(dim=1).tolist(), real.int().argmax(dim=1).tolist()
+        for row, (length, offset) in enumerate(zip(lengths, starts, strict=True)):
+            for start, stop in spans[row]:
+                if stop > length:
+                    raise ValueError(
+                        f"tokenizer_model_max_length cuts prompt {row} inside an image: with prune_layer of 1 or more "
+                        "a prompt has to fit with all its visual tokens"
+                    )
+                self.spans.append((row, slice(offset + start, offset + stop)))
+
+    def __call__(self, hidden_states: Tensor, attention: QueryAttention) -> Tensor:
+        """Choose, or repeat what was chosen for a prompt that has grown; beams of a prompt stand side by side.
+
+        Args:
+            hidden_states: (B * beams, L or more, D)
+            attention: as ``prune_at_layer`` hands it over; the last token of the prompt is the one that attends.
+
+        Returns:
+            (B * beams, L or more) bool
+
+        Raises:
+            ValueError: for a piece of the prompts.
+        """
+        batch, length = hidden_states.shape[:2]
+        rows, columns = self.real.shape
+        if length < columns or batch % rows or (self.keep is None and length > columns):
+            raise ValueError(
+                f"prompts of {rows} x {columns} tokens came to the language model as {batch} x {length}: with "
+                "prune_layer of 1 or more they have to come in one piece (no prefill_chunk_size)"
+            )
+        if self.keep is None:
+            with self.timed(), torch.no_grad():
+                self.keep = self._choose(hidden_states[:: batch // rows], attention)
+            self.cues = None  # large, and not needed any more
+        keep = self.keep.repeat_interleave(batch // rows, dim=0)
+        return torch.nn.functional.pad(keep, (0, length - columns), value=True)
+
+    def _choose(self, hidden_states: Tensor, attention: QueryAttention) -> Tensor:
+        """Choose from the visual tokens of all images, (B, L, D) -> (B, L)."""
+        states = [{"embeds": hidden_states[row, columns]} for row, columns in self.spans]
+        if "text_attention" in self.pruner.needs:
+            attended = attention()
+            attended = attended[:: len(attended) // len(hidden_states)]  # (B, L)
+            for state, (row, columns) in zip(states, self.spans, strict=True):
+                state["text_attention"] = attended[row, columns]
+        chosen = select(
+            self.pruner, self.cues, self.layouts, self.has_text, budget_scope=self.budget_scope, states=states
+        )
+        kept, entries = chosen[:2]
+        keep = self.real.to(hidden_states.device, copy=True)
+        for (row, columns), positions in zip(self.spans, kept, strict=True):
+            keep[row, columns] = False
+            keep[row, columns.start + positions.to(keep.device)] = True
+        self.note(record_of(self.layouts, kept, entries))
+        return keep
+
+    def shorten(self, labels: Tensor) -> Tensor:
+        """Return the labels (B, L) of the tokens that all layers saw, (B, M), as the decoder returns their states."""
+        order, valid = pack(self.keep & self.real.to(self.keep.device), right=not bool(self.real[:, -1].all()))
+        order, valid = order.to(labels.device), valid.to(labels.device)
+        return labels.gather(1, order).masked_fill(~valid, IGNORE_INDEX)

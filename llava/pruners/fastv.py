@@ -1,0 +1,21 @@
+"""FastV: what the prompt itself attends to inside the language model, https://arxiv.org/abs/2403.06764."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from llava.pruners.base import Pruner, VisualCues
+from llava.pruners.functional import rank
+
+
+@dataclass(frozen=True)
+class FastV(Pruner):
+    """Keep the tokens that the last token of the prompt attends to most, one layer before the others are dropped.
+
+    The paper drops half of them after the second layer: ``prune_layer=2, keep_ratio=0.5``.
+    """
+
+    needs = frozenset({"text_attention"})
+
+    def select(self, cues: VisualCues, budget: int) -> Tensor:
+        return rank(cues.text_attention)[:, :budget]
