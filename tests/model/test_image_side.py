@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from transformers import CLIPVisionModel
 
 from llava.mm_utils import process_images
-from llava.pruners import Pruner
+from llava.pruners import Pruner, resolve_pruner
 from llava.pruners.functional import rank
 
-from .conftest import QUESTIONS, left_pad, question_prompts
+from .conftest import QUESTIONS, generate, left_pad, question_prompts
 
 
 @dataclass(frozen=True)
@@ -129,3 +130,38 @@ def test_newline_tokens_are_no_candidates_where_tokens_are_merged(loaded, splice
     merging = loaded[1].last_prune.newline_tokens
     spliced(TopAttended(5), scope)
     assert merging == loaded[1].last_prune.newline_tokens
+
+
+def test_visionzip_is_the_published_method_on_clip_as_it_is(load, checkpoint, clip_folder, images):
+    """One image, five of sixteen tokens, two of them contextual, from eager attention maps and hooked keys."""
+    tokenizer, model, processor, _ = load(checkpoint)
+    pixels = process_images(images[:1], processor, model.config)
+    clip = CLIPVisionModel.from_pretrained(clip_folder, attn_implementation="eager", dtype=torch.float32).eval()
+    seen = []
+    clip.encoder.layers[2].self_attn.k_proj.register_forward_hook(lambda _, __, output: seen.append(output[0, 1:]))
+    with torch.no_grad():
+        outputs = clip(pixels, output_hidden_states=True, output_attentions=True)
+    features, scores = outputs.hidden_states[-2][0, 1:], outputs.attentions[-2][0, :, 0, 1:].sum(dim=0)
+    keys = torch.nn.functional.normalize(seen[0].view(16, 4, 12).mean(dim=1), dim=-1)
+    dominant = scores.topk(3).indices.tolist()
+    rest = [n for n in range(16) if n not in dominant]
+    targets = [rest[0], rest[6]]  # 13 tokens, a target every six
+    tokens = {n: features[n] for n in dominant}
+    for target in targets:
+        mine = [n for n in rest if n not in targets and max(targets, key=lambda t: keys[n] @ keys[t]) == target]
+        tokens[target] = features[target] + features[mine].mean(dim=0)
+    expected = model.get_model().mm_projector(torch.stack([tokens[n] for n in sorted(tokens)]))
+
+    model.set_pruner(resolve_pruner("visionzip", 5, contextual_ratio=0.4))
+    ids = question_prompts(tokenizer, QUESTIONS[:1])[0].unsqueeze(0)
+    embeds = model.prepare_inputs_labels_for_multimodal(ids, None, None, None, None, pixels)[4]
+    start = ids[0].tolist().index(-200)
+    assert model.last_prune.keep[0].tolist() == [sorted(tokens)]
+    torch.testing.assert_close(embeds[0, start : start + 5], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("texts", [None, [QUESTIONS[0], None, QUESTIONS[2]]])
+def test_trim_asks_for_the_texts_it_chooses_by(load, checkpoint, images, texts):
+    tokenizer, model, processor, _ = load(checkpoint, pruner="trim", visual_token_num=5)
+    with pytest.raises(ValueError, match="Trim chooses by the question: `texts` must have one for every image"):
+        generate(model, tokenizer, processor, images, texts, question_prompts(tokenizer, QUESTIONS))

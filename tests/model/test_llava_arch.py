@@ -281,7 +281,7 @@ def test_set_pruner_swaps_at_run_time(model_of, images):
     assert model.last_prune.keep is None
 
 
-@pytest.mark.parametrize("pruner", ["divprune", "vispruner", "random", "uniform", "cls_topk"])
+@pytest.mark.parametrize("pruner", ["divprune", "vispruner", "random", "uniform", "cls_topk", "visionzip", "prumerge"])
 def test_pruners_that_read_no_text_load_no_text_tower(model_of, pruner):
     assert model_of("single", pruner)[1].get_vision_tower().relevance is None
 
