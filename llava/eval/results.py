@@ -28,9 +28,9 @@ RESULT_KEYS = {"benchmark": str, "metric": str, "value": (int, float), "count": 
 BUDGET = re.compile(r"(vtn_\d+|ratio_[\d.]+|full)(?=_|$)")
 LAYOUT = re.compile(r"_(native|fixed)(?=_|$)")
 SEED = re.compile(r"_seed(\d+)(?=_|$)")
-PRUNER_OPTION = re.compile(
-    r"_(?:r|theta|budget_scope|positions|prune_layer|text_chunking)(?:[\d.]+|tile|image|compact|original|release|bos_eos)(?=_|$)"
-)
+OPTIONS = ("r", "theta", "contextual_ratio", "budget_scope", "positions", "prune_layer", "text_chunking")
+VALUES = (r"[\d.]+", "tile", "image", "compact", "original", "release", "bos_eos")
+PRUNER_OPTION = re.compile(rf"_(?:{'|'.join(OPTIONS)})(?:{'|'.join(VALUES)})(?=_|$)")
 
 
 class Group(NamedTuple):
