@@ -28,8 +28,8 @@ RESULT_KEYS = {"benchmark": str, "metric": str, "value": (int, float), "count": 
 BUDGET = re.compile(r"(vtn_\d+|ratio_[\d.]+|full)(?=_|$)")
 LAYOUT = re.compile(r"_(native|fixed)(?=_|$)")
 SEED = re.compile(r"_seed(\d+)(?=_|$)")
-OPTIONS = ("r", "theta", "contextual_ratio", "budget_scope", "positions", "prune_layer", "text_chunking")
-VALUES = (r"[\d.]+", "tile", "image", "compact", "original", "release", "bos_eos")
+OPTIONS = ("r", "theta", "contextual_ratio", "cues", "budget_scope", "positions", "prune_layer", "text_chunking")
+VALUES = (r"[\d.]+", "paper", "qwen_release", "tile", "image", "compact", "original", "release", "bos_eos")
 PRUNER_OPTION = re.compile(rf"_(?:{'|'.join(OPTIONS)})(?:{'|'.join(VALUES)})(?=_|$)")
 
 

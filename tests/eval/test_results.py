@@ -24,6 +24,7 @@ from llava.pruners import add_pruner_args
             "vtn_8_text_chunkingbos_eos_budget_scopeimage_prune_layer2",
             Setting("vtn_8_text_chunkingbos_eos_budget_scopeimage_prune_layer2", None, "", 0),
         ),
+        ("vtn_64_cuesqwen_release", Setting("vtn_64_cuesqwen_release", None, "", 0)),
         ("full_vision_dtypefloat32", Setting("full", None, "vision_dtypefloat32", 0)),
     ],
 )
