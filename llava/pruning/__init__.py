@@ -9,6 +9,7 @@ from transformers.utils.versions import require_version
 
 from llava.model.multimodal_encoder.clip_relevance import ClipRelevance
 from llava.pruners import Pruner, resolve_pruner
+from llava.pruners.base import CLIP_TEXT_CUES, is_count
 from llava.pruning.families import FAMILIES, Family, family_of
 from llava.pruning.session import Pruning, Settings
 
@@ -31,6 +32,7 @@ def prune(
     text_chunking: str = "release",
     positions: str | None = None,
     budget_scope: str | None = None,
+    prune_layer: int = 0,
     **options: Any,
 ) -> Pruning:
     """Prune what a Transformers vision-language model reads of its images and videos, from now on.
@@ -54,6 +56,8 @@ def prune(
         positions: "compact" numbers what is left without gaps; "original" leaves every token its position. None is
             the family's own: original for Qwen, whose positions are places in the image, compact for the others.
         budget_scope: "tile" or "image", what one selection covers; None leaves it to the pruner.
+        prune_layer: K lets the first K layers of the language model read all tokens, and the others the kept ones,
+            which leaves positions as they are; pruners then read the states at layer K as embeddings.
         options: the pruner's own.
 
     Returns:
@@ -72,16 +76,18 @@ def prune(
     if getattr(model, "_pruning", None) is not None:
         raise ValueError("this model is pruned already: call unprune(model) first")
     family = family_class(model, attention)
-    positions = family.positions[0] if positions is None else positions
-    _check("positions", positions, family.positions)
+    valid_positions = ("original",) if prune_layer else family.positions
+    positions = valid_positions[0] if positions is None else positions
+    _check("positions", positions, valid_positions)
+    _check_layer(family, resolved, prune_layer)
     _check("relevance", relevance, RELEVANCE)
     _check("budget_scope", budget_scope, SCOPES)
     if (relevance == "clip_text") != (text_tower is not None):
         raise ValueError('relevance="clip_text" and text_tower, the folder or hub id of a CLIP, need one another')
     clip = None
-    if text_tower is not None and "relevance" in resolved.needs:
+    if text_tower is not None and resolved.needs & CLIP_TEXT_CUES:
         clip = _load_clip(family, text_tower, text_chunking)
-    settings = Settings(resolved, relevance, clip, positions == "compact", budget_scope)
+    settings = Settings(resolved, clip, positions == "compact", budget_scope, prune_layer)
     model._pruning = Pruning(model, family, settings, texts)
     return model._pruning
 
@@ -102,6 +108,17 @@ def _load_clip(family: Family, text_tower: str, text_chunking: str) -> ClipRelev
             f"those of the model's encoder {width}; give the CLIP that the encoder came from"
         )
     return ClipRelevance(clip, CLIPTokenizer.from_pretrained(text_tower), text_chunking)
+
+
+def _check_layer(family: Family, pruner: Pruner, layer: int) -> None:
+    layers = family.base.language_model.config.num_hidden_layers
+    first = family.first_prune_layer()
+    if not (is_count(layer) and (layer == 0 or first <= layer < layers)):
+        raise ValueError(f"prune_layer must be 0 or from {first} to {layers - 1} for this model, not {layer!r}")
+    if layer and pruner.merges:
+        raise ValueError(f"{type(pruner).__name__} merges tokens, before the language model: prune_layer must be 0")
+    if not layer and "text_attention" in pruner.needs:
+        raise ValueError(f"{type(pruner).__name__} reads attention inside the language model: give prune_layer")
 
 
 def _check(name: str, value: str | None, valid: tuple[str | None, ...]) -> None:

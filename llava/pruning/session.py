@@ -3,8 +3,8 @@
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from llava.model.language_model.layer_pruning import CHOOSE, QueryAttention, prune_at_layer
 from llava.model.multimodal_encoder.clip_relevance import ClipRelevance
 from llava.model.selection import PruneRecord
 from llava.pruners import Pruner
 from llava.pruning.families import Family
+from llava.pruning.prompts import Prompts, in_prompt, questions
 from llava.pruning.shorten import Shortened
-from llava.pruning.visual import Seen, Visual, choose, text_relevance
+from llava.pruning.visual import Visual, choose
 
 PIXELS = ("pixel_values", "pixel_values_images", "pixel_values_videos", "mm_encoder_outputs")
 
@@ -27,18 +29,19 @@ class Settings:
     """How a model is pruned; see ``prune``."""
 
     pruner: Pruner
-    relevance: str
     clip: ClipRelevance | None
     compact: bool
     budget_scope: str | None
+    prune_layer: int
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What was kept of a prompt, for calls that read it again."""
+    """What was decided of a batch of prompts, for calls that read it again."""
 
     ids: Tensor  # (B, L)
     keep: Tensor  # (B, L)
+    merged: Tensor | None  # (B, L, D) the embeddings of a pruner that merges
 
 
 class Pruning(PruneRecord):
@@ -64,6 +67,8 @@ class Pruning(PruneRecord):
             family.base.register_forward_pre_hook(self._before_model, with_kwargs=True),
             family.base.language_model.register_forward_pre_hook(self._before_language_model, with_kwargs=True),
         ]
+        if settings.prune_layer:  # its hooks run behind those that bring it the choice
+            self._handles.append(prune_at_layer(family.base.language_model, settings.prune_layer))
         for modality in family.modalities:
             name = f"get_{modality}_features"
             setattr(family.base, name, self._watched(modality, getattr(family.base, name)))
@@ -99,9 +104,8 @@ class Pruning(PruneRecord):
             finally:
                 self._encoding = False
             arguments = signature.bind(*args, **kwargs).arguments
-            clip_needed = clip and "relevance" in needs
             with torch.no_grad():
-                self._visuals[modality] = self.family.visuals(modality, output, arguments, tape, clip_needed)
+                self._visuals[modality] = self.family.visuals(modality, output, arguments, tape, clip)
             self._decision = None
             return output
 
@@ -127,32 +131,36 @@ class Pruning(PruneRecord):
         prompt = self._prompt_of(kwargs)
         if prompt is not None:
             return args, {**kwargs, **self._continued(prompt, kwargs)}
-        visual = self._visual_columns()
-        if visual is None or not visual.any():
-            return None
-        cache = kwargs.get("past_key_values")
-        _refuse_cache(cache)
-        use_cache = kwargs.get("use_cache")
-        if cache is None and (module.config.use_cache if use_cache is None else use_cache):
-            cache = kwargs["past_key_values"] = DynamicCache(config=module.config)
-        given = kwargs.get("attention_mask")
-        if given is not None and given.ndim != 2:
-            raise NotImplementedError(f"pruning needs an attention_mask (B, L), not one of shape {tuple(given.shape)}")
-        real = torch.ones_like(visual) if given is None else given.bool()
-        keep = self._keep(visual, real, kwargs["inputs_embeds"])
-        if torch.equal(keep, real):
-            return args, kwargs
-        short = Shortened.of(keep, real)
-        if cache is not None:
-            self._prompts[cache] = short
-        return args, {**kwargs, **self._shortened(short, keep, kwargs)}
-
-    def _visual_columns(self) -> Tensor | None:
-        """Where the prompt that is read holds visual tokens, (B, L)."""
         if self._ids is None or not self._shows:  # an answer may contain a placeholder's id
             return None
-        ids = [self.family.token_id(modality) for modality in self._visuals]
-        return torch.isin(self._ids, torch.tensor(ids, device=self._ids.device))
+        if not self.family.visual_columns(self._ids, self._visuals).any():
+            return None
+        _refuse_cache(kwargs.get("past_key_values"))
+        prompts = Prompts(self.family, self._ids, _real(kwargs.get("attention_mask"), self._ids), self._visuals)
+        if self.settings.prune_layer:
+            return args, {**kwargs, CHOOSE: partial(self._choose_inside, prompts)}
+        return args, self._pruned(module, prompts, kwargs)
+
+    def _choose_inside(self, prompts: Prompts, hidden_states: Tensor, attention: QueryAttention) -> Tensor:
+        """Return what the layers from ``prune_layer`` on see of the prompts, (B, L) bool."""
+        return self._decide(prompts, hidden_states, attention).keep
+
+    def _pruned(self, module: nn.Module, prompts: Prompts, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the language model with the prompts shortened."""
+        cache, use_cache = kwargs.get("past_key_values"), kwargs.get("use_cache")
+        if cache is None and (module.config.use_cache if use_cache is None else use_cache):
+            cache = kwargs["past_key_values"] = DynamicCache(config=module.config)
+        embeds = kwargs["inputs_embeds"]
+        decision = self._decide(prompts, embeds)
+        if torch.equal(decision.keep, prompts.real):
+            return kwargs
+        if decision.merged is not None:
+            made = decision.merged.to(embeds)
+            kwargs["inputs_embeds"] = torch.cat([made, embeds[:, made.shape[1] :]], dim=1)
+        short = Shortened.of(decision.keep, prompts.real)
+        if cache is not None:
+            self._prompts[cache] = short
+        return {**kwargs, **self._shortened(short, decision.keep, kwargs)}
 
     def _shortened(self, short: Shortened, keep: Tensor, kwargs: dict[str, Any]) -> dict[str, Any]:
         embeds = kwargs["inputs_embeds"]
@@ -176,81 +184,41 @@ class Pruning(PruneRecord):
         positions = prompt.next_positions(kwargs.get("position_ids"), new, past, self.settings.compact)
         return {"attention_mask": prompt.mask(past + new), "position_ids": positions}
 
-    def _keep(self, visual: Tensor, real: Tensor, embeds: Tensor) -> Tensor:
-        """Return which columns are kept (B, L): those decided on before for these prompts, or new ones."""
-        ids, decision = self._ids, self._decision
-        if decision is not None and ids.shape[0] == len(decision.ids):
+    def _decide(self, prompts: Prompts, embeds: Tensor, attention: QueryAttention | None = None) -> Decision:
+        """Return what is kept of the prompts: as decided before, if these are the same and tokens behind them."""
+        decision, ids = self._decision, prompts.ids
+        if decision is not None and len(ids) == len(decision.ids):
             length = decision.ids.shape[1]
             if torch.equal(ids[:, :length], decision.ids):
-                return torch.cat([decision.keep, real[:, length:]], dim=1)
+                return replace(decision, keep=torch.cat([decision.keep, prompts.real[:, length:]], dim=1))
         with torch.no_grad():
-            keep = real & (~visual | self._chosen(visual, real, embeds))
-        self._decision = Decision(ids, keep)
-        return keep
+            self._decision = self._decided(prompts, embeds, attention)
+        return self._decision
 
-    def _chosen(self, visual: Tensor, real: Tensor, embeds: Tensor) -> Tensor:
-        """Choose, fill the record, and return the chosen columns (B, L)."""
-        places, seen = [], []
-        copies = self._copies()
-        texts = self._texts(len(self._ids) // copies)
-        for row, column in self._columns_of_visuals(copies):
-            text = embeds[row][real[row] & ~visual[row]]
-            entry = Seen(column[0], embeds[row, column[1]])
-            seen.append(self._with_relevance(entry, text, texts[row // copies]))
-            places.append((row, column[1]))
-        positions = choose(self.settings.pruner, seen, self.settings.budget_scope)
-        chosen = torch.zeros_like(visual)
-        for (row, columns), kept in zip(places, positions, strict=True):
-            chosen[row : row + copies, columns[kept.to(columns.device)]] = True
-        self._fill_record([entry.visual for entry in seen], positions)
-        return chosen
-
-    def _with_relevance(self, entry: Seen, text: Tensor, question: str | None) -> Seen:
-        if "relevance" not in self.settings.pruner.needs:
-            return entry
-        if self.settings.clip is None:
-            return Seen(entry.visual, entry.embeds, text_relevance(entry.embeds, text))
-        relevance = self.settings.clip(entry.visual.clip_patches.unsqueeze(0), [question])[0]
-        return Seen(entry.visual, entry.embeds, relevance)
-
-    def _texts(self, prompts: int) -> list[str | None]:
-        if self.settings.clip is None or "relevance" not in self.settings.pruner.needs:
-            return [None] * prompts
-        texts = [self.texts] * prompts if isinstance(self.texts, str) else list(self.texts or [])
-        if len(texts) != prompts:
-            raise ValueError(
-                f'relevance="clip_text" needs the question of each prompt: `texts` has {len(texts)} entries for '
-                f"{prompts} prompts. Give `texts` to prune, or set it on what prune returns"
-            )
-        return texts
-
-    def _copies(self) -> int:
-        """How often each prompt stands in the batch: beams and returned sequences are copies, side by side."""
-        copies = set()
-        for modality in self._shown():
-            placed = int((self._ids == self.family.token_id(modality)).sum())
-            copies.add(Fraction(placed, sum(visual.length for visual in self._visuals[modality])))
-        if len(copies) != 1 or any(times.denominator != 1 for times in copies):
-            raise NotImplementedError(
-                "the prompts do not hold every visual token that was encoded: pruning needs whole prompts, each with "
-                "its images (chunked prefill is not supported)"
-            )
-        return int(copies.pop())
-
-    def _shown(self) -> list[str]:
-        """The modalities that the prompt shows."""
-        return [name for name in self._visuals if (self._ids == self.family.token_id(name)).any()]
-
-    def _columns_of_visuals(self, copies: int) -> list[tuple[int, tuple[Visual, Tensor]]]:
-        """Return row, visual and its columns (L,), in the order of the prompts, the first copy of each alone."""
-        found = []
-        for modality in self._shown():
-            rows, columns = (self._ids[::copies] == self.family.token_id(modality)).nonzero(as_tuple=True)
-            visuals = self.family.grouped(self._visuals[modality], rows, columns)
-            lengths = [visual.length for visual in visuals]
-            for visual, row, place in zip(visuals, rows.split(lengths), columns.split(lengths), strict=True):
-                found.append((int(row[0]) * copies, (visual, place)))
-        return sorted(found, key=lambda entry: (entry[0], int(entry[1][1][0])))
+    def _decided(self, prompts: Prompts, embeds: Tensor, attention: QueryAttention | None) -> Decision:
+        """Choose, and fill the record."""
+        needs, clip = self.settings.pruner.needs, self.settings.clip
+        texts = None if clip is None else questions(self.texts, len(prompts.ids) // prompts.copies)
+        attended = attention() if attention is not None and "text_attention" in needs else None
+        seen = [
+            in_prompt(prompts, placed, embeds[placed.row], needs, clip, texts and texts[placed.row // prompts.copies])
+            for placed in prompts.placed
+        ]
+        if attended is not None:
+            seen = [
+                replace(entry, text_attention=attended[placed.row, placed.columns])
+                for entry, placed in zip(seen, prompts.placed, strict=True)
+            ]
+        kept, tokens = choose(self.settings.pruner, seen, self.settings.budget_scope)
+        chosen = torch.zeros_like(prompts.visual)
+        merged = None if tokens is None else embeds.detach().clone()
+        for index, (placed, positions) in enumerate(zip(prompts.placed, kept, strict=True)):
+            copies = slice(placed.row, placed.row + prompts.copies)
+            chosen[copies, placed.columns[positions.to(placed.columns.device)]] = True
+            if merged is not None:
+                merged[copies, placed.columns] = tokens[index]
+        self._fill_record([placed.visual for placed in prompts.placed], kept)
+        return Decision(prompts.ids, prompts.real & (~prompts.visual | chosen), merged)
 
     def _fill_record(self, visuals: list[Visual], kept: list[Tensor]) -> None:
         self.keep = kept
@@ -282,3 +250,12 @@ def _refuse_cache(cache: Any) -> None:
         raise NotImplementedError(
             f"{type(cache).__name__}: a static cache is not supported with pruning; leave out cache_implementation"
         )
+
+
+def _real(mask: Tensor | None, ids: Tensor) -> Tensor:
+    """Which tokens are no padding, (B, L) bool."""
+    if mask is None:
+        return torch.ones_like(ids, dtype=torch.bool)
+    if mask.ndim != 2:
+        raise NotImplementedError(f"pruning needs an attention_mask (B, L), not one of shape {tuple(mask.shape)}")
+    return mask.bool()

@@ -7,8 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from llava.model.selection import resolve_scope
+from llava.model.selection import judges_newlines, resolve_scope
 from llava.pruners import Pruner, VisualCues
+
+ENCODER_CUES = ("keys", "last_attention", "last_keys")
+PROMPT_CUES = ("relevance", "dot_relevance", "text_attention")
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,9 @@ class Visual:
     parts: list[Part]
     features: Tensor | None = None  # (L, C) None: the embeddings stand in
     attention: Tensor | None = None  # (L,)
+    keys: Tensor | None = None  # (L, d) of the block that the attention is from, mean over heads
+    last_attention: Tensor | None = None  # (L,) of the last block, heads not split
+    last_keys: Tensor | None = None  # (L, C)
     clip_patches: Tensor | None = None  # (L, C) CLIP's patches after its last layer norm
     newline: Tensor | None = None  # (L,) True where the learned newline token stands
 
@@ -47,6 +53,8 @@ class Seen:
     visual: Visual
     embeds: Tensor  # (L, D) as the language model reads it
     relevance: Tensor | None = None  # (L,)
+    dot_relevance: Tensor | None = None  # (L,)
+    text_attention: Tensor | None = None  # (L,)
 
 
 def text_relevance(embeds: Tensor, text: Tensor) -> Tensor | None:
@@ -59,8 +67,15 @@ def text_relevance(embeds: Tensor, text: Tensor) -> Tensor | None:
     return normalize(embeds.float(), dim=1) @ normalize(text.float().mean(dim=0), dim=0)
 
 
+def text_product(embeds: Tensor, text: Tensor) -> Tensor | None:
+    """Dot product of every visual token with the mean of the prompt's other embeddings, (L, D), (L', D) -> (L,)."""
+    return embeds.float() @ text.float().mean(dim=0) if len(text) else None
+
+
 @torch.no_grad()
-def choose(pruner: Pruner, seen: list[Seen], budget_scope: str | None = None) -> list[Tensor]:
+def choose(
+    pruner: Pruner, seen: list[Seen], budget_scope: str | None = None
+) -> tuple[list[Tensor], list[Tensor] | None]:
     """Choose the visual tokens of every image or video.
 
     Args:
@@ -70,7 +85,8 @@ def choose(pruner: Pruner, seen: list[Seen], budget_scope: str | None = None) ->
             its tiles' budgets; None leaves it to the pruner.
 
     Returns:
-        The kept positions of each, ascending; newline tokens that the pruner did not choose from among them.
+        The kept positions of each, ascending, and with them newline tokens that the pruner did not choose from among;
+        and, of a pruner that merges, the embeddings of each (L, D) with merged ones in the kept places, else None.
     """
     rows = [
         (index, part)
@@ -79,22 +95,28 @@ def choose(pruner: Pruner, seen: list[Seen], budget_scope: str | None = None) ->
     ]
     alike = defaultdict(list)  # rows of one shape are chosen from in one call
     for row, (index, part) in enumerate(rows):
-        shape = len(part.positions), _budget(pruner, part), seen[index].relevance is not None
-        alike[shape].append(row)
+        known = tuple(getattr(seen[index], name) is not None for name in PROMPT_CUES)
+        alike[len(part.positions), _budget(pruner, part), known].append(row)
     kept = [torch.ones(entry.visual.length, dtype=torch.bool) for entry in seen]
+    merged = [entry.embeds.clone() for entry in seen] if pruner.merges else None
     for (_, budget, _), members in alike.items():
         group = [rows[row] for row in members]
-        chosen = pruner.with_budget(budget)(_cues(seen, group)).cpu()
-        for (index, part), picks in zip(group, chosen, strict=True):
+        cues = _cues(seen, group)
+        keep = pruner.with_budget(budget)(cues)
+        for (index, part), picks in zip(group, keep.cpu(), strict=True):
             kept[index][part.positions] = False
             kept[index][part.positions[picks]] = True
-    return [mask.nonzero().flatten() for mask in kept]
+        if merged is not None:
+            tokens = pruner.apply(cues.embeds, keep, cues)
+            for (index, part), picks, made in zip(group, keep.cpu(), tokens, strict=True):
+                merged[index][part.positions[picks]] = made
+    return [mask.nonzero().flatten() for mask in kept], merged
 
 
 def _parts(pruner: Pruner, visual: Visual, scope: str) -> list[Part]:
     if scope == "tile":
         return visual.parts
-    if pruner.needs == {"embeds"}:  # newline tokens have nothing but an embedding, and compete by it
+    if judges_newlines(pruner):
         return [Part(torch.arange(visual.length), visual.tiles)]
     return [Part(torch.cat([part.positions for part in visual.parts]).sort().values, visual.tiles)]
 
@@ -122,6 +144,7 @@ def _cues(seen: list[Seen], rows: list[tuple[int, Part]]) -> VisualCues:
         features=embeds if features is None else features,
         embeds=embeds,
         cls_attention=stack([entry.visual.attention for entry in entries]),
-        relevance=stack([entry.relevance for entry in entries]),
+        **{name: stack([getattr(entry.visual, name) for entry in entries]) for name in ENCODER_CUES},
+        **{name: stack([getattr(entry, name) for entry in entries]) for name in PROMPT_CUES},
         image_index=torch.tensor([images[index, part.group] for index, part in rows], device=device),
     )

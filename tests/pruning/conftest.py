@@ -247,6 +247,7 @@ def build(name: str, attn_implementation: str = "sdpa") -> Tiny:
     tiny.model.eval().set_attn_implementation(attn_implementation)
     for parameter in tiny.model.parameters():  # the default initialisation makes all answers alike
         parameter.data.normal_(std=0.3)
+    tiny.model.get_output_embeddings().weight.data[[IMAGE, VIDEO]] = 0  # no answer holds a placeholder
     tiny.model.generation_config.eos_token_id = None
     return tiny
 

@@ -74,6 +74,11 @@ def test_subclasses_of_a_supported_class_are_supported(tiny_llava):
         ({"pruner": "cdpruner", "visual_token_num": 3, "text_tower": "clip"}, "need one another"),
         ({"pruner": "cdpruner", "visual_token_num": 3, "budget_scope": "row"}, "tile, image"),
         ({"pruner": "vispruner", "visual_token_num": 3, "attention": "sent"}, "cls, received"),
+        ({"pruner": "divprune", "visual_token_num": 3, "prune_layer": 3}, "0 or from 1 to 2"),
+        ({"pruner": "divprune", "visual_token_num": 3, "prune_layer": True}, "0 or from 1 to 2"),
+        ({"pruner": "divprune", "visual_token_num": 3, "prune_layer": 1, "positions": "compact"}, "one of original"),
+        ({"pruner": "trim", "visual_token_num": 3, "prune_layer": 1}, "merges tokens"),
+        ({"pruner": "fastv", "visual_token_num": 3}, "give prune_layer"),
     ],
 )
 def test_wrong_values_name_the_right_ones(tiny_llava, kwargs, message):

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from llava.pruners import PRUNERS
+from llava.pruners import PRUNERS, Pruner
 from llava.pruning import prune, unprune
+from llava.pruning.families import family_of
 
 STEPS = 4
 
@@ -47,13 +48,18 @@ def kept_columns(tiny, record):
     return columns
 
 
-def by_hand(tiny, columns, compact):
-    """Greedy decoding of each prompt by itself, without a cache, from the embeddings of its kept columns."""
+def by_hand(tiny, columns, compact, made=None):
+    """Greedy decoding of each prompt by itself, without a cache, from the embeddings of its kept columns.
+
+    ``made`` (B, M, D) are the embeddings of a pruner that merges, padded at the left.
+    """
     model = tiny.model
     seen = language_model_arguments(model, tiny.inputs)
     embed, rows = model.get_input_embeddings(), []
     for row, kept in enumerate(columns):
         embeds = seen["inputs_embeds"][row : row + 1, kept]
+        if made is not None:
+            embeds = made[row : row + 1, -len(kept) :]
         positions = seen["position_ids"][..., row : row + 1, :][..., kept]
         last = seen["position_ids"][..., row : row + 1, -1:]
         if compact:
@@ -96,16 +102,78 @@ def test_keeping_everything_changes_no_bit(tiny):
     assert record.visual_tokens == record.tokens_before
 
 
-@pytest.mark.parametrize("pruner", PRUNERS)
+BEFORE = [name for name, cls in PRUNERS.items() if "text_attention" not in cls.needs]
+
+
+@pytest.mark.parametrize("pruner", BEFORE)
 def test_pruned_prompts_answer_as_prompts_shortened_by_hand(tiny, pruner):
     with prune(tiny.model, pruner, keep_ratio=0.4) as record:
         ids, logits = answer(tiny.model, tiny.inputs)
+        read = language_model_arguments(tiny.model, tiny.inputs)
     assert all(kept < before for kept, before in zip(record.visual_tokens, record.tokens_before, strict=True))
     assert len(record.keep) == tiny.visuals
-    compact = record.settings.compact
-    expected = by_hand(tiny, kept_columns(tiny, record), compact)
+    made = read["inputs_embeds"] if PRUNERS[pruner].merge is not Pruner.merge else None
+    expected = by_hand(tiny, kept_columns(tiny, record), record.settings.compact, made)
     torch.testing.assert_close(logits, expected, atol=3e-5, rtol=1e-4)
     assert torch.equal(ids[:, : tiny.inputs["input_ids"].shape[1]], tiny.inputs["input_ids"])
+
+
+def test_merged_tokens_stand_in_the_places_of_kept_ones(tiny_llava):
+    """TRIM's last token of each image is a mean of others; its other tokens are what they were."""
+    whole = language_model_arguments(tiny_llava.model, tiny_llava.inputs)["inputs_embeds"]
+    with prune(tiny_llava.model, "trim", keep_ratio=0.4) as record:
+        read = language_model_arguments(tiny_llava.model, tiny_llava.inputs)["inputs_embeds"]
+    for row, kept in enumerate(kept_columns(tiny_llava, record)):
+        same = (read[row, -len(kept) :] == whole[row, kept]).all(dim=1)
+        assert int((~same).sum()) == tiny_llava.rows.count(row)
+
+
+def masked_instead(tiny, layer, columns, ids):
+    """Logits of given answers when the layers from ``layer`` on are kept from looking at what was dropped."""
+    model, answers = tiny.model, ids[:, tiny.inputs["input_ids"].shape[1] : -1]
+    seen = language_model_arguments(model, tiny.inputs)
+    embeds = torch.cat([seen["inputs_embeds"], model.get_input_embeddings()(answers)], dim=1)
+    steps = torch.arange(1, answers.shape[1] + 1)
+    positions = torch.cat([seen["position_ids"], seen["position_ids"][..., -1:] + steps], dim=-1)
+    mask = torch.nn.functional.pad(tiny.inputs["attention_mask"], (0, answers.shape[1]), value=1).bool()
+    look = mask.clone()
+    for row, kept in enumerate(columns):
+        look[row, : seen["inputs_embeds"].shape[1]] = False
+        look[row, kept] = True
+    length = embeds.shape[1]
+    allowed = look[:, None, None] & torch.ones(length, length, dtype=torch.bool).tril() | torch.eye(length).bool()
+    extra = {}
+    if seen.get("visual_pos_masks") is not None:
+        visual = torch.nn.functional.pad(seen["visual_pos_masks"], (0, answers.shape[1]))
+        extra = {"visual_pos_masks": visual, "deepstack_visual_embeds": seen["deepstack_visual_embeds"]}
+    body = model.model.language_model
+    handles = [
+        module.register_forward_pre_hook(lambda m, a, k: (a, {**k, "attention_mask": allowed}), with_kwargs=True)
+        for module in body.layers[layer:]
+    ]
+    out = body(inputs_embeds=embeds, position_ids=positions, attention_mask=mask.long(), use_cache=False, **extra)
+    for handle in handles:
+        handle.remove()
+    return model.lm_head(out.last_hidden_state[:, -STEPS:])
+
+
+@pytest.mark.parametrize("pruner", [name for name, cls in PRUNERS.items() if cls.merge is Pruner.merge])
+def test_layers_behind_the_first_do_not_look_at_what_was_dropped(tiny, pruner):
+    layer = family_of(tiny.model)(tiny.model).first_prune_layer()
+    with prune(tiny.model, pruner, keep_ratio=0.4, prune_layer=layer) as record:
+        ids, logits = answer(tiny.model, tiny.inputs)
+    assert all(kept < before for kept, before in zip(record.visual_tokens, record.tokens_before, strict=True))
+    expected = masked_instead(tiny, layer, kept_columns(tiny, record), ids)
+    torch.testing.assert_close(logits, expected, atol=3e-5, rtol=1e-4)
+
+
+def test_keeping_everything_inside_the_language_model_changes_no_bit(tiny):
+    layer = family_of(tiny.model)(tiny.model).first_prune_layer()
+    ids, logits = answer(tiny.model, tiny.inputs)
+    with prune(tiny.model, "divprune", visual_token_num=1000, prune_layer=layer):
+        pruned_ids, pruned_logits = answer(tiny.model, tiny.inputs)
+    assert torch.equal(ids, pruned_ids)
+    assert torch.equal(logits, pruned_logits)
 
 
 def test_nothing_is_left_behind(tiny):

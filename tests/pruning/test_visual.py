@@ -39,39 +39,39 @@ def test_relevance_is_the_cosine_to_the_mean_of_the_text():
 
 
 def test_every_tile_has_its_budget(spy):
-    kept = choose(replace(spy, visual_token_num=2), [seen(4, 5), seen(6, seed=1)])
+    kept, _ = choose(replace(spy, visual_token_num=2), [seen(4, 5), seen(6, seed=1)])
     assert [positions.tolist() for positions in kept] == [[0, 1, 4, 5], [0, 1]]
 
 
 def test_a_ratio_is_of_each_part(spy):
-    kept = choose(replace(spy, visual_token_num=None, keep_ratio=0.5), [seen(4, 6)])
+    kept, _ = choose(replace(spy, visual_token_num=None, keep_ratio=0.5), [seen(4, 6)])
     assert kept[0].tolist() == [0, 1, 4, 5, 6]
 
 
 def test_a_part_of_several_tiles_has_their_budgets():
     visual = Visual(10, [Part(torch.arange(4)), Part(torch.arange(4, 10), tiles=2)])
     assert visual.tiles == 3
-    kept = choose(resolve_pruner("uniform", 2), [Seen(visual, torch.randn(10, 3))])
+    kept, _ = choose(resolve_pruner("uniform", 2), [Seen(visual, torch.randn(10, 3))])
     assert (kept[0] < 4).sum() == 2
     assert (kept[0] >= 4).sum() == 4
 
 
 def test_an_image_as_a_whole_has_the_sum_of_the_budgets(spy):
-    kept = choose(replace(spy, visual_token_num=2), [seen(4, 5)], budget_scope="image")
+    kept, _ = choose(replace(spy, visual_token_num=2), [seen(4, 5)], budget_scope="image")
     assert kept[0].tolist() == [0, 1, 2, 3]
 
 
 def test_newline_tokens_are_kept_where_they_are_not_candidates(spy):
     image = seen(3, 3, newlines=True)  # newlines at 3 and 7
-    assert choose(spy, [image])[0].tolist() == [0, 3, 4, 7]
-    assert choose(spy, [image], "image")[0].tolist() == [0, 1, 3, 7]
+    assert choose(spy, [image])[0][0].tolist() == [0, 3, 4, 7]
+    assert choose(spy, [image], "image")[0][0].tolist() == [0, 1, 3, 7]
 
 
 def test_newline_tokens_compete_where_embeddings_are_all_that_counts():
     """DivPrune on a whole image: a newline that equals another token is the first to go."""
     image = seen(3, 3, newlines=True)
     image.embeds[7] = image.embeds[0]
-    kept = choose(resolve_pruner("divprune", keep_ratio=7 / 8), [image])[0].tolist()
+    kept = choose(resolve_pruner("divprune", keep_ratio=7 / 8), [image])[0][0].tolist()
     assert len(kept) == 7
     assert not {0, 7} <= set(kept)
 
@@ -115,7 +115,7 @@ def test_images_beside_one_another_change_nothing(name, scope, sizes, newlines, 
         for seed, lengths in enumerate(sizes)
     ]
     pruner = resolve_pruner(name, keep_ratio=0.5)
-    together = choose(pruner, images, scope)
+    together, _ = choose(pruner, images, scope)
     for image, kept in zip(images, together, strict=True):
-        assert torch.equal(choose(pruner, [image], scope)[0], kept)
+        assert torch.equal(choose(pruner, [image], scope)[0][0], kept)
         assert torch.equal(kept, kept.unique())

@@ -1,8 +1,9 @@
 """What a family of Transformers' vision-language models must tell for its tokens to be pruned."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -46,6 +47,10 @@ class Family(ABC):
         """The placeholder that stands in a prompt for each visual token of that modality."""
         return getattr(self.config, f"{modality}_token_id")
 
+    def visual_columns(self, ids: Tensor, modalities: Iterable[str]) -> Tensor:
+        """Which ids are placeholders of these modalities, (B, L) bool."""
+        return torch.isin(ids, torch.tensor([self.token_id(name) for name in modalities], device=ids.device))
+
     def tower(self, modality: str) -> nn.Module:
         """The vision encoder."""
         return self.base.vision_tower
@@ -57,12 +62,16 @@ class Family(ABC):
 
     def attention_block(self, modality: str) -> nn.Module:
         """The block whose attention is the cue: for [CLS] that of the selected features, else the last."""
-        blocks = self.blocks(modality)
         if self.attention == "received":
-            return blocks[-1]
+            return self.last_block(modality)
+        blocks = self.blocks(modality)
         layer = self.config.vision_feature_layer
         layer = layer if isinstance(layer, int) else layer[-1]
         return blocks[layer - 1 if layer > 0 else len(blocks) + layer]
+
+    def last_block(self, modality: str) -> nn.Module:
+        """The last block that lets all tokens attend to each other."""
+        return self.blocks(modality)[-1]
 
     def blocks(self, modality: str) -> nn.ModuleList:
         """The encoder's blocks."""
@@ -78,30 +87,52 @@ class Family(ABC):
 
     @contextmanager
     def recording(self, modality: str, needs: frozenset[str]) -> Iterator[dict[str, Tensor]]:
-        """Note the encoder's features, and the attention if it is needed, while the model encodes."""
+        """Note the encoder's features, and the cues of its blocks that are needed, while the model encodes."""
         tape: dict[str, Tensor] = {}
 
         def note_features(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             tape["features"] = args[0] if args else next(iter(kwargs.values()))
 
-        def note_attention(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def note_cues(names: set[str], block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             with torch.no_grad():
-                tape["attention"] = self.block_attention(block, *args, **kwargs)
+                tape.update(self.block_cues(block, names, *args, **kwargs))
 
         handles = [self.reader(modality).register_forward_pre_hook(note_features, with_kwargs=True)]
-        if "cls_attention" in needs:
-            block = self.attention_block(modality)
-            handles.append(block.register_forward_pre_hook(note_attention, with_kwargs=True))
+        for names, block in (
+            ({"cls_attention", "keys"} & needs, self.attention_block(modality)),
+            ({"last_attention", "last_keys"} & needs, self.last_block(modality)),
+        ):
+            if names:
+                handles.append(block.register_forward_pre_hook(partial(note_cues, names), with_kwargs=True))
         try:
             yield tape
         finally:
             for handle in handles:
                 handle.remove()
 
-    def block_attention(self, block: nn.Module, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
-        """The attention cue of a block from its input, float32 (B, N), [CLS] among the N if there is one."""
+    def block_cues(
+        self, block: nn.Module, names: set[str], hidden_states: Tensor, *_: Any, **__: Any
+    ) -> dict[str, Tensor]:
+        """The cues of a block from its input, (B, N) or (B, N, C), [CLS] among the N if there is one.
+
+        "cls_attention" is noted as "attention", since it may be received and not paid by [CLS].
+        """
+        return self.cues_of(names, *self.queries_and_keys(block, hidden_states))
+
+    def cues_of(self, names: set[str], query: Tensor, key: Tensor, scale: float) -> dict[str, Tensor]:
+        """The cues in ``names`` from a block's queries and keys, (B, N, H, d) both."""
         row = cls_row if self.attention == "cls" else received
-        return row(*self.queries_and_keys(block, hidden_states))
+        cues = {}
+        if "cls_attention" in names:
+            cues["attention"] = row(query, key, scale)
+        if "keys" in names:
+            cues["keys"] = key.mean(dim=2)
+        if "last_attention" in names:
+            one_head = (part.flatten(2).unsqueeze(2) for part in (query, key))
+            cues["last_attention"] = row(*one_head, query[0, 0].numel() ** -0.5)
+        if "last_keys" in names:
+            cues["last_keys"] = key.flatten(2)
+        return cues
 
     def projector(self) -> nn.Module:
         """The module that is called with the selected features."""
@@ -113,9 +144,8 @@ class Family(ABC):
 
     def cues(self, modality: str, tape: dict[str, Tensor], clip: bool) -> dict[str, Tensor]:
         """What is known of the encoder's tokens, (B, N) or (B, N, C), by the names that ``Visual`` has for it."""
-        cues = {"features": tape["features"]}
-        if "attention" in tape:
-            cues["attention"] = self.without_cls(tape["attention"], tape["features"].shape[1])
+        tokens = tape["features"].shape[1]
+        cues = {name: self.without_cls(cue, tokens) for name, cue in tape.items()}
         if clip:
             cues["clip_patches"] = self.clip_patches(tape["features"], modality)
         return cues
@@ -144,7 +174,7 @@ class Family(ABC):
             modality: "image" or "video".
             output: what ``get_image_features`` or ``get_video_features`` returned.
             arguments: what it was called with, by name.
-            tape: "features" (B, N, C), the projector's input; and "attention" (B, N) if it was needed.
+            tape: "features" (B, N, C), the projector's input; and those cues of blocks that were needed.
             clip: whether ``clip_patches`` are needed.
         """
 
@@ -156,6 +186,10 @@ class Family(ABC):
             rows: (P,) the prompt of each of their placeholders; ``columns``: (P,) its place in the prompt.
         """
         return visuals
+
+    def first_prune_layer(self) -> int:
+        """The first layer of the language model, from 1 on, that tokens can be dropped at."""
+        return 1
 
     def shorten(self, kwargs: dict[str, Any], keep: Tensor, short: Shortened) -> dict[str, Any]:
         """Return the language model's other arguments that shorten with the prompt."""

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from llava.pruning.families.base import Family
-from llava.pruning.visual import Part, Visual
+from llava.pruning.families.video import frame_visuals
+from llava.pruning.visual import ENCODER_CUES, Part, Visual
+
+CUES = ("features", "attention", *ENCODER_CUES)
 
 
 class InternVLFamily(Family):
@@ -32,22 +35,19 @@ class InternVLFamily(Family):
     def visuals(
         self, modality: str, output: Any, arguments: dict[str, Any], tape: dict[str, Tensor], clip: bool
     ) -> list[Visual]:
-        features = tape["features"]
         if clip:
-            self.clip_patches(features)
-        tokens = features.shape[1]
-        attention = self.of_tokens(tape["attention"]) if "attention" in tape else [None] * len(features)
-        parts = [Part(torch.arange(tokens))]
-        return [
-            Visual(tokens, parts, features=one, attention=row) for one, row in zip(features, attention, strict=True)
-        ]
+            self.clip_patches(tape["features"])
+        cues = {name: cue if name == "features" else self.of_tokens(cue) for name, cue in tape.items()}
+        return frame_visuals(cues, frames=1)
 
-    def of_tokens(self, attention: Tensor) -> Tensor:
-        """Average over the patches of each token, as the model joins them: (B, 1 + P) -> (B, N)."""
-        patches = attention[:, 1:]
+    def of_tokens(self, cue: Tensor) -> Tensor:
+        """Average over the patches of each token, as the model joins them: (B, 1 + P, ...) -> (B, N, ...)."""
+        patches = cue[:, 1:]
         side = math.isqrt(patches.shape[1])
-        grid = patches.view(len(patches), side, side, 1)
-        return self.base.pixel_shuffle(grid, self.config.downsample_ratio).mean(dim=3).flatten(1)
+        grid = patches.reshape(len(patches), side, side, -1)
+        joined = self.base.pixel_shuffle(grid, self.config.downsample_ratio).flatten(1, 2)  # (B, N, patches * C)
+        mean = joined.unflatten(2, (-1, grid.shape[3])).mean(dim=2)
+        return mean.squeeze(2) if cue.ndim == 2 else mean
 
     def grouped(self, visuals: list[Visual], rows: Tensor, columns: Tensor) -> list[Visual]:
         """Join the tiles of each image."""
@@ -63,5 +63,6 @@ def joined(tiles: list[Visual]) -> Visual:
     """Make one image of its tiles, each of one part."""
     starts = torch.tensor([0, *(tile.length for tile in tiles)]).cumsum(0)
     parts = [Part(tile.parts[0].positions + start) for tile, start in zip(tiles, starts[:-1], strict=True)]
-    attention = None if tiles[0].attention is None else torch.cat([tile.attention for tile in tiles])
-    return Visual(int(starts[-1]), parts, features=torch.cat([tile.features for tile in tiles]), attention=attention)
+    known = {name: getattr(tiles[0], name) for name in CUES if getattr(tiles[0], name) is not None}
+    cues = {name: torch.cat([getattr(tile, name) for tile in tiles]) for name in known}
+    return Visual(int(starts[-1]), parts, **cues)

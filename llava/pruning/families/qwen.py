@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision
 from transformers.vision_utils import get_vision_window_index
 
-from llava.pruning.attention import received
 from llava.pruning.families.base import Family
 from llava.pruning.visual import Part, Visual
 
@@ -31,22 +30,26 @@ class QwenFamily(Family):
     def projector(self) -> nn.Module:
         return self.base.visual.merger
 
-    def block_attention(
+    def block_cues(
         self,
         block: nn.Module,
+        names: set[str],
         hidden_states: Tensor,
         cu_seqlens: Tensor,
         position_embeddings: tuple[Tensor, Tensor],
         **_: Any,
-    ) -> Tensor:
-        """Attention that each patch receives in its own image or frame, (S, C) -> float32 (S,)."""
+    ) -> dict[str, Tensor]:
+        """The cues of a block from its input (S, C), attention that of each patch in its own image or frame alone."""
         attention = block.attn
         states = attention.qkv(block.norm1(hidden_states))
         query, key, _ = states.view(len(states), 3, attention.num_heads, -1).unbind(1)  # (S, H, d)
         query, key = apply_rotary_pos_emb_vision(query, key, *position_embeddings)
         lengths = cu_seqlens.diff().tolist()
-        segments = zip(query.split(lengths), key.split(lengths), strict=True)
-        return torch.cat([received(q.unsqueeze(0), k.unsqueeze(0), attention.scaling)[0] for q, k in segments])
+        segments = [
+            self.cues_of(names, q.unsqueeze(0), k.unsqueeze(0), attention.scaling)
+            for q, k in zip(query.split(lengths), key.split(lengths), strict=True)
+        ]
+        return {name: torch.cat([segment[name][0] for segment in segments]) for name in segments[0]}
 
     def visuals(
         self, modality: str, output: Any, arguments: dict[str, Any], tape: dict[str, Tensor], clip: bool
@@ -56,24 +59,29 @@ class QwenFamily(Family):
         grids = arguments[f"{modality}_grid_thw"]  # (V, 3) frames, patch rows and patch columns
         patches = self.base.visual.spatial_merge_size**2
         lengths = (grids.prod(dim=1) // patches).tolist()
-        attention = [None] * len(lengths)
-        if "attention" in tape:
-            of_tokens = tape["attention"].view(-1, patches).mean(dim=1)
-            attention = self.in_raster_order(of_tokens, grids).split(lengths)
+        cues = {
+            name: self.in_raster_order(cue.unflatten(0, (-1, patches)).mean(dim=1), grids).split(lengths)
+            for name, cue in tape.items()
+            if name != "features"
+        }
         return [
-            Visual(length, [Part(frame) for frame in torch.arange(length).chunk(frames)], attention=row)
-            for length, frames, row in zip(lengths, grids[:, 0].tolist(), attention, strict=True)
+            Visual(
+                length,
+                [Part(frame) for frame in torch.arange(length).chunk(frames)],
+                **{name: cue[index] for name, cue in cues.items()},
+            )
+            for index, (length, frames) in enumerate(zip(lengths, grids[:, 0].tolist(), strict=True))
         ]
 
     def in_raster_order(self, cue: Tensor, grids: Tensor) -> Tensor:
-        """Put a cue of all tokens (N,) from the order within the encoder into that in which they are read."""
+        """Put a cue of all tokens (N, ...) from the order within the encoder into that in which they are read."""
         return cue
 
 
 class Qwen25Family(QwenFamily):
     """``Qwen2_5_VLForConditionalGeneration``: most blocks attend within windows, whose tokens are kept together."""
 
-    def attention_block(self, modality: str) -> nn.Module:
+    def last_block(self, modality: str) -> nn.Module:
         return self.blocks(modality)[max(self.base.visual.fullatt_block_indexes)]
 
     def in_raster_order(self, cue: Tensor, grids: Tensor) -> Tensor:
