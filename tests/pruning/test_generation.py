@@ -117,6 +117,22 @@ def test_a_prompt_without_images_is_left_alone(tiny):
         assert torch.equal(torch.stack(greedy(tiny.model, text).logits), torch.stack(expected.logits))
 
 
+@pytest.mark.parametrize("images", [True, False])
+def test_an_answer_may_contain_a_placeholder(tiny_llava, images):
+    """Behind images that are all kept, or none at all: what is said is not an image."""
+
+    def says(ids, scores):
+        return torch.full_like(scores, -torch.inf).index_fill(1, torch.tensor([90]), 0.0)
+
+    model, inputs = tiny_llava.model, tiny_llava.inputs
+    said = inputs if images else {"input_ids": torch.tensor([[1, 5, 6, 7]])}
+    expected = greedy(model, said, logits_processor=[says])
+    with prune(model, "divprune", visual_token_num=1000):
+        greedy(model, inputs)
+        answered = greedy(model, said, logits_processor=[says])
+    assert torch.equal(torch.stack(answered.logits), torch.stack(expected.logits))
+
+
 def test_original_positions_leave_every_token_its_place(tiny_llava):
     """Keeping the first tokens of the last image shifts nothing before it: only what follows is told apart."""
     model, inputs = tiny_llava.model, tiny_llava.inputs
