@@ -2,7 +2,15 @@
 
 import pytest
 
-from llava.eval.queries import mmbench_query, qbench_query, science_query, user_query, vqa_loader_query, vqa_query
+from llava.eval.queries import (
+    lmms_query,
+    mmbench_query,
+    qbench_query,
+    science_query,
+    user_query,
+    vqa_loader_query,
+    vqa_query,
+)
 
 SHORT = "\nAnswer the question using a single word or phrase."
 LETTER = "\nAnswer with the option's letter from the given choices directly."
@@ -47,3 +55,10 @@ def test_qbench_keeps_question_and_candidates():
 def test_a_user_query_loses_its_image_placeholders():
     assert user_query("<image-placeholder>\nWhat is it?") == "What is it?"
     assert user_query("What is it?") == "What is it?"
+
+
+def test_lmms_loses_image_tokens_and_both_instructions():
+    short = "\nAnswer the question using a single word or phrase."
+    letter = "\nAnswer with the option's letter from the given choices directly."
+    assert lmms_query(f"<image> <image>\nWhich?{short}") == "Which?"
+    assert lmms_query(f"Hint\nWhich?\nA. one{letter}") == "Hint\nWhich?\nA. one"

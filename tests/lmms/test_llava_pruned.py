@@ -94,6 +94,18 @@ class TestAnswers:
         ):
             assert whole - pruned == images * (144 - 16)
 
+    def test_are_pruned_by_relevance_to_the_bare_question(self, backend, scenes):
+        backend.answer([scenes[0].question()], GREEDY)
+        kept = backend.model.last_prune.keep[0]
+        image = scenes[0].question().load_visuals()[0]
+        pixels = process_images([image], backend.image_processor, backend.model.config)
+        ids = torch.tensor([tokenizer_image_token("<image>", backend.tokenizer)])
+        choices = []
+        for text in (scenes[0].text.split("\n")[0], scenes[0].text):
+            backend.model.generate(ids, images=pixels, image_sizes=[image.size], texts=text, max_new_tokens=1)
+            choices.append(backend.model.last_prune.keep[0])
+        assert torch.equal(kept, choices[0]) and not torch.equal(kept, choices[1])
+
 
 class TestScores:
     def test_equal_the_losses_worked_out_token_by_token(self, backend, scenes):
