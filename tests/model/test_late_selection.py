@@ -6,6 +6,7 @@ import torch
 from llava.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from llava.mm_utils import process_images
 from llava.model.late_selection import LateSelection, check_prune_layer
+from llava.model.splice import VisualSequence, splice_row, visual_spans
 from llava.pruners import PRUNERS, resolve_pruner
 from llava.pruners.base import INSIDE_CUES
 
@@ -196,7 +197,8 @@ def test_forward_and_generate_read_alike(model_of, images, pruner):
 
 @torch.no_grad()
 def test_rows_of_one_length_that_images_make_unequal_need_no_mask(model_of, images):
-    tokenizer, model, processor, _ = model_of(pruner="divprune")
+    tokenizer, model, processor, _ = model_of(pruner="divprune", layer=0)
+    model.prune_layer = LAYER
     with_image = prompt_ids(tokenizer, "USER: ", "\nWhat? ASSISTANT:")
     without = prompt_ids(tokenizer, "USER: Hello. ASSISTANT: Hello. How are you?")[: len(with_image)]
     assert len(without) == len(with_image)
@@ -241,6 +243,15 @@ def test_loss_and_backward_reach_the_projector(model_of, images):
     ids, inputs = inputs_of(model, tokenizer, processor, images)
     model(ids, labels=ids.clone(), **inputs).loss.backward()
     assert model.get_model().mm_projector[0].weight.grad.abs().sum() > 0
+
+
+def test_spans_are_where_splicing_puts_the_images():
+    ids = torch.tensor([4, IMAGE_TOKEN_INDEX, 5, 6, IMAGE_TOKEN_INDEX, IMAGE_TOKEN_INDEX, 7])
+    images = [VisualSequence(torch.randn(length, 2), torch.arange(length), length) for length in (3, 5, 1)]
+    embeds, _, _ = splice_row(ids, ids, images, torch.nn.Embedding(9, 2))
+    spans = visual_spans(ids, images)
+    assert spans == [(1, 4), (6, 11), (11, 12)]
+    assert all(torch.equal(embeds[slice(*span)], image.embeds) for span, image in zip(spans, images, strict=True))
 
 
 @pytest.mark.parametrize("pruner", ["divprune", "fastv"])

@@ -5,11 +5,11 @@ import pickle
 
 import pytest
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel, Qwen3VLTextConfig, Qwen3VLTextModel
 
 from llava.model.language_model.layer_pruning import CHOOSE, prune_at_layer
 
-from .conftest import FAMILIES, prompts, pruned_logits
+from .conftest import FAMILIES, SIZES, prompts, pruned_logits
 
 LAYER, STEPS = 2, 5
 
@@ -143,6 +143,51 @@ def test_samples_are_drawn_from_the_right_logits(decoder):
         output = generate(model, ids, mask, do_sample=True, num_return_sequences=2)
     twice = [part.repeat_interleave(2, dim=0) for part in (ids, mask, keep)]
     assert_every_step_is_right(model, LAYER, *twice, output)
+
+
+MULTIMODAL = {
+    "qwen2.5-vl": (Qwen2_5_VLTextModel, Qwen2_5_VLTextConfig, {"mrope_section": [1, 1, 2]}),
+    "qwen3-vl": (Qwen3VLTextModel, Qwen3VLTextConfig, {"mrope_section": [2, 1, 1], "mrope_interleaved": True}),
+}
+
+
+@pytest.mark.parametrize("family", MULTIMODAL)
+@torch.no_grad()
+def test_positions_of_several_axes_stay_with_their_tokens(family):
+    body_class, config_class, rope = MULTIMODAL[family]
+    torch.manual_seed(0)
+    rope = {"rope_type": "default", "rope_theta": 1e4, **rope}
+    body = body_class(config_class(**SIZES | {"head_dim": 8}, rope_parameters=rope)).eval()
+    embeds, keep = torch.randn(2, 13, 32), prompts(lengths=(13, 13))[2]
+    axes = torch.randint(0, 9, (3, 2, 13)).cumsum(dim=-1)  # time, height, width; as if of images
+    positions = torch.cat([torch.arange(13).expand(1, 2, -1), axes])
+    rows = []
+
+    def choose(hidden_states, attention):
+        rows.append(attention())
+        return keep
+
+    with prune_at_layer(body, LAYER, choose):
+        output = body(inputs_embeds=embeds, position_ids=positions)
+        more = body(
+            inputs_embeds=embeds[:, :1], position_ids=positions[..., -1:] + 1, past_key_values=output.past_key_values
+        )
+    body.set_attn_implementation("eager")
+    maps = body(inputs_embeds=embeds, position_ids=positions, output_attentions=True).attentions
+    torch.testing.assert_close(rows[0], maps[LAYER - 1].mean(dim=1)[:, -1], rtol=0, atol=1e-6)
+    for row in range(2):
+        hidden = torch.cat([embeds[row], embeds[row, :1]])[None]
+        where = torch.cat([axes[:, row], axes[:, row, -1:] + 1], dim=1)[:, None]
+        rotary, kept = body.rotary_emb(hidden, where), torch.cat([keep[row], torch.tensor([True])])
+        for index, block in enumerate(body.layers):
+            if index == LAYER:
+                hidden, rotary = hidden[:, kept], tuple(part[:, kept] for part in rotary)
+            later = torch.ones(hidden.shape[1], hidden.shape[1]).triu(1) * torch.finfo(torch.float32).min
+            hidden = block(hidden, attention_mask=later[None, None], position_embeddings=rotary)
+        expected = body.norm(hidden)[0]
+        count = int(keep[row].sum())
+        torch.testing.assert_close(output.last_hidden_state[row, -count:], expected[:-1], rtol=0, atol=5e-5)
+        torch.testing.assert_close(more.last_hidden_state[row, 0], expected[-1], rtol=0, atol=5e-5)
 
 
 @torch.no_grad()
