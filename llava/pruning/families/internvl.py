@@ -35,8 +35,6 @@ class InternVLFamily(Family):
     def visuals(
         self, modality: str, output: Any, arguments: dict[str, Any], tape: dict[str, Tensor], clip: bool
     ) -> list[Visual]:
-        if clip:
-            self.clip_patches(tape["features"])
         cues = {name: cue if name == "features" else self.of_tokens(cue) for name, cue in tape.items()}
         return frame_visuals(cues, frames=1)
 

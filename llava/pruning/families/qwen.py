@@ -54,8 +54,6 @@ class QwenFamily(Family):
     def visuals(
         self, modality: str, output: Any, arguments: dict[str, Any], tape: dict[str, Tensor], clip: bool
     ) -> list[Visual]:
-        if clip:
-            self.clip_patches(tape["features"])
         grids = arguments[f"{modality}_grid_thw"]  # (V, 3) frames, patch rows and patch columns
         patches = self.base.visual.spatial_merge_size**2
         lengths = (grids.prod(dim=1) // patches).tolist()

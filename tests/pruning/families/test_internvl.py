@@ -60,3 +60,8 @@ def test_prompts_and_gaps_tell_images_apart(tiny_of, rows, columns, lengths):
     assert torch.cat([image.features for image in images]).flatten().tolist() == [0, 0, 1, 1]
     if len(images) == 1:
         assert [part.positions.tolist() for part in images[0].parts] == [[0, 1], [2, 3]]
+
+
+def test_a_text_tower_is_refused(tiny_of):
+    with pytest.raises(ValueError, match='needs a CLIP encoder .* use relevance="llm_text"'):
+        prune(tiny_of("internvl").model, "cdpruner", visual_token_num=2, relevance="clip_text", text_tower="clip")

@@ -155,8 +155,9 @@ def test_the_release_s_rule_for_qwen_is_kept_to_from_the_model_on(tiny_of, spy):
     [
         ({"positions": "compact"}, "positions 'compact' is not one of original"),
         ({"attention": "cls"}, r"received: its encoder has no \[CLS\] token"),
+        ({"relevance": "clip_text", "text_tower": "clip"}, 'needs a CLIP encoder .* use relevance="llm_text"'),
     ],
 )
 def test_what_qwen_does_not_have_is_named(tiny_of, name, wrong, message):
     with pytest.raises(ValueError, match=message):
-        prune(tiny_of(f"{name}_images").model, "cls_topk", visual_token_num=2, **wrong)
+        prune(tiny_of(f"{name}_images").model, "mfpruner", visual_token_num=2, **wrong)
