@@ -58,11 +58,15 @@ def query_attention(
     window = sliding_window(body.config, index)
     if window is not None:
         seen &= columns > query.unsqueeze(1) - window
-    with torch.autocast(device.type, enabled=False):
+    return _mean_over_heads(queries, keys.to(device), seen, attention.scaling)
+
+
+def _mean_over_heads(queries: Tensor, keys: Tensor, seen: Tensor, scale: float) -> Tensor:
+    """Attention of queries (B, heads, 1, d) to keys (B, groups, L, d) where ``seen`` (B, L), float32 (B, L)."""
+    with torch.autocast(keys.device.type, enabled=False):
         queries = queries.float().unflatten(1, (keys.shape[1], -1)).squeeze(3)  # (B, groups, heads of a group, d)
-        scores = queries @ keys.float().to(device).mT * attention.scaling  # (B, groups, heads of a group, L)
-        scores = scores.masked_fill(~seen[:, None, None], -torch.inf)
-        return scores.softmax(dim=-1).flatten(1, 2).mean(dim=1)
+        scores = queries @ keys.float().mT * scale  # (B, groups, heads of a group, L)
+        return scores.masked_fill(~seen[:, None, None], -torch.inf).softmax(dim=-1).flatten(1, 2).mean(dim=1)
 
 
 def _heads(tokens: Tensor, proj: nn.Module, norm: nn.Module | None, head_dim: int, rotary: list[Tensor]) -> Tensor:
