@@ -55,7 +55,7 @@ def test_probabilities_are_float32_in_a_model_of_bfloat16(row):
     given = row(query, key, 0.5)
     assert given.dtype == torch.float32
     torch.testing.assert_close(given, row(query.float(), key.float(), 0.5), atol=5e-3, rtol=0)
-    torch.testing.assert_close(given.sum(dim=1), torch.ones(2), atol=1e-5, rtol=0)  # bfloat16's own would be off by 1e-3
+    torch.testing.assert_close(given.sum(dim=1), torch.ones(2), atol=1e-5, rtol=0)  # not so in bfloat16
 
 
 def test_no_map_of_all_pairs_is_made(monkeypatch):
