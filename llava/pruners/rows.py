@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from llava.pruners.functional import ALIGNMENT, ROWS_AT_ONCE
+from llava.pruners.functional import ALIGNMENT, ROWS_AT_ONCE, fits_gram
 
-FEWEST_ROWS = 16  # computed together, as long as there are that many
+FEWEST_ROWS = 24  # computed together, as long as there are that many
 LISTED = 32  # neighbours that are remembered of every token
 
 
@@ -29,7 +29,7 @@ class ProductRows:
 
     def __init__(self, tokens: Tensor, weight: Tensor, budget: int) -> None:
         self._tokens, self._weight = tokens, weight
-        self._block = max(FEWEST_ROWS, budget // 8)
+        self._block = min(max(FEWEST_ROWS, budget // 4), ROWS_AT_ONCE)
         self._rest = -len(weight) % ALIGNMENT
         self._rows: dict[int, Tensor] = {}
 
@@ -44,10 +44,10 @@ class ProductRows:
             block = self._likely_next(pick, promise)
             products = self._tokens.index_select(0, block) @ self._tokens.T  # (block, N)
             products *= self._weight[block].unsqueeze(1) * self._weight
-            # Copied one by one, so that a row that is taken leaves the memory.
-            self._rows.update(
-                (token, pad(row, (0, self._rest))) for token, row in zip(block.tolist(), products, strict=True)
-            )
+            rows = pad(products, (0, self._rest)).unbind()
+            if not fits_gram(len(self._weight)):  # a row is part of its block, all of which stays until all are taken
+                rows = [row.clone() for row in rows]
+            self._rows.update(zip(block.tolist(), rows, strict=True))
         return self._rows.pop(pick)
 
     def _likely_next(self, pick: int, promise: Tensor) -> Tensor:
