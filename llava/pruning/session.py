@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from llava.pruning.prompts import Prompts, in_prompt, questions
 from llava.pruning.shorten import Shortened
 from llava.pruning.visual import Visual, choose
 
+PROMPT = "pruned_prompt"  # on a cache: the shortened prompt in it; copies of the cache take it along
 PIXELS = ("pixel_values", "pixel_values_images", "pixel_values_videos", "mm_encoder_outputs")
 
 
@@ -59,7 +59,6 @@ class Pruning(PruneRecord):
         self._visuals: dict[str, list[Visual]] = {}
         self._ids: Tensor | None = None
         self._decision: Decision | None = None
-        self._prompts: WeakKeyDictionary[Any, Shortened] = WeakKeyDictionary()  # by the cache that holds them
         self._encoding = False
         self._shows = False  # whether the current call reads images or videos
         self._handles = [
@@ -125,7 +124,7 @@ class Pruning(PruneRecord):
 
     def _prompt_of(self, kwargs: dict[str, Any]) -> Shortened | None:
         cache = kwargs.get("past_key_values")
-        return None if cache is None or not cache.get_seq_length() else self._prompts.get(cache)
+        return None if cache is None or not cache.get_seq_length() else getattr(cache, PROMPT, None)
 
     def _before_language_model(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         prompt = self._prompt_of(kwargs)
@@ -159,7 +158,7 @@ class Pruning(PruneRecord):
             kwargs["inputs_embeds"] = torch.cat([made, embeds[:, made.shape[1] :]], dim=1)
         short = Shortened.of(decision.keep, prompts.real)
         if cache is not None:
-            self._prompts[cache] = short
+            setattr(cache, PROMPT, short)
         return {**kwargs, **self._shortened(short, decision.keep, kwargs)}
 
     def _shortened(self, short: Shortened, keep: Tensor, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """The ways of calling a pruned model: all of them read the same shortened prompt."""
 
+import copy
+
 import pytest
 import torch
 
@@ -107,6 +109,15 @@ def test_two_conversations_interleave(tiny):
         token = first.logits[:, -1].argmax(dim=-1, keepdim=True)
         second = tiny.model(input_ids=token, attention_mask=mask, past_key_values=first.past_key_values)
     torch.testing.assert_close(second.logits[:, -1], expected, atol=3e-5, rtol=1e-4)
+
+
+def test_a_copied_cache_goes_on_as_the_first(tiny):
+    with prune(tiny.model, **PRUNER), torch.no_grad():
+        first = tiny.model(**tiny.inputs, use_cache=True)
+        token = first.logits[:, -1].argmax(dim=-1, keepdim=True)
+        caches = copy.deepcopy(first.past_key_values), first.past_key_values
+        copied, expected = (tiny.model(input_ids=token, past_key_values=cache).logits for cache in caches)
+    assert torch.equal(copied, expected)
 
 
 def test_a_prompt_without_images_is_left_alone(tiny):
