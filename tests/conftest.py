@@ -1,10 +1,17 @@
-"""Fixtures that belong to no one part of the package: a small Llama tokenizer and CLIP's image processor."""
+"""Fixtures that belong to no one part of the package: tokenizer, image processor, the embedded model and its scenes."""
 
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import sentencepiece
+from PIL import Image
 from transformers import CLIPImageProcessorPil, LlamaTokenizer
+
+from llava.eval.backends.requests import Question
+from llava.shapes import checkpoint_path
+from llava.shapes.benchmark import write_benchmark
 
 SENTENCES = [
     "A chat between a curious user and an artificial intelligence assistant.",
@@ -41,3 +48,34 @@ def llama_tokenizer(tokenizer_folder) -> LlamaTokenizer:
 def clip_processor() -> CLIPImageProcessorPil:
     """The preprocessing of CLIP-L/336."""
     return CLIPImageProcessorPil(size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336})
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A question with its answer, its image, and another answer."""
+
+    image: Path
+    text: str
+    answer: str
+    wrong: str
+
+    def question(self, **changes) -> Question:
+        return replace(Question(self.text, lambda: [Image.open(self.image).convert("RGB")]), **changes)
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory) -> list[Scene]:
+    """Twelve questions whose answers differ in length, about two images."""
+    folder = tmp_path_factory.mktemp("scenes")
+    write_benchmark(folder, split="test", num_questions=12, seed=3)
+    names = ("shapes_test.jsonl", "shapes_test_labels.jsonl")
+    asked, labels = ([json.loads(line) for line in (folder / name).read_text().splitlines()] for name in names)
+    return [
+        Scene(folder / "images" / question["image"], question["text"], label["answer"], "a very long ellipse")
+        for question, label in zip(asked, labels, strict=True)
+    ]
+
+
+@pytest.fixture(scope="session")
+def llava_shapes() -> str:
+    return str(checkpoint_path())

@@ -23,6 +23,9 @@ from transformers.video_utils import VideoMetadata
 from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.eval import provenance
 from llava.eval.answers import WriteAnswer
+from llava.eval.backends.conversations import Video
+from llava.eval.backends.requests import Question
+from llava.eval.backends.vlm import VlmBackend
 from llava.eval.dataset import ImageError, Sample, batches
 from llava.eval.evaluation import evaluate
 from llava.eval.options import (
@@ -38,9 +41,6 @@ from llava.eval.program import at_least, run_program
 from llava.eval.queries import vqa_loader_query
 from llava.eval.records import InputError, read_jsonl
 from llava.eval.runner import Run, generation_options, record
-from llava.lmms.conversations import Video
-from llava.lmms.requests import Question
-from llava.lmms.vlm_pruned import VlmBackend
 from llava.pruners import Pruner, add_pruner_args
 from llava.pruning import RELEVANCE
 from llava.video import VideoError, import_av, read_clip

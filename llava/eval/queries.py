@@ -42,5 +42,5 @@ def user_query(query: str) -> str:
 
 
 def lmms_query(text: str) -> str:
-    """``llava.lmms``: a question of lmms-eval without the images' tokens and LLaVA's two instruction suffixes."""
+    """``llava.eval.backends``: a question without the images' tokens and LLaVA's two instruction suffixes."""
     return text.replace(DEFAULT_IMAGE_TOKEN, "").replace(SHORT_ANSWER, "").replace(OPTION_LETTER, "").strip()

@@ -12,9 +12,9 @@ from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from loguru import logger
 from tqdm import tqdm
 
+from llava.eval.backends.arguments import positive
+from llava.eval.backends.requests import Question, cut, decoding, ignored, in_batches, question_of, stops
 from llava.eval.processes import Processes, join
-from llava.lmms.arguments import positive
-from llava.lmms.requests import Question, cut, decoding, ignored, in_batches, question_of, stops
 
 
 class PrunedModel(lmms):
@@ -120,20 +120,20 @@ class PrunedModel(lmms):
 
 
 class LlavaPruned(PrunedModel):
-    """``--model llava_pruned``: checkpoints in LLaVA's format; see ``llava.lmms.llava_pruned.LlavaBackend``."""
+    """``--model llava_pruned``: checkpoints in LLaVA's format; see ``llava.eval.backends.llava.LlavaBackend``."""
 
     @staticmethod
     def load(pretrained: str, processes: Processes, options: dict[str, Any]) -> Any:
-        from llava.lmms.llava_pruned import LlavaBackend
+        from llava.eval.backends.llava import LlavaBackend
 
         return LlavaBackend(pretrained, processes, **options)
 
 
 class VlmPruned(PrunedModel):
-    """``--model vlm_pruned``: Transformers' own models; see ``llava.lmms.vlm_pruned.VlmBackend``."""
+    """``--model vlm_pruned``: Transformers' own models; see ``llava.eval.backends.vlm.VlmBackend``."""
 
     @staticmethod
     def load(pretrained: str, processes: Processes, options: dict[str, Any]) -> Any:
-        from llava.lmms.vlm_pruned import VlmBackend
+        from llava.eval.backends.vlm import VlmBackend
 
         return VlmBackend(pretrained, processes, **options)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from llava.lmms.conversations import Video, conversation, rendered, separated
-from llava.lmms.requests import Question
+from llava.eval.backends.conversations import Video, conversation, rendered, separated
+from llava.eval.backends.requests import Question
 
 IMAGE = Image.new("RGB", (4, 4))
 FRAMES = 9

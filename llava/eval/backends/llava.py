@@ -1,4 +1,4 @@
-"""Checkpoints in LLaVA's format: questions of lmms-eval in, answers and likelihoods out."""
+"""Checkpoints in LLaVA's format: questions in, answers and likelihoods out."""
 
 import inspect
 from collections import Counter
@@ -11,14 +11,14 @@ from PIL import Image
 
 from llava.constants import DEFAULT_IMAGE_TOKEN, IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from llava.conversation import conv_templates
+from llava.eval.backends.arguments import place, refuse_unknown, require_name
+from llava.eval.backends.requests import Question, Reply, with_images
+from llava.eval.backends.scoring import common_prefix, score_rows
 from llava.eval.dataset import left_pad, stack_images
 from llava.eval.processes import Processes
 from llava.eval.prompts import first_turn, image_token
 from llava.eval.queries import lmms_query
 from llava.eval.runner import pad_token_id
-from llava.lmms.arguments import place, refuse_unknown, require_name
-from llava.lmms.requests import Question, Reply, with_images
-from llava.lmms.scoring import common_prefix, score_rows
 from llava.mm_utils import get_model_name_from_path, process_images, tokenizer_image_token
 from llava.model.builder import LOADING_OPTIONS, load_pretrained_model
 from llava.pruners import option_names

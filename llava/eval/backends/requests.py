@@ -1,4 +1,4 @@
-"""What lmms-eval asks, in the form the models here answer it: questions, batches of them, decoding options."""
+"""Questions, batches of them, and decoding options, as lmms-eval states them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ UNNAMED_STOP = "\n\n"
 
 @dataclass(frozen=True)
 class Question:
-    """One request of lmms-eval.
+    """One question, or one request of lmms-eval.
 
     Args:
         text: what the task asks, ``<image>`` in it where the task says so.

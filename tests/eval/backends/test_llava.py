@@ -9,9 +9,9 @@ from PIL import Image
 
 from llava.conversation import conv_templates
 from llava.eval import model_vqa_loader
+from llava.eval.backends.llava import LlavaBackend
+from llava.eval.backends.requests import Question, in_batches
 from llava.eval.processes import Processes
-from llava.lmms.llava_pruned import LlavaBackend
-from llava.lmms.requests import Question, in_batches
 from llava.mm_utils import process_images, tokenizer_image_token
 
 CPU = Processes(device="cpu")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from llava.constants import IGNORE_INDEX
-from llava.lmms.scoring import common_prefix, score_rows, tail_labels
+from llava.eval.backends.scoring import common_prefix, score_rows, tail_labels
 
 
 class TestScoreRows:

@@ -1,4 +1,4 @@
-"""Transformers' own vision-language models: questions of lmms-eval in, answers and likelihoods out."""
+"""Transformers' own vision-language models: questions in, answers and likelihoods out."""
 
 import inspect
 from collections import Counter
@@ -16,12 +16,12 @@ from transformers import (
     PreTrainedModel,
 )
 
+from llava.eval.backends.arguments import PRUNING, place, positive, refuse_unknown, require_name
+from llava.eval.backends.conversations import conversation, rendered, separated
+from llava.eval.backends.requests import Question, Reply
+from llava.eval.backends.scoring import common_prefix, score_rows, tail_labels
 from llava.eval.processes import Processes
 from llava.eval.queries import lmms_query
-from llava.lmms.arguments import PRUNING, place, positive, refuse_unknown, require_name
-from llava.lmms.conversations import conversation, rendered, separated
-from llava.lmms.requests import Question, Reply
-from llava.lmms.scoring import common_prefix, score_rows, tail_labels
 from llava.pruners import Pruner, option_names, resolve_pruner
 from llava.pruning import FAMILIES, Pruning, prune
 

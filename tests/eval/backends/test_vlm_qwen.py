@@ -17,9 +17,9 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
+from llava.eval.backends.requests import Question, in_batches
+from llava.eval.backends.vlm import VlmBackend
 from llava.eval.processes import Processes
-from llava.lmms.requests import Question, in_batches
-from llava.lmms.vlm_pruned import VlmBackend
 
 GREEDY = {"max_new_tokens": 6, "num_beams": 1, "do_sample": False}
 SPECIAL = [f"<|{name}|>" for name in ("im_start", "im_end", "vision_start", "vision_end", "image_pad", "video_pad")]

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from llava.lmms.requests import (
+from llava.eval.backends.requests import (
     Question,
     batches,
     cut,

@@ -1,7 +1,7 @@
 import pytest
 
+from llava.eval.backends.arguments import place, positive, refuse_unknown, require_name
 from llava.eval.processes import Processes
-from llava.lmms.arguments import place, positive, refuse_unknown, require_name
 
 
 def test_an_unknown_argument_is_named_together_with_the_valid_ones():

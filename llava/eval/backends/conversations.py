@@ -9,7 +9,7 @@ from PIL import Image
 from transformers.video_utils import VideoMetadata, load_video
 
 from llava.constants import DEFAULT_IMAGE_TOKEN
-from llava.lmms.requests import Question
+from llava.eval.backends.requests import Question
 from llava.mm_utils import to_rgb
 
 

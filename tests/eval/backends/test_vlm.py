@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
+from llava.eval.backends.llava import LlavaBackend
+from llava.eval.backends.requests import Question, in_batches
+from llava.eval.backends.vlm import VlmBackend
 from llava.eval.processes import Processes
-from llava.lmms.llava_pruned import LlavaBackend
-from llava.lmms.requests import Question, in_batches
-from llava.lmms.vlm_pruned import VlmBackend
 
-CONVERTER = Path(__file__).parents[2] / "scripts/convert_llava_to_hf.py"
+CONVERTER = Path(__file__).parents[3] / "scripts/convert_llava_to_hf.py"
 CPU = Processes(device="cpu")
 GREEDY = {"max_new_tokens": 8, "num_beams": 1, "do_sample": False}
 PRUNING = {"pruner": "divprune", "visual_token_num": 16}
@@ -84,7 +84,7 @@ class TestScores:
 
 
 def test_the_bare_question_reaches_pruners_that_compare_with_clips_text(converted, scenes):
-    clip = Path(__file__).parents[2] / "llava/shapes/checkpoints/clip-shapes"
+    clip = Path(__file__).parents[3] / "llava/shapes/checkpoints/clip-shapes"
     options = {"relevance": "clip_text", "text_tower": str(clip), "pruner": "cdpruner", "visual_token_num": 16}
     backend = VlmBackend(converted, CPU, dtype="float32", **options)
     answers(backend, [scenes[0].question()], 1)
