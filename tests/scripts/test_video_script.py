@@ -8,6 +8,7 @@ SCRIPT = "bash scripts/video/eval.sh"
 @pytest.fixture
 def asked(workplace):
     """Run the script on a file of questions and a folder of videos; returns its one call of Python."""
+
     def run(options, **environment):
         result = workplace.run(f"{SCRIPT} nextqa.jsonl 'some videos' {options}", **environment)
         assert result.returncode == 0, result.stderr
