@@ -6,6 +6,7 @@ the pruner once for all rows of one shape, and turns its answers into positions 
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -73,14 +74,16 @@ def resolve_scope(pruner: Pruner, budget_scope: str | None, tiles: int) -> str:
     return "image" if tiles > 1 and isinstance(pruner, DivPrune | FastV) else "tile"
 
 
+def budget_of_tiles(pruner: Pruner, length: int, tiles: int) -> int:
+    """How many of ``length`` candidates are kept that are of so many tiles, each of which has the pruner's budget."""
+    if pruner.visual_token_num is not None:
+        return min(length, pruner.visual_token_num * tiles)
+    return pruner.budget(length)
+
+
 def selection_rows(layout: ImageLayout, image: int, patches_per_tile: int, pruner: Pruner, scope: str) -> list[Row]:
     """Split one image into the rows of candidates that ``pruner`` chooses from, each with its budget."""
-
-    def budget(length: int, tiles: int) -> int:
-        if pruner.visual_token_num is not None:
-            return min(length, pruner.visual_token_num * tiles)
-        return pruner.budget(length)
-
+    budget = partial(budget_of_tiles, pruner)
     everything = torch.arange(len(layout.order))
     if scope == "image":
         positions = everything if judges_newlines(pruner) else layout.patches
@@ -124,25 +127,39 @@ def select(
         for image, (layout, scope) in enumerate(zip(layouts, scopes, strict=True))
         for row in selection_rows(layout, image, cues.shape[1], pruner, scope)
     ]
+    chosen, merged = _choose(pruner, cues, rows, layouts, has_text, newline, states)
+    picks: list[list[tuple[Row, Tensor]]] = [[] for _ in layouts]
+    for row, keep in zip(rows, chosen, strict=True):
+        picks[row.image].append((row, keep))
+    kept = [_kept_positions(layout, pick) for layout, pick in zip(layouts, picks, strict=True)]
+    return kept, [_keep_entry(*entry) for entry in zip(layouts, picks, kept, scopes, strict=True)], merged
+
+
+def _choose(
+    pruner: Pruner,
+    cues: VisualCues,
+    rows: list[Row],
+    layouts: list[ImageLayout],
+    has_text: list[bool],
+    newline: Tensor | None,
+    states: list[dict[str, Tensor]] | None,
+) -> tuple[list[Tensor], Tensor | None]:
+    """Return what is kept of every row, and the features with merged ones in the kept places if the pruner merges."""
     alike = defaultdict(list)  # rows of one shape are chosen from in one call
     for index, row in enumerate(rows):
         alike[len(row.positions), row.budget, has_text[row.image]].append(index)
-
-    picks: list[list[tuple[Row, Tensor]]] = [[] for _ in layouts]
+    newline = newline if judges_newlines(pruner) else None
     chosen: dict[int, Tensor] = {}
     merged = cues.features.clone() if pruner.merges else None
     for (_, budget, text), indices in alike.items():
         group = [rows[index] for index in indices]
-        row_cues = _gather_cues(cues, group, layouts, newline if judges_newlines(pruner) else None, text, states)
+        row_cues = _gather_cues(cues, group, layouts, newline, text, states)
         keep = pruner.with_budget(budget)(row_cues)
         chosen |= zip(indices, keep, strict=True)
         if merged is not None:
             places = _flat_ids(group, layouts, cues.shape[1]).to(keep.device).gather(1, keep)
             merged.flatten(0, 1)[places] = pruner.apply(row_cues.features, keep, row_cues)
-    for index, row in enumerate(rows):
-        picks[row.image].append((row, chosen[index]))
-    kept = [_kept_positions(layout, pick) for layout, pick in zip(layouts, picks, strict=True)]
-    return kept, [_keep_entry(*entry) for entry in zip(layouts, picks, kept, scopes, strict=True)], merged
+    return [chosen[index] for index in range(len(rows))], merged
 
 
 def record_of(layouts: list[ImageLayout], kept: list[Tensor], keep: list[Tensor | list[Tensor]] | None) -> PruneRecord:

@@ -7,6 +7,7 @@ from torch import nn
 from transformers import CLIPModel, CLIPTokenizer
 from transformers.utils.versions import require_version
 
+from llava.model.late_selection import check_prune_layer
 from llava.model.multimodal_encoder.clip_relevance import ClipRelevance
 from llava.pruners import Pruner, resolve_pruner
 from llava.pruners.base import CLIP_TEXT_CUES, is_count
@@ -115,10 +116,7 @@ def _check_layer(family: Family, pruner: Pruner, layer: int) -> None:
     first = family.first_prune_layer()
     if not (is_count(layer) and (layer == 0 or first <= layer < layers)):
         raise ValueError(f"prune_layer must be 0 or from {first} to {layers - 1} for this model, not {layer!r}")
-    if layer and pruner.merges:
-        raise ValueError(f"{type(pruner).__name__} merges tokens, before the language model: prune_layer must be 0")
-    if not layer and "text_attention" in pruner.needs:
-        raise ValueError(f"{type(pruner).__name__} reads attention inside the language model: give prune_layer")
+    check_prune_layer(pruner, layer)
 
 
 def _check(name: str, value: str | None, valid: tuple[str | None, ...]) -> None:

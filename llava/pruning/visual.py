@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from llava.model.selection import judges_newlines, resolve_scope
+from llava.model.selection import budget_of_tiles, judges_newlines, resolve_scope
 from llava.pruners import Pruner, VisualCues
 
 ENCODER_CUES = ("keys", "last_attention", "last_keys")
@@ -96,7 +96,8 @@ def choose(
     alike = defaultdict(list)  # rows of one shape are chosen from in one call
     for row, (index, part) in enumerate(rows):
         known = tuple(getattr(seen[index], name) is not None for name in PROMPT_CUES)
-        alike[len(part.positions), _budget(pruner, part), known].append(row)
+        budget = budget_of_tiles(pruner, len(part.positions), part.tiles)
+        alike[len(part.positions), budget, known].append(row)
     kept = [torch.ones(entry.visual.length, dtype=torch.bool) for entry in seen]
     merged = [entry.embeds.clone() for entry in seen] if pruner.merges else None
     for (_, budget, _), members in alike.items():
@@ -119,12 +120,6 @@ def _parts(pruner: Pruner, visual: Visual, scope: str) -> list[Part]:
     if judges_newlines(pruner):
         return [Part(torch.arange(visual.length), visual.tiles)]
     return [Part(torch.cat([part.positions for part in visual.parts]).sort().values, visual.tiles)]
-
-
-def _budget(pruner: Pruner, part: Part) -> int:
-    if pruner.visual_token_num is not None:
-        return min(len(part.positions), pruner.visual_token_num * part.tiles)
-    return pruner.budget(len(part.positions))
 
 
 def _cues(seen: list[Seen], rows: list[tuple[int, Part]]) -> VisualCues:

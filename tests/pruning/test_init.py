@@ -78,7 +78,7 @@ def test_subclasses_of_a_supported_class_are_supported(tiny_llava):
         ({"pruner": "divprune", "visual_token_num": 3, "prune_layer": True}, "0 or from 1 to 2"),
         ({"pruner": "divprune", "visual_token_num": 3, "prune_layer": 1, "positions": "compact"}, "one of original"),
         ({"pruner": "trim", "visual_token_num": 3, "prune_layer": 1}, "merges tokens"),
-        ({"pruner": "fastv", "visual_token_num": 3}, "give prune_layer"),
+        ({"pruner": "fastv", "visual_token_num": 3}, "needs prune_layer of 1 or more"),
     ],
 )
 def test_wrong_values_name_the_right_ones(tiny_llava, kwargs, message):
