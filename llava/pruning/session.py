@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
+from transformers.utils import ModelOutput
 
 from llava.model.language_model.layer_pruning import CHOOSE, QueryAttention, prune_at_layer
 from llava.model.multimodal_encoder.clip_relevance import ClipRelevance
@@ -21,7 +22,9 @@ from llava.pruning.shorten import Shortened
 from llava.pruning.visual import Visual, choose
 
 PROMPT = "pruned_prompt"  # on a cache: the shortened prompt in it; copies of the cache take it along
-PIXELS = ("pixel_values", "pixel_values_images", "pixel_values_videos", "mm_encoder_outputs")
+VISUALS = "pruned_visuals"  # on an encoder's output: the images or videos in it, which may be read later or again
+ENCODED = "mm_encoder_outputs"
+PIXELS = ("pixel_values", "pixel_values_images", "pixel_values_videos", ENCODED)
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,20 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Call:
+    """A call of the model that has not reached its language model yet."""
+
+    ids: Tensor | None  # (B, L) None where embeddings were given
+    shows: bool  # whether it reads images or videos
+    encoded: dict[str, list[Visual]]  # which, by modality
+
+
+@dataclass(frozen=True)
 class Decision:
     """What was decided of a batch of prompts, for calls that read it again."""
 
     ids: Tensor  # (B, L)
+    encoded: Mapping[str, list[Visual]]
     keep: Tensor  # (B, L)
     merged: Tensor | None  # (B, L, D) the embeddings of a pruner that merges
 
@@ -56,13 +69,12 @@ class Pruning(PruneRecord):
     def __init__(self, model: nn.Module, family: Family, settings: Settings, texts: str | Sequence[str] | None):
         super().__init__()
         self.model, self.family, self.settings, self.texts = model, family, settings, texts
-        self._visuals: dict[str, list[Visual]] = {}
-        self._ids: Tensor | None = None
+        self._call: Call | None = None
         self._decision: Decision | None = None
         self._encoding = False
-        self._shows = False  # whether the current call reads images or videos
+        self._parameters = list(inspect.signature(family.base.forward).parameters)
         self._handles = [
-            model.register_forward_pre_hook(_refuse_labels, with_kwargs=True),
+            model.register_forward_pre_hook(_refuse_columns, with_kwargs=True),
             family.base.register_forward_pre_hook(self._before_model, with_kwargs=True),
             family.base.language_model.register_forward_pre_hook(self._before_language_model, with_kwargs=True),
         ]
@@ -70,7 +82,8 @@ class Pruning(PruneRecord):
             self._handles.append(prune_at_layer(family.base.language_model, settings.prune_layer))
         for modality in family.modalities:
             name = f"get_{modality}_features"
-            setattr(family.base, name, self._watched(modality, getattr(family.base, name)))
+            encode = getattr(family.base, name)  # a partial is copied with the model, a closure is not
+            setattr(family.base, name, functools.update_wrapper(partial(self._encode, modality, encode), encode))
 
     def __enter__(self) -> "Pruning":
         return self
@@ -87,55 +100,59 @@ class Pruning(PruneRecord):
         if getattr(self.model, "_pruning", None) is self:
             del self.model._pruning
 
-    def _watched(self, modality: str, encode: Callable[..., Any]) -> Callable[..., Any]:
-        """Return ``encode``, which also notes the images or videos that it encodes."""
-        needs, clip = self.settings.pruner.needs, self.settings.clip is not None
-        signature = inspect.signature(encode)
-
-        @functools.wraps(encode)
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            if self._encoding:  # a video that is encoded as images are, by the same method
-                return encode(*args, **kwargs)
-            self._encoding = True
-            try:
-                with self.family.recording(modality, needs) as tape:
-                    output = encode(*args, **kwargs)
-            finally:
-                self._encoding = False
-            arguments = signature.bind(*args, **kwargs).arguments
-            with torch.no_grad():
-                self._visuals[modality] = self.family.visuals(modality, output, arguments, tape, clip)
-            self._decision = None
-            return output
-
-        return watched
+    def _encode(self, modality: str, encode: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Return what ``encode`` does, with a note of the images or videos on it."""
+        if self._encoding:  # a video that is encoded as images are, by the same method
+            return encode(*args, **kwargs)
+        self._encoding = True
+        try:
+            with self.family.recording(modality, self.settings.pruner.needs) as tape:
+                output = encode(*args, **kwargs)
+        finally:
+            self._encoding = False
+        arguments = inspect.signature(encode).bind(*args, **kwargs).arguments
+        with torch.no_grad():
+            visuals = self.family.visuals(modality, output, arguments, tape, self.settings.clip is not None)
+        if isinstance(output, ModelOutput):
+            setattr(output, VISUALS, visuals)
+        if self._call is not None:
+            self._call.encoded[modality] = visuals
+        return output
 
     def _before_model(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Note the prompt's ids; give a hand-written decoding loop the mask that ``generate`` would give."""
-        ids = args[0] if args else kwargs.get("input_ids")
-        self._ids = ids
-        self._shows = any(_given(kwargs.get(name)) for name in PIXELS)
-        prompt = self._prompt_of(kwargs)
-        if prompt is None or kwargs.get("attention_mask") is not None or kwargs.get("position_ids") is not None:
+        """Note what is called; give a hand-written decoding loop the mask that ``generate`` would give."""
+        given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
+        ids = given.get("input_ids")
+        shows = any(_given(given.get(name)) for name in PIXELS)
+        if shows and ids is None:
+            raise NotImplementedError("images beside inputs_embeds: pruning needs the prompt's input_ids")
+        self._call = Call(ids, shows, _encoded_before(given.get(ENCODED)))
+        prompt = self._prompt_of(given)
+        if prompt is None or given.get("attention_mask") is not None or given.get("position_ids") is not None:
             return None
-        lost = prompt.length - prompt.width
-        length = kwargs["past_key_values"].get_seq_length() + lost + ids.shape[1]
-        return args, {**kwargs, "attention_mask": prompt.unpruned_mask(length)}
+        new = given["inputs_embeds"] if ids is None else ids
+        length = given["past_key_values"].get_seq_length() + prompt.length - prompt.width + new.shape[1]
+        return (), {**given, "attention_mask": prompt.unpruned_mask(length)}
 
     def _prompt_of(self, kwargs: dict[str, Any]) -> Shortened | None:
         cache = kwargs.get("past_key_values")
         return None if cache is None or not cache.get_seq_length() else getattr(cache, PROMPT, None)
 
     def _before_language_model(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        prompt = self._prompt_of(kwargs)
+        call, self._call = self._call, None
+        prompt, cache = self._prompt_of(kwargs), kwargs.get("past_key_values")
         if prompt is not None:
             return args, {**kwargs, **self._continued(prompt, kwargs)}
-        if self._ids is None or not self._shows:  # an answer may contain a placeholder's id
+        if cache is not None:
+            vars(cache).pop(PROMPT, None)  # of an earlier prompt: the cache was emptied
+        if call is None:
             return None
-        if not self.family.visual_columns(self._ids, self._visuals).any():
+        if not call.shows or not self.family.visual_columns(call.ids, call.encoded).any():
+            if cache is None or not cache.get_seq_length():  # behind images, an answer may contain a placeholder's id
+                self._fill_record([], [])
             return None
-        _refuse_cache(kwargs.get("past_key_values"))
-        prompts = Prompts(self.family, self._ids, _real(kwargs.get("attention_mask"), self._ids), self._visuals)
+        _refuse_cache(cache)
+        prompts = Prompts(self.family, call.ids, _real(kwargs.get("attention_mask"), call.ids), call.encoded)
         if self.settings.prune_layer:
             return args, {**kwargs, CHOOSE: partial(self._choose_inside, prompts)}
         return args, self._pruned(module, prompts, kwargs)
@@ -153,9 +170,13 @@ class Pruning(PruneRecord):
         decision = self._decide(prompts, embeds)
         if torch.equal(decision.keep, prompts.real):
             return kwargs
+        if not decision.keep.any(dim=1).all():
+            raise ValueError("nothing was kept of a prompt: keep at least one token of each")
         if decision.merged is not None:
-            made = decision.merged.to(embeds)
-            kwargs["inputs_embeds"] = torch.cat([made, embeds[:, made.shape[1] :]], dim=1)
+            made = torch.nn.functional.pad(decision.merged, (0, 0, 0, embeds.shape[1] - decision.merged.shape[1]))
+            kwargs["inputs_embeds"] = torch.where(
+                prompts.visual.unsqueeze(2).to(embeds.device), made.to(embeds), embeds
+            )
         short = Shortened.of(decision.keep, prompts.real)
         if cache is not None:
             setattr(cache, PROMPT, short)
@@ -186,7 +207,7 @@ class Pruning(PruneRecord):
     def _decide(self, prompts: Prompts, embeds: Tensor, attention: QueryAttention | None = None) -> Decision:
         """Return what is kept of the prompts: as decided before, if these are the same and tokens behind them."""
         decision, ids = self._decision, prompts.ids
-        if decision is not None and len(ids) == len(decision.ids):
+        if decision is not None and len(ids) == len(decision.ids) and _same(decision.encoded, prompts.encoded):
             length = decision.ids.shape[1]
             if torch.equal(ids[:, :length], decision.ids):
                 return replace(decision, keep=torch.cat([decision.keep, prompts.real[:, length:]], dim=1))
@@ -217,7 +238,7 @@ class Pruning(PruneRecord):
             if merged is not None:
                 merged[copies, placed.columns] = tokens[index]
         self._fill_record([placed.visual for placed in prompts.placed], kept)
-        return Decision(prompts.ids, prompts.real & (~prompts.visual | chosen), merged)
+        return Decision(prompts.ids, prompts.encoded, prompts.real & (~prompts.visual | chosen), merged)
 
     def _fill_record(self, visuals: list[Visual], kept: list[Tensor]) -> None:
         self.keep = kept
@@ -233,7 +254,24 @@ def _given(pixels: Any) -> bool:
     return any(output is not None for output in pixels.values()) if isinstance(pixels, dict) else pixels is not None
 
 
-def _refuse_labels(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _encoded_before(outputs: Mapping[str, Any] | None) -> dict[str, list[Visual]]:
+    """Return the images and videos of outputs of the encoder."""
+    given = {modality: output for modality, output in (outputs or {}).items() if output is not None}
+    if any(not hasattr(output, VISUALS) for output in given.values()):
+        raise NotImplementedError(
+            f"{ENCODED} that were not encoded as a whole by this model since it is pruned: encode them anew "
+            "(chunked prefill is not supported)"
+        )
+    return {modality: getattr(output, VISUALS) for modality, output in given.items()}
+
+
+def _same(encoded: Mapping[str, list[Visual]], others: Mapping[str, list[Visual]]) -> bool:
+    return encoded.keys() == others.keys() and all(encoded[name] is others[name] for name in encoded)
+
+
+def _refuse_columns(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    if isinstance(kwargs.get("logits_to_keep"), Tensor):
+        raise NotImplementedError("columns as `logits_to_keep` do not shorten with the prompt: give a number")
     if kwargs.get("labels") is not None:
         raise NotImplementedError("`labels` do not shorten with the prompt: a pruned model does not compute a loss")
 

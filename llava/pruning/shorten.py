@@ -41,7 +41,7 @@ class Shortened:
     def take(self, values: Tensor) -> Tensor:
         """Gather (B, L, D) embeddings to (B, M, D), padding set to zero."""
         taken = values.take_along_dim(self.order.unsqueeze(2).to(values.device), dim=1)
-        return taken * self.valid.unsqueeze(2).to(taken) if not self.valid.all() else taken
+        return taken.masked_fill(~self.valid.unsqueeze(2).to(taken.device), 0.0) if not self.valid.all() else taken
 
     def positions(self, given: Tensor | None, compact: bool) -> Tensor:
         """Return the position ids of what is left, the last dimension M instead of L.

@@ -2,7 +2,13 @@
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PixtralVisionConfig,
+)
 
 from llava.pruners import PRUNERS
 from llava.pruning import FAMILIES, prune, unprune
@@ -50,6 +56,14 @@ def test_models_of_other_classes_are_told_which_are_supported():
     with pytest.raises(TypeError, match="LlamaForCausalLM") as error:
         prune(model, "uniform", visual_token_num=3)
     assert all(name in str(error.value) for name in FAMILIES)
+
+
+def test_a_supported_class_with_another_encoder_is_refused(tiny_llava):
+    """Pixtral's images of any size come through LLaVA's class, and its blocks are not where CLIP has them."""
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = LlavaConfig(vision_config=PixtralVisionConfig(**sizes), text_config=tiny_llava.model.config.text_config)
+    with pytest.raises(TypeError, match="whose encoder is a PixtralVisionModel"):
+        prune(LlavaForConditionalGeneration(config), "uniform", visual_token_num=3)
 
 
 def test_subclasses_of_a_supported_class_are_supported(tiny_llava):

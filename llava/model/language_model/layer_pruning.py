@@ -131,6 +131,8 @@ class LayerPruning:
         call.before = None
         if kept is not None and cache is not None:
             setattr(cache, STATE, _Kept(call.valid, kept.dropped))
+        elif cache is not None:
+            vars(cache).pop(STATE, None)  # of an earlier prompt: the cache was emptied
 
     def _prune(self, call: _Call, hidden_states: Tensor, cache: Cache | None) -> _Kept:
         """Choose from a prompt."""

@@ -27,6 +27,7 @@ class Family(ABC):
         attention: "cls" or "received", what stands for the [CLS] attention; None takes [CLS] where there is one.
 
     Raises:
+        TypeError: for an encoder that is built otherwise.
         ValueError: for an ``attention`` that the encoder does not have.
     """
 
@@ -36,12 +37,21 @@ class Family(ABC):
     def __init__(self, model: nn.Module, attention: str | None = None):
         self.base = model.model
         self.config = model.config
+        self._check_encoders(model)
         if attention is None:
             attention = "cls" if self.has_cls() else "received"
         if attention not in ATTENTION or (attention == "cls" and not self.has_cls()):
             valid = ", ".join(ATTENTION) if self.has_cls() else "received: its encoder has no [CLS] token"
             raise ValueError(f"attention {attention!r} is not possible for {type(model).__name__}; valid: {valid}")
         self.attention = attention
+
+    def _check_encoders(self, model: nn.Module) -> None:
+        for modality in self.modalities:
+            try:
+                self.blocks(modality)
+            except AttributeError as error:
+                encoder = type(self.tower(modality)).__name__
+                raise TypeError(f"cannot prune a {type(model).__name__} whose encoder is a {encoder}") from error
 
     def token_id(self, modality: str) -> int:
         """The placeholder that stands in a prompt for each visual token of that modality."""
@@ -91,7 +101,7 @@ class Family(ABC):
         tape: dict[str, Tensor] = {}
 
         def note_features(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            tape["features"] = args[0] if args else next(iter(kwargs.values()))
+            tape["features"] = (args[0] if args else next(iter(kwargs.values()))).detach()
 
         def note_cues(names: set[str], block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             with torch.no_grad():
