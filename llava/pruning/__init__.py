@@ -14,8 +14,9 @@ from llava.pruners.base import CLIP_TEXT_CUES, is_count
 from llava.pruning.families import FAMILIES, Family, family_of
 from llava.pruning.session import Pruning, Settings
 
-__all__ = ["FAMILIES", "Pruning", "prune", "unprune"]
+__all__ = ["FAMILIES", "Pruning", "check_transformers", "prune", "unprune"]
 
+TRANSFORMERS = "transformers>=5.20"
 RELEVANCE = ("llm_text", "clip_text")
 SCOPES = (None, "tile", "image")
 
@@ -69,7 +70,7 @@ def prune(
         ValueError: for a wrong value, or a model that is pruned already.
         ImportError: for a Transformers too old.
     """
-    require_version("transformers>=5.20", "llava.pruning prunes the models of these versions.")
+    check_transformers()
     if pruner is None or pruner == "none":
         raise ValueError("prune needs a pruner; without one, call the model as it is")
     family_class = family_of(model)
@@ -91,6 +92,11 @@ def prune(
     settings = Settings(resolved, clip, positions == "compact", budget_scope, prune_layer)
     model._pruning = Pruning(model, family, settings, texts)
     return model._pruning
+
+
+def check_transformers() -> None:
+    """Raise ImportError, which names the version needed, where Transformers is too old for ``prune``."""
+    require_version(TRANSFORMERS, "llava.pruning prunes the models of these versions.")
 
 
 def unprune(model: nn.Module) -> None:

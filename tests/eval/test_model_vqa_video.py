@@ -258,6 +258,7 @@ def qwen2_5_vl(tokenizer, folder):
 
 
 @needs_torchvision
+@pytest.mark.usefixtures("can_prune")
 @pytest.mark.parametrize("build", [llava_next_video, qwen2_5_vl])
 class TestTinyModels:
     @pytest.fixture

@@ -252,6 +252,11 @@ def build(name: str, attn_implementation: str = "sdpa") -> Tiny:
     return tiny
 
 
+@pytest.fixture(scope="session", autouse=True)
+def supported(can_prune) -> None:
+    """All tests here need what ``prune`` needs."""
+
+
 @pytest.fixture(params=BUILDERS)
 def tiny(request) -> Tiny:
     return build(request.param)

@@ -136,6 +136,7 @@ def test_the_trained_model_answers_alike_through_both(both, questions):
     assert len({tuple(answer) for answer in answers}) > 8
 
 
+@pytest.mark.usefixtures("can_prune")
 @pytest.mark.parametrize("name", ["cdpruner", "divprune", "vispruner", "mfpruner"])
 def test_the_trained_model_answers_alike_through_both_with_a_pruner(both, questions, name):
     models = both("shapes")

@@ -23,7 +23,7 @@ from llava.eval.backends.scoring import common_prefix, score_rows, tail_labels
 from llava.eval.processes import Processes
 from llava.eval.queries import lmms_query
 from llava.pruners import Pruner, option_names, resolve_pruner
-from llava.pruning import FAMILIES, Pruning, prune
+from llava.pruning import FAMILIES, Pruning, check_transformers, prune
 
 SETTINGS = {
     parameter.name
@@ -51,6 +51,7 @@ class VlmBackend:
 
     Raises:
         TypeError, ValueError: unusable options, before the weights are loaded.
+        ImportError: a Transformers too old to prune, before that, too.
     """
 
     def __init__(self, pretrained: str, processes: Processes, **options: Any):
@@ -143,6 +144,7 @@ def _pruning(options: dict[str, Any], pretrained: str) -> tuple[Pruner | None, d
 
     Raises:
         TypeError, ValueError: options that do not fit, or a checkpoint of a class that cannot be pruned.
+        ImportError: Transformers is too old for ``prune``.
     """
     settings = {name: options.pop(name) for name in SETTINGS if name in options}
     pruner = resolve_pruner(**options)
@@ -150,6 +152,7 @@ def _pruning(options: dict[str, Any], pretrained: str) -> tuple[Pruner | None, d
         if settings:
             raise ValueError(f"{', '.join(sorted(settings))} without a pruner: name it, as in pruner=cdpruner")
         return None, {}
+    check_transformers()
     model_class = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(AutoConfig.from_pretrained(pretrained))]
     if not any(base.__name__ in FAMILIES for base in model_class.__mro__):
         raise TypeError(f"cannot prune {model_class.__name__}; supported classes: {', '.join(FAMILIES)}")

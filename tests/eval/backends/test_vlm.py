@@ -26,7 +26,7 @@ def converted(llava_shapes, tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def backend(converted) -> VlmBackend:
+def backend(converted, can_prune) -> VlmBackend:
     return VlmBackend(converted, CPU, dtype="float32", **PRUNING)
 
 
@@ -83,6 +83,7 @@ class TestScores:
         assert_close(in_batches(questions, 4, backend.score), in_batches(questions, 1, backend.score))
 
 
+@pytest.mark.usefixtures("can_prune")
 def test_the_bare_question_reaches_pruners_that_compare_with_clips_text(converted, scenes):
     clip = Path(__file__).parents[3] / "llava/shapes/checkpoints/clip-shapes"
     options = {"relevance": "clip_text", "text_tower": str(clip), "pruner": "cdpruner", "visual_token_num": 16}
@@ -123,6 +124,12 @@ class TestOptions:
         with pytest.raises(ValueError, match="has no chat template: give one, chat_template=FILE"):
             VlmBackend(str(tmp_path), CPU)
 
+    def test_a_transformers_too_old_to_prune_is_named_before_anything_is_loaded(self, monkeypatch):
+        monkeypatch.setattr("llava.pruning.TRANSFORMERS", "transformers>=99")
+        with pytest.raises(ImportError, match="transformers>=99"):
+            VlmBackend("/there/is/no/such/checkpoint", CPU, **PRUNING)
+
+    @pytest.mark.usefixtures("can_prune")
     def test_reach_the_pruner_and_the_model(self, converted):
         options = {"pruner": "vispruner", "keep_ratio": 0.25, "important_ratio": 0.3, "budget_scope": "image"}
         backend = VlmBackend(converted, CPU, dtype="bfloat16", attn_implementation="eager", **options)

@@ -74,6 +74,7 @@ def questions() -> list[Question]:
     ]
 
 
+@pytest.mark.usefixtures("can_prune")
 @pytest.mark.parametrize("pruner", [{}, {"pruner": "divprune"}, {"pruner": "mfpruner", "cues": "qwen_release"}])
 def test_batches_of_images_videos_and_text_equal_single_questions(checkpoint, questions, pruner):
     options = {"keep_ratio": 0.5} | pruner if pruner else {}
@@ -85,6 +86,7 @@ def test_batches_of_images_videos_and_text_equal_single_questions(checkpoint, qu
     assert all_at_once == pytest.approx(one, abs=1e-4)
 
 
+@pytest.mark.usefixtures("can_prune")
 def test_half_of_the_visual_tokens_are_half_of_those_in_the_prompt(checkpoint, questions):
     replies = {}
     for name, options in {"whole": {}, "half": {"pruner": "divprune", "keep_ratio": 0.5}}.items():
