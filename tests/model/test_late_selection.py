@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 
 from llava.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from llava.mm_utils import process_images
@@ -16,6 +18,10 @@ BUDGET = 5  # of the 16 patches of a tile
 LAYER = 2
 INSIDE = [name for name, pruner in PRUNERS.items() if not pruner(BUDGET).merges]
 BEFORE = [name for name in INSIDE if not PRUNERS[name].needs & INSIDE_CUES]
+looks_up = pytest.mark.skipif(
+    Version(transformers.__version__) < Version("5.18"),
+    reason="Transformers 5.17 looks prompts up without the embeddings it was given, pruned or not",
+)
 
 
 @pytest.fixture(scope="session")
@@ -354,7 +360,9 @@ def test_a_piece_of_the_prompts_or_more_than_them_is_refused(shape):
         late(torch.zeros(shape), None)
 
 
-@pytest.mark.parametrize("options", [{"use_cache": False}, {"prompt_lookup_num_tokens": 3}])
+@pytest.mark.parametrize(
+    "options", [{"use_cache": False}, pytest.param({"prompt_lookup_num_tokens": 3}, marks=looks_up)]
+)
 def test_other_ways_of_decoding_greedily_say_the_same(model_of, images, options):
     tokenizer, model, processor, _ = model_of(pruner="fastv")
     ids, inputs = inputs_of(model, tokenizer, processor, images[:1])
