@@ -10,21 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
-from transformers.utils import ModelOutput
 
 from llava.model.language_model.layer_pruning import CHOOSE, QueryAttention, prune_at_layer
 from llava.model.multimodal_encoder.clip_relevance import ClipRelevance
 from llava.model.selection import PruneRecord
 from llava.pruners import Pruner
+from llava.pruning.encoded import ENCODED, Notes, same, shown
 from llava.pruning.families import Family
 from llava.pruning.prompts import Prompts, in_prompt, questions
 from llava.pruning.shorten import Shortened
 from llava.pruning.visual import Visual, choose
 
 PROMPT = "pruned_prompt"  # on a cache: the shortened prompt in it; copies of the cache take it along
-VISUALS = "pruned_visuals"  # on an encoder's output: the images or videos in it, which may be read later or again
-ENCODED = "mm_encoder_outputs"
-PIXELS = ("pixel_values", "pixel_values_images", "pixel_values_videos", ENCODED)
 
 
 @dataclass(frozen=True)
@@ -72,6 +69,7 @@ class Pruning(PruneRecord):
         self._call: Call | None = None
         self._decision: Decision | None = None
         self._encoding = False
+        self._notes = Notes()
         self._parameters = list(inspect.signature(family.base.forward).parameters)
         self._handles = [
             model.register_forward_pre_hook(_refuse_columns, with_kwargs=True),
@@ -113,8 +111,7 @@ class Pruning(PruneRecord):
         arguments = inspect.signature(encode).bind(*args, **kwargs).arguments
         with torch.no_grad():
             visuals = self.family.visuals(modality, output, arguments, tape, self.settings.clip is not None)
-        if isinstance(output, ModelOutput):
-            setattr(output, VISUALS, visuals)
+        self._notes.note(output, visuals)
         if self._call is not None:
             self._call.encoded[modality] = visuals
         return output
@@ -123,10 +120,10 @@ class Pruning(PruneRecord):
         """Note what is called; give a hand-written decoding loop the mask that ``generate`` would give."""
         given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
         ids = given.get("input_ids")
-        shows = any(_given(given.get(name)) for name in PIXELS)
+        shows = shown(given)
         if shows and ids is None:
             raise NotImplementedError("images beside inputs_embeds: pruning needs the prompt's input_ids")
-        self._call = Call(ids, shows, _encoded_before(given.get(ENCODED)))
+        self._call = Call(ids, shows, self._notes.find(given.get(ENCODED)))
         prompt = self._prompt_of(given)
         if prompt is None or given.get("attention_mask") is not None or given.get("position_ids") is not None:
             return None
@@ -141,17 +138,17 @@ class Pruning(PruneRecord):
     def _before_language_model(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         call, self._call = self._call, None
         prompt, cache = self._prompt_of(kwargs), kwargs.get("past_key_values")
+        shows = call is not None and call.shows and self.family.visual_columns(call.ids, call.encoded).any()
+        if shows:  # else an answer may contain a placeholder's id
+            _refuse_cache(cache)
         if prompt is not None:
             return args, {**kwargs, **self._continued(prompt, kwargs)}
         if cache is not None:
             vars(cache).pop(PROMPT, None)  # of an earlier prompt: the cache was emptied
-        if call is None:
-            return None
-        if not call.shows or not self.family.visual_columns(call.ids, call.encoded).any():
-            if cache is None or not cache.get_seq_length():  # behind images, an answer may contain a placeholder's id
+        if not shows:
+            if call is not None and (cache is None or not cache.get_seq_length()):
                 self._fill_record([], [])
             return None
-        _refuse_cache(cache)
         prompts = Prompts(self.family, call.ids, _real(kwargs.get("attention_mask"), call.ids), call.encoded)
         if self.settings.prune_layer:
             return args, {**kwargs, CHOOSE: partial(self._choose_inside, prompts)}
@@ -207,7 +204,7 @@ class Pruning(PruneRecord):
     def _decide(self, prompts: Prompts, embeds: Tensor, attention: QueryAttention | None = None) -> Decision:
         """Return what is kept of the prompts: as decided before, if these are the same and tokens behind them."""
         decision, ids = self._decision, prompts.ids
-        if decision is not None and len(ids) == len(decision.ids) and _same(decision.encoded, prompts.encoded):
+        if decision is not None and len(ids) == len(decision.ids) and same(decision.encoded, prompts.encoded):
             length = decision.ids.shape[1]
             if torch.equal(ids[:, :length], decision.ids):
                 return replace(decision, keep=torch.cat([decision.keep, prompts.real[:, length:]], dim=1))
@@ -248,25 +245,6 @@ class Pruning(PruneRecord):
             0 if visual.newline is None else int(visual.newline.cpu()[positions].sum())
             for visual, positions in zip(visuals, kept, strict=True)
         ]
-
-
-def _given(pixels: Any) -> bool:
-    return any(output is not None for output in pixels.values()) if isinstance(pixels, dict) else pixels is not None
-
-
-def _encoded_before(outputs: Mapping[str, Any] | None) -> dict[str, list[Visual]]:
-    """Return the images and videos of outputs of the encoder."""
-    given = {modality: output for modality, output in (outputs or {}).items() if output is not None}
-    if any(not hasattr(output, VISUALS) for output in given.values()):
-        raise NotImplementedError(
-            f"{ENCODED} that were not encoded as a whole by this model since it is pruned: encode them anew "
-            "(chunked prefill is not supported)"
-        )
-    return {modality: getattr(output, VISUALS) for modality, output in given.items()}
-
-
-def _same(encoded: Mapping[str, list[Visual]], others: Mapping[str, list[Visual]]) -> bool:
-    return encoded.keys() == others.keys() and all(encoded[name] is others[name] for name in encoded)
 
 
 def _refuse_columns(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -1,21 +1,17 @@
 """What a pruned model remembers from one call to the next, and what it must not."""
 
 import copy
-import inspect
 
 import pytest
 import torch
-from transformers import DynamicCache, LlavaForConditionalGeneration
+from accelerate.hooks import AlignDevicesHook, add_hook_to_module
+from transformers import DynamicCache
 
 from llava.pruners import Pruner
 from llava.pruning import prune
 
 TEXT = {"input_ids": torch.tensor([[1, 5, 6, 7]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
 IMAGE = 90
-takes_encoded = pytest.mark.skipif(
-    "mm_encoder_outputs" not in inspect.signature(LlavaForConditionalGeneration.forward).parameters,
-    reason="this version of Transformers reads no images that were encoded before",
-)
 
 
 def logits(model, inputs, **kwargs):
@@ -82,7 +78,6 @@ def test_a_loop_written_by_hand_may_go_on_with_embeddings(tiny_llava):
     assert torch.equal(by_ids, by_embeds)
 
 
-@takes_encoded
 def test_images_that_were_encoded_before_are_pruned_by_their_own_cues(tiny_llava):
     model, inputs = tiny_llava.model, tiny_llava.inputs
     with prune(model, "vispruner", visual_token_num=5) as record:
@@ -94,7 +89,24 @@ def test_images_that_were_encoded_before_are_pruned_by_their_own_cues(tiny_llava
     assert torch.equal(again, expected)
 
 
-@takes_encoded
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_images_are_known_again_when_accelerate_hands_them_on(tiny_of, num_beams):
+    """Its hooks, which spread a model over devices, make every output anew."""
+    tiny = tiny_of("llava")
+    model, inputs = tiny.model, tiny.inputs
+    with prune(model, "vispruner", visual_token_num=5):
+        expected = logits(model, inputs, num_beams=num_beams)
+        for module in list(model.modules()):
+            add_hook_to_module(module, AlignDevicesHook("cpu", io_same_device=True))
+        earlier = model.get_image_features(pixel_values=torch.randn(3, 3, 8, 8), return_dict=True)
+        assert torch.equal(logits(model, inputs, num_beams=num_beams), expected)
+        encoded = model.get_image_features(pixel_values=inputs["pixel_values"], return_dict=True)
+        given = {**without_pixels(inputs), "mm_encoder_outputs": {"image": encoded}}
+        assert torch.equal(logits(model, given, num_beams=num_beams), expected)
+        given = {**without_pixels(inputs), "mm_encoder_outputs": {"image": earlier}}
+        assert not torch.equal(logits(model, given, num_beams=num_beams), expected)
+
+
 def test_other_images_of_the_same_prompts_are_chosen_from_anew(tiny_llava):
     model, inputs = tiny_llava.model, without_pixels(tiny_llava.inputs)
     with prune(model, "vispruner", visual_token_num=5) as record:
@@ -108,7 +120,6 @@ def test_other_images_of_the_same_prompts_are_chosen_from_anew(tiny_llava):
     assert kept[0] != kept[1]
 
 
-@takes_encoded
 def test_images_that_were_encoded_before_the_pruning_are_refused(tiny_llava):
     model, inputs = tiny_llava.model, tiny_llava.inputs
     encoded = model.get_image_features(pixel_values=inputs["pixel_values"], return_dict=True)
@@ -185,3 +196,13 @@ def test_dropped_tokens_that_are_not_numbers_leave_no_trace(tiny_llava):
         handle = model.model.multi_modal_projector.register_forward_hook(spoil)
         assert torch.equal(logits(model, inputs), expected)
         handle.remove()
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_images_behind_a_pruned_prompt_are_refused(tiny_llava, layer):
+    """Without a mask, which would tell that the cache is shorter than the prompt was."""
+    model, inputs = tiny_llava.model, tiny_llava.inputs
+    with prune(model, "divprune", visual_token_num=5, prune_layer=layer):
+        cache = model(**inputs, use_cache=True).past_key_values
+        with pytest.raises(NotImplementedError, match="images behind a filled cache"):
+            model(input_ids=inputs["input_ids"], pixel_values=inputs["pixel_values"], past_key_values=cache)

@@ -136,9 +136,9 @@ class Family(ABC):
         if "cls_attention" in names:
             cues["attention"] = row(query, key, scale)
         if "keys" in names:
-            cues["keys"] = key.mean(dim=2)
+            cues["keys"] = key.float().mean(dim=2)
         if "last_attention" in names:
-            one_head = (part.flatten(2).unsqueeze(2) for part in (query, key))
+            one_head = (part.float().flatten(2).unsqueeze(2) for part in (query, key))
             cues["last_attention"] = row(*one_head, query[0, 0].numel() ** -0.5)
         if "last_keys" in names:
             cues["last_keys"] = key.flatten(2)

@@ -137,3 +137,13 @@ def test_another_clip_than_the_encoders_is_refused(tiny_of):
             tiny_of("llava").model, "cdpruner", visual_token_num=2, relevance="clip_text", text_tower=str(CLIP),
             texts="What?",
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("attention", ["cls", "received"])
+def test_sums_over_heads_do_not_round_to_the_dtype_of_the_model(tiny_llava, attention):
+    """As for LLaVA's own tower; of unsplit heads the products are sums of many numbers."""
+    family = family_of(tiny_llava.model)(tiny_llava.model, attention)
+    query, key = (4 * torch.randn(2, 17, 4, 32)).bfloat16(), (4 * torch.randn(2, 17, 4, 32)).bfloat16()
+    names = {"keys", "last_attention"}
+    cues, expected = family.cues_of(names, query, key, 1.0), family.cues_of(names, query.float(), key.float(), 1.0)
+    assert all(torch.equal(cues[name], expected[name]) for name in names)
