@@ -41,6 +41,7 @@ from llava.eval.program import at_least, run_program
 from llava.eval.queries import vqa_loader_query
 from llava.eval.records import InputError, read_jsonl
 from llava.eval.runner import Run, generation_options, record
+from llava.model.late_selection import check_prune_layer
 from llava.pruners import Pruner, add_pruner_args
 from llava.pruning import RELEVANCE
 from llava.video import VideoError, import_av, read_clip
@@ -48,7 +49,7 @@ from llava.video import VideoError, import_av, read_clip
 logger = logging.getLogger(__name__)
 
 QUESTION_KEYS = {"question_id": (int, str), "video": str, "text": str}
-PRUNING_OPTIONS = ("attention", "relevance", "text_tower", "text_chunking", "positions", "budget_scope")
+PRUNING_OPTIONS = ("attention", "relevance", "text_tower", "text_chunking", "positions", "budget_scope", "prune_layer")
 """What ``llava.pruning.prune`` takes besides the pruner."""
 
 
@@ -158,6 +159,10 @@ def _check(args: Namespace, pruner: Pruner | None) -> None:
     given = [f"--{name}" for name in PRUNING_OPTIONS if getattr(args, name) is not None]
     if given and pruner is None:
         raise InputError(f"{', '.join(given)} without a pruner: name it, as in --pruner cdpruner")
+    try:
+        check_prune_layer(pruner, args.prune_layer or 0)
+    except ValueError as error:
+        raise InputError(str(error)) from error
     args.dtype = args.dtype or ("auto" if torch.cuda.is_available() and args.device != "cpu" else "float32")
 
 
@@ -263,6 +268,9 @@ def build_parser() -> ArgumentParser:
     group.add_argument("--budget_scope", choices=["tile", "image"], help="budget per frame, or over all frames")
     group.add_argument(
         "--positions", choices=["compact", "original"], help="of kept tokens; the family's own if not given"
+    )
+    group.add_argument(
+        "--prune_layer", type=at_least(0), metavar="K", help="decoder layers that see all tokens; 0 if not given"
     )
     group.add_argument("--attention", choices=["cls", "received"], help="what pruners read as attention")
     group.add_argument("--relevance", choices=RELEVANCE, help="what pruners read as relevance")

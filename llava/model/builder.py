@@ -148,10 +148,14 @@ def model_class_of(raw_config: dict[str, Any], folder: Path) -> type[PreTrainedM
     for name in [*(raw_config.get("architectures") or []), raw_config.get("model_type")]:
         if name in MODEL_CLASSES and "mm_vision_tower" in raw_config:
             return MODEL_CLASSES[name]
+    architectures = raw_config.get("architectures")
+    hint = ""
+    if any(name.endswith("ForConditionalGeneration") for name in architectures or []):
+        hint = ". This is Transformers' own format: llava.pruning.prune prunes its models, and "
+        hint += "scripts/convert_llava_to_hf.py --to llava turns its LLaVA into this one"
     raise ValueError(
-        f"{folder / 'config.json'} has architectures {raw_config.get('architectures')} and model_type "
-        f"{raw_config.get('model_type')!r}; LLaVA's checkpoints have one of {', '.join(MODEL_CLASSES)} "
-        "and a mm_vision_tower"
+        f"{folder / 'config.json'} has architectures {architectures} and model_type {raw_config.get('model_type')!r}; "
+        f"LLaVA's checkpoints have one of {', '.join(MODEL_CLASSES)} and a mm_vision_tower{hint}"
     )
 
 

@@ -16,13 +16,30 @@ _SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def checkpoint_folder(path: str) -> Path:
-    """Return the local folder of a checkpoint: ``path`` itself, or a download if it is a hub id."""
+    """Return the local folder of a checkpoint: ``path`` itself, or a download if it is a hub id.
+
+    Raises:
+        FileNotFoundError: it is neither here nor to be had from the hub.
+    """
+    refuse_no_checkpoint(path)
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
+    try:
+        return Path(snapshot_download(path))
+    except OSError as error:
+        raise FileNotFoundError(
+            f"checkpoint {path!r}: no such folder, and the hub does not give it: {error}"
+        ) from error
+
+
+def refuse_no_checkpoint(path: str) -> None:
+    """Raise FileNotFoundError for what is neither a folder nor of a hub id's form."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return
     if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") != 1:
         raise FileNotFoundError(f"checkpoint {path!r}: no such folder, and not a hub id of the form owner/name")
-    return Path(snapshot_download(path))
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -150,6 +150,9 @@ class TestProgram:
             ({"budget_scope": "image"}, "--budget_scope without a pruner"),
             ({"pruner": "divprune", "visual_token_num": 4, "static_cache": True}, "--static-cache"),
             ({"profile": True}, "--profile"),
+            ({"prune_layer": 1}, "--prune_layer without a pruner"),
+            ({"pruner": "fastv", "visual_token_num": 4}, "fastv needs prune_layer"),
+            ({"pruner": "trim", "visual_token_num": 4, "prune_layer": 1}, "trim merges tokens"),
             ({"pruner": "divprune"}, "needs a budget"),
         ],
     )
@@ -283,6 +286,12 @@ class TestTinyModels:
             metadata = record["metadata"]
             assert metadata["tokens_before"] % 4 == 0
             assert metadata["visual_tokens"] == metadata["tokens_before"] // 2
+
+    def test_tokens_can_go_behind_a_layer_of_the_language_model(self, path, ask):
+        records = ask(model_path=path, pruner="fastv", visual_token_num=1, prune_layer=1, max_new_tokens=2)
+        for metadata in (record["metadata"] for record in records):
+            assert 0 < metadata["visual_tokens"] < metadata["tokens_before"]
+            assert metadata["run"]["prune_layer"] == 1
 
     @pytest.mark.parametrize("name", ["cdpruner", "vispruner", "mfpruner"])
     def test_other_pruners_run_as_well(self, path, ask, name):

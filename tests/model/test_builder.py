@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -139,6 +140,22 @@ def test_a_checkpoint_of_another_architecture_is_refused(load, broken):
     edit_config(broken, model_type="llama", architectures=["LlamaForCausalLM"])
     with pytest.raises(ValueError, match="config.json has architectures .*LlamaForCausalLM.*llava_mistral"):
         load(broken)
+
+
+def test_a_checkpoint_of_transformers_own_llava_is_told_where_it_belongs(load, broken):
+    config = {"model_type": "llava", "architectures": ["LlavaForConditionalGeneration"]}
+    (broken / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"llava\.pruning\.prune .*convert_llava_to_hf\.py --to llava"):
+        load(broken)
+
+
+def test_a_name_that_the_hub_does_not_give_is_named(load, monkeypatch):
+    def unreachable(name):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr("llava.model.checkpoint.snapshot_download", unreachable)
+    with pytest.raises(FileNotFoundError, match="'checkpoints/nothing': no such folder.*hub.*no route"):
+        load(Path("checkpoints/nothing"))
 
 
 def test_a_relative_tower_path_starts_at_the_checkpoint(load, broken, clip_folder):

@@ -22,6 +22,7 @@ from llava.eval.backends.requests import Question, Reply
 from llava.eval.backends.scoring import common_prefix, score_rows, tail_labels
 from llava.eval.processes import Processes
 from llava.eval.queries import lmms_query
+from llava.model.checkpoint import refuse_no_checkpoint
 from llava.pruners import Pruner, option_names, resolve_pruner
 from llava.pruning import FAMILIES, Pruning, check_transformers, prune
 
@@ -50,7 +51,7 @@ class VlmBackend:
         visual_tokens: of all images and videos so far, if there is a pruner: ``images``, ``kept``, ``before`` pruning.
 
     Raises:
-        TypeError, ValueError: unusable options, before the weights are loaded.
+        TypeError, ValueError, FileNotFoundError: unusable options, before the weights are loaded.
         ImportError: a Transformers too old to prune, before that, too.
     """
 
@@ -61,6 +62,7 @@ class VlmBackend:
         self.max_frames = positive("max_frames_num", own.get("max_frames_num", 32))
         device, device_map = place(processes, own.get("device_map")), own.get("device_map")
         pruner, settings = _pruning(options, pretrained)
+        refuse_no_checkpoint(pretrained)
         processing = {name: own[name] for name in PROCESSING if name in own}
         self.processor = AutoProcessor.from_pretrained(pretrained, **processing)
         self.tokenizer = self.processor.tokenizer

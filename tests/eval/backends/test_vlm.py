@@ -117,6 +117,10 @@ class TestOptions:
         with pytest.raises(error, match=message):
             VlmBackend("/there/is/no/such/checkpoint", CPU, **options)
 
+    def test_a_folder_that_is_not_there_is_named(self):
+        with pytest.raises(FileNotFoundError, match="'./checkpoints/nothing': no such folder"):
+            VlmBackend("./checkpoints/nothing", CPU)
+
     def test_a_processor_without_a_chat_template_asks_for_one(self, converted, tmp_path):
         for file in Path(converted).iterdir():
             if file.name != "chat_template.jinja":
