@@ -1,4 +1,4 @@
-# make demo: evaluate every pruner on the embedded model.  make test: the test suite.  make lint: style.
+# make demo: evaluate six pruners on the embedded model.  make test: the test suite.  make lint: style.
 #
 # Each sets up what it needs in $(VENV) first. Needed beforehand: a Python 3.10 to 3.13 with venv.
 .DEFAULT_GOAL := help

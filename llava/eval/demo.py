@@ -1,6 +1,6 @@
-"""Every pruner on the embedded model: one table, one results file, two pictures.
+"""Six pruners on the embedded model: one table, one results file, two pictures.
 
-Draws the shapes benchmark, answers it without pruning and with each pruner at a quarter, an eighth and a sixteenth of
+Draws the shapes benchmark, answers it without pruning and with each of them at a quarter, an eighth and a sixteenth of
 the visual tokens, and writes ``shapes_results.json``, ``shapes_accuracy.png`` and ``shapes_selection.png``.
 """
 
