@@ -102,13 +102,14 @@ class Pruning(PruneRecord):
         """Return what ``encode`` does, with a note of the images or videos on it."""
         if self._encoding:  # a video that is encoded as images are, by the same method
             return encode(*args, **kwargs)
+        arguments = inspect.signature(encode).bind(*args, **kwargs).arguments
         self._encoding = True
         try:
-            with self.family.recording(modality, self.settings.pruner.needs) as tape:
+            layer = arguments.get("vision_feature_layer")
+            with self.family.recording(modality, self.settings.pruner.needs, layer) as tape:
                 output = encode(*args, **kwargs)
         finally:
             self._encoding = False
-        arguments = inspect.signature(encode).bind(*args, **kwargs).arguments
         with torch.no_grad():
             visuals = self.family.visuals(modality, output, arguments, tape, self.settings.clip is not None)
         self._notes.note(output, visuals)

@@ -50,6 +50,12 @@ def test_another_instance_is_not_touched(tiny_llava):
         assert torch.equal(other(**tiny_llava.inputs).logits, expected)
 
 
+def test_a_transformers_too_old_is_told_which_is_needed(tiny_llava, monkeypatch):
+    monkeypatch.setattr("llava.pruning.TRANSFORMERS", "transformers>=99")
+    with pytest.raises(ImportError, match="transformers>=99"):
+        prune(tiny_llava.model, "uniform", visual_token_num=3)
+
+
 def test_models_of_other_classes_are_told_which_are_supported():
     sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     model = LlamaForCausalLM(LlamaConfig(vocab_size=8, **sizes))

@@ -206,3 +206,17 @@ def test_images_behind_a_pruned_prompt_are_refused(tiny_llava, layer):
         cache = model(**inputs, use_cache=True).past_key_values
         with pytest.raises(NotImplementedError, match="images behind a filled cache"):
             model(input_ids=inputs["input_ids"], pixel_values=inputs["pixel_values"], past_key_values=cache)
+
+
+def test_a_layer_that_a_call_names_gives_the_attention_too(tiny_llava):
+    """As if the config named it."""
+    model, inputs = tiny_llava.model, tiny_llava.inputs
+    with prune(model, "cls_topk", visual_token_num=5) as record:
+        model(**inputs, vision_feature_layer=1)
+        named = [kept.tolist() for kept in record.keep]
+        model(**inputs)
+        default = [kept.tolist() for kept in record.keep]
+        model.config.vision_feature_layer = 1
+        model(**inputs)
+        configured = [kept.tolist() for kept in record.keep]
+    assert named == configured != default

@@ -70,12 +70,15 @@ class Family(ABC):
         embeddings = getattr(self.tower("image"), "embeddings", None)
         return any(hasattr(embeddings, name) for name in ("class_embedding", "cls_token"))
 
-    def attention_block(self, modality: str) -> nn.Module:
-        """The block whose attention is the cue: for [CLS] that of the selected features, else the last."""
+    def attention_block(self, modality: str, layer: int | list[int] | None = None) -> nn.Module:
+        """The block whose attention is the cue: for [CLS] that of the selected features, else the last.
+
+        ``layer`` is the call's own ``vision_feature_layer``; None is the config's.
+        """
         if self.attention == "received":
             return self.last_block(modality)
         blocks = self.blocks(modality)
-        layer = self.config.vision_feature_layer
+        layer = self.config.vision_feature_layer if layer is None else layer
         layer = layer if isinstance(layer, int) else layer[-1]
         return blocks[layer - 1 if layer > 0 else len(blocks) + layer]
 
@@ -96,8 +99,13 @@ class Family(ABC):
         return query, key, attention.scale
 
     @contextmanager
-    def recording(self, modality: str, needs: frozenset[str]) -> Iterator[dict[str, Tensor]]:
-        """Note the encoder's features, and the cues of its blocks that are needed, while the model encodes."""
+    def recording(
+        self, modality: str, needs: frozenset[str], layer: int | list[int] | None = None
+    ) -> Iterator[dict[str, Tensor]]:
+        """Note the encoder's features, and the cues of its blocks that are needed, while the model encodes.
+
+        ``layer`` is the call's own ``vision_feature_layer``.
+        """
         tape: dict[str, Tensor] = {}
 
         def note_features(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -109,7 +117,7 @@ class Family(ABC):
 
         handles = [self.reader(modality).register_forward_pre_hook(note_features, with_kwargs=True)]
         for names, block in (
-            ({"cls_attention", "keys"} & needs, self.attention_block(modality)),
+            ({"cls_attention", "keys"} & needs, self.attention_block(modality, layer)),
             ({"last_attention", "last_keys"} & needs, self.last_block(modality)),
         ):
             if names:
