@@ -54,7 +54,7 @@ def to_hf(
     model_class = model_class_of(raw, source)
     clip = resolve_tower(vision_tower or raw["mm_vision_tower"], str(source))
     config = to_hf_config(raw, model_class, source, clip, read_tokenizer_settings(source))
-    tokenizer = hf_tokenizer(load_tokenizer(source, model_class))
+    tokenizer = hf_tokenizer(load_tokenizer(source))
     weights = add_tower(read_weights(source), lambda: checkpoint_folder(clip))
     weights = check_weights(weights, config, source)
     set_vocabulary(config, weights, tokenizer)

@@ -104,10 +104,10 @@ def load_pretrained_model(
         )
     if model_base is None:
         model = _load_whole(model_class, config, folder, place)
-        tokenizer = load_tokenizer(folder, model_class)
+        tokenizer = load_tokenizer(folder)
     else:
         base = checkpoint_folder(model_base)
-        tokenizer = load_tokenizer(base, model_class)
+        tokenizer = load_tokenizer(base)
         model = _load_on_base(model_class, config, folder, base, place)
     _add_image_tokens(model, tokenizer)
     model.generation_config = _greedy_generation(config, tokenizer)
@@ -225,10 +225,10 @@ def _plain_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name.replace("vision_tower.vision_model.", "vision_tower."): tensor for name, tensor in tensors.items()}
 
 
-def load_tokenizer(folder: Path, model_class: type[PreTrainedModel]) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a checkpoint, with a token to pad with."""
-    # Vicuna's tokenizer files name no class or the wrong beginning of a text; sentencepiece's model is unambiguous.
-    if model_class is LlavaLlamaForCausalLM and (folder / "tokenizer.model").is_file():
+    # Files of Vicuna and Mistral name no class or the wrong beginning of a text; sentencepiece's model is unambiguous.
+    if (folder / "tokenizer.model").is_file():
         tokenizer = LlamaTokenizer.from_pretrained(folder, add_bos_token=True)
     else:
         tokenizer = AutoTokenizer.from_pretrained(folder)

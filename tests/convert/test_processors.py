@@ -42,7 +42,7 @@ def tokenizer(request, tmp_path_factory):
     settings = json.loads((FOLDER / "tokenizer_config.json").read_text()) | {"legacy": legacy}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (folder / "config.json").write_text(json.dumps({"model_type": model_class.config_class.model_type}))
-    return load_tokenizer(folder, model_class)
+    return load_tokenizer(folder)
 
 
 @pytest.fixture(scope="module")

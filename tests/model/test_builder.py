@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import LlamaTokenizer
 
 from llava.model import LlavaConfig, LlavaLlamaForCausalLM, LlavaMistralForCausalLM
-from llava.model.builder import load_pretrained_model
+from llava.model.builder import load_pretrained_model, load_tokenizer
 from llava.pruners import PRUNERS
 
 from .conftest import E2E, QUESTIONS, generate, question_prompts
@@ -398,3 +399,15 @@ def test_quantised_models_generate(load, make_checkpoint, bits, images):
     assert projector.dtype == torch.float32
     generate(model, tokenizer, processor, images, QUESTIONS, question_prompts(tokenizer, QUESTIONS))
     assert model.last_prune.visual_tokens == [4, 4, 4]
+
+
+@pytest.mark.parametrize("model_type", ["llama", "mistral", "llava_llama", "llava_mistral"])
+def test_sentencepieces_model_is_read_alike_whatever_the_config_says(tokenizer_folder, tmp_path, model_type):
+    """The folder of a base model may name another architecture, and no class of its tokenizer."""
+    shutil.copy(tokenizer_folder / "tokenizer.model", tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    ids = load_tokenizer(tmp_path)("USER: What color is it?").input_ids
+    assert (
+        ids == LlamaTokenizer.from_pretrained(tokenizer_folder, add_bos_token=True)("USER: What color is it?").input_ids
+    )
+    assert ids[0] == 1
