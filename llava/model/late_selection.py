@@ -43,14 +43,16 @@ class LateSelection:
     timed: Callable[[], AbstractContextManager[None]] = nullcontext
     real: Tensor | None = None  # (B, L) which columns of the prompts are no padding
     spans: list[tuple[int, slice]] = field(default_factory=list)  # per image, its row and columns
+    asking: Tensor | None = None  # (B,) the column of the token whose attention is read
     keep: Tensor | None = None  # (B, L) what was chosen
 
-    def place(self, spans: Sequence[Sequence[tuple[int, int]]], real: Tensor) -> None:
+    def place(self, spans: Sequence[Sequence[tuple[int, int]]], real: Tensor, labels: Tensor) -> None:
         """Tell where the images stand.
 
         Args:
             spans: for each row, first and last column + 1 of its images, padding not counted.
             real: (B, L) bool, which columns of the padded batch are no padding.
+            labels: (B, L) ``IGNORE_INDEX`` in the prompt; behind it, an answer that is known already may stand.
 
         Raises:
             ValueError: the prompt was cut, so that part of an image is missing.
@@ -65,13 +67,22 @@ class LateSelection:
                         "a prompt has to fit with all its visual tokens"
                     )
                 self.spans.append((row, slice(offset + start, offset + stop)))
+        self.asking = self._last_of_prompts(labels)
+
+    def _last_of_prompts(self, labels: Tensor) -> Tensor:
+        """The column of the last token of each row that is in front of an answer behind all images, (B,)."""
+        columns = torch.arange(self.real.shape[1], device=self.real.device)
+        answer = self.real & (labels != IGNORE_INDEX)
+        for row, span in self.spans:
+            answer[row, : span.stop] = False
+        return (columns * (self.real & (answer.cumsum(dim=1) == 0))).argmax(dim=1)
 
     def __call__(self, hidden_states: Tensor, attention: QueryAttention) -> Tensor:
         """Choose, or repeat what was chosen for a prompt that has grown; beams of a prompt stand side by side.
 
         Args:
             hidden_states: (B * beams, L or more, D)
-            attention: as ``prune_at_layer`` hands it over; the last token of the prompt is the one that attends.
+            attention: as ``prune_at_layer`` hands it over; the last token of the prompt attends, not of a known answer.
 
         Returns:
             (B * beams, L or more) bool
@@ -88,17 +99,17 @@ class LateSelection:
             )
         if self.keep is None:
             with self.timed(), torch.no_grad():
-                self.keep = self._choose(hidden_states[:: batch // rows], attention)
+                self.keep = self._choose(hidden_states[:: batch // rows], attention, batch // rows)
             self.cues = None  # large, and not needed any more
         keep = self.keep.repeat_interleave(batch // rows, dim=0)
         return torch.nn.functional.pad(keep, (0, length - columns), value=True)
 
-    def _choose(self, hidden_states: Tensor, attention: QueryAttention) -> Tensor:
-        """Choose from the visual tokens of all images, (B, L, D) -> (B, L)."""
+    def _choose(self, hidden_states: Tensor, attention: QueryAttention, copies: int) -> Tensor:
+        """Choose from the visual tokens of all images, (B, L, D) -> (B, L); each prompt came in so many copies."""
         states = [{"embeds": hidden_states[row, columns]} for row, columns in self.spans]
         if "text_attention" in self.pruner.needs:
-            attended = attention()
-            attended = attended[:: len(attended) // len(hidden_states)]  # (B, L)
+            attended = attention(self.asking.repeat_interleave(copies))
+            attended = attended[::copies]  # (B, L)
             for state, (row, columns) in zip(states, self.spans, strict=True):
                 state["text_attention"] = attended[row, columns]
         chosen = select(

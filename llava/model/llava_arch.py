@@ -116,14 +116,18 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
             ``past_key_values``, ``inputs_embeds`` and ``labels``; None comes back where None was given. With a
             ``prune_layer`` of 1 or more all visual tokens are there: ``forward`` and ``generate`` prune them later.
         """
-        return self._prepare(
+        return self.prepare_with_choice(
             input_ids, position_ids, attention_mask, past_key_values, labels, images, image_sizes, texts
         )[:6]
 
-    def _prepare(
+    def prepare_with_choice(
         self, input_ids, position_ids, attention_mask, past_key_values, labels, images, image_sizes, texts
     ) -> tuple:
-        """``prepare_inputs_labels_for_multimodal``'s six values, and what is left to choose in the language model."""
+        """``prepare_inputs_labels_for_multimodal``'s six values, and what is left to choose in the language model.
+
+        The seventh is for ``forward``'s ``choose_tokens``, None with a ``prune_layer`` of 0; once ``forward`` is done,
+        its ``shorten`` makes the labels fit the logits.
+        """
         if self.get_vision_tower() is None or images is None or input_ids.shape[1] == 1:
             return input_ids, position_ids, attention_mask, past_key_values, None, labels, None
         side = getattr(self.config, "tokenizer_padding_side", "right")
@@ -174,7 +178,7 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
         embeds, targets, position_ids, mask = pad_batch(embeds, targets, positions, padding_side)
         if late is not None:
             of_rows = [[sequences[image] for image in indices] for indices in shown]
-            late.place([visual_spans(*row) for row in zip(ids, of_rows, strict=True)], mask)
+            late.place([visual_spans(*row) for row in zip(ids, of_rows, strict=True)], mask, targets)
         return embeds, mask, position_ids, targets, late
 
     def forward(
@@ -201,8 +205,10 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
         ``generate`` passes what is left to choose at ``prune_layer`` as ``choose_tokens``; nobody else needs to.
         """
         if inputs_embeds is None:
-            (input_ids, position_ids, attention_mask, past_key_values, inputs_embeds, labels, late) = self._prepare(
-                input_ids, position_ids, attention_mask, past_key_values, labels, images, image_sizes, texts
+            (input_ids, position_ids, attention_mask, past_key_values, inputs_embeds, labels, late) = (
+                self.prepare_with_choice(
+                    input_ids, position_ids, attention_mask, past_key_values, labels, images, image_sizes, texts
+                )
             )
             choose_tokens = choose_tokens if late is None else late
         late_labels = None if choose_tokens is None else labels  # to be shortened when the kept tokens are known

@@ -352,10 +352,27 @@ def test_a_static_cache_is_refused(model_of, images):
         model.generate(ids, **inputs, cache_implementation="static", disable_compile=True, max_new_tokens=2)
 
 
+@torch.no_grad()
+def test_a_known_answer_is_not_asked_what_to_keep(model_of, images):
+    """FastV reads the attention of the prompt's last token, whatever stands behind it."""
+    tokenizer, model, processor, _ = model_of(pruner="fastv")
+    ids, inputs = inputs_of(model, tokenizer, processor, images)
+    first_logits(model, ids, inputs)
+    of_prompts = [keep.tolist() for keep in model.last_prune.keep]
+    answer = torch.tensor([[7, 11, 5]]).repeat(len(ids), 1)
+    labels = torch.cat([torch.full_like(ids, IGNORE_INDEX), answer], dim=1)
+    whole = torch.cat([ids, answer], dim=1)
+    inputs["attention_mask"] = torch.nn.functional.pad(inputs["attention_mask"], (0, 3), value=1)
+    model(whole, labels=labels, **inputs)
+    assert [keep.tolist() for keep in model.last_prune.keep] == of_prompts
+    model(whole, **inputs)
+    assert [keep.tolist() for keep in model.last_prune.keep] != of_prompts
+
+
 @pytest.mark.parametrize("shape", [(2, 6, 4), (3, 7, 4), (2, 9, 4)])
 def test_a_piece_of_the_prompts_or_more_than_them_is_refused(shape):
     late = LateSelection(resolve_pruner("uniform", BUDGET), None, [], [], None, note=None)
-    late.place([[], []], torch.ones(2, 8, dtype=torch.bool))
+    late.place([[], []], torch.ones(2, 8, dtype=torch.bool), torch.full((2, 8), -100))
     with pytest.raises(ValueError, match="one piece"):
         late(torch.zeros(shape), None)
 

@@ -91,14 +91,19 @@ class LlavaBackend:
         labels, _ = left_pad(targets, IGNORE_INDEX)
         ids, mask, labels = (tensor.to(self.model.device) for tensor in (ids, mask, labels))
         texts = [lmms_query(question.text) for question in questions]
-        _, positions, mask, _, embeds, labels = self.model.prepare_inputs_labels_for_multimodal(
+        _, positions, mask, _, embeds, labels, late = self.model.prepare_with_choice(
             ids, None, mask, None, labels, shown.get("images"), shown.get("image_sizes"), texts
         )
-        self._lengths(rows)
-        scored = (labels != IGNORE_INDEX).any(dim=0).nonzero().flatten()
         inputs = {"input_ids": ids} if embeds is None else {"inputs_embeds": embeds}
-        logits = self.model(**inputs, attention_mask=mask, position_ids=positions, logits_to_keep=scored - 1).logits
-        return score_rows(logits, labels[:, scored])
+        inputs |= {"attention_mask": mask, "position_ids": positions}
+        if late is None:
+            scored = (labels != IGNORE_INDEX).any(dim=0).nonzero().flatten()
+            logits, labels = self.model(**inputs, logits_to_keep=scored - 1).logits, labels[:, scored]
+        else:  # which columns will be left is known afterwards
+            logits = self.model(**inputs, choose_tokens=late).logits[:, :-1]
+            labels = late.shorten(labels)[:, 1:]
+        self._lengths(rows)
+        return score_rows(logits, labels)
 
     def _said(self, user: str, answer: str) -> str:
         """The prompt of one exchange, with the separator that ends an answer; the template brings its own space."""

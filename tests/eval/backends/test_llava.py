@@ -136,6 +136,18 @@ class TestScores:
         assert [loss for loss, _ in batched] == pytest.approx([loss for loss, _ in single], abs=1e-4)
         assert [greedy for _, greedy in batched] == [greedy for _, greedy in single]
 
+    @pytest.mark.parametrize("pruner", ["divprune", "fastv"])
+    def test_inside_the_language_model_see_the_kept_tokens_alone_behind_the_layer(self, llava_shapes, scenes, pruner):
+        backend = LlavaBackend(llava_shapes, CPU, pruner=pruner, visual_token_num=4, prune_layer=1)
+        whole = LlavaBackend(llava_shapes, CPU)
+        questions = [scene.question(continuation=scene.wrong) for scene in scenes[:4]]
+        pruned, seen = scores(backend, questions, 4), scores(whole, questions, 4)
+        assert backend.visual_tokens == {"images": 4, "kept": 16, "before": 4 * 144}
+        assert [loss for loss, _ in pruned] == pytest.approx(
+            [loss for loss, _ in scores(backend, questions, 1)], abs=1e-4
+        )
+        assert all(abs(one - other) > 1e-3 for (one, _), (other, _) in zip(pruned, seen, strict=True))
+
     def test_without_a_pruner_see_every_token(self, llava_shapes, scenes):
         backend = LlavaBackend(llava_shapes, CPU)
         scores(backend, [scene.question(continuation=scene.answer) for scene in scenes[:2]], 2)
