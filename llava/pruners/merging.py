@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-ALIGNMENT = 16  # float32 numbers in a cache line
+from llava.pruners.functional import ALIGNMENT
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
