@@ -1,4 +1,9 @@
-"""Pruning one model: what is hooked into it, and what happens in each of its calls."""
+"""Pruning one model: what is hooked into it, and what happens in each of its calls.
+
+In the order of a call: ``_encode`` stands for the model's ``get_image_features`` and notes what the encoder saw;
+``_before_model`` sees the prompt's ids; ``_before_language_model`` shortens a prompt, or hands the choice on to
+``prune_layer``; and for the tokens behind a shortened prompt it corrects mask and positions (``_continued``).
+"""
 
 import functools
 import inspect

@@ -82,6 +82,13 @@ class TestScores:
         questions = [*self.questions(scenes), Question("What is a square?", continuation="a shape")]
         assert_close(in_batches(questions, 4, backend.score), in_batches(questions, 1, backend.score))
 
+    @pytest.mark.usefixtures("can_prune")
+    def test_inside_the_language_model_are_those_of_the_model_in_llavas_format(self, converted, llava_shapes, scenes):
+        pruning, questions = {"pruner": "divprune", "visual_token_num": 4, "prune_layer": 1}, self.questions(scenes)
+        vlm, llava = VlmBackend(converted, CPU, dtype="float32", **pruning), LlavaBackend(llava_shapes, CPU, **pruning)
+        assert_close(in_batches(questions, 4, vlm.score), in_batches(questions, 4, llava.score))
+        assert vlm.visual_tokens == llava.visual_tokens
+
 
 @pytest.mark.usefixtures("can_prune")
 def test_the_bare_question_reaches_pruners_that_compare_with_clips_text(converted, scenes):
