@@ -12,7 +12,7 @@ from llava.pruning.visual import Visual
 
 VISUALS = "pruned_visuals"  # on an output: what is in it; copies of the output take it along
 ENCODED = "mm_encoder_outputs"
-PIXELS = ("pixel_values", "pixel_values_images", "pixel_values_videos", ENCODED)
+PIXELS = {"pixel_values": "image", "pixel_values_images": "image", "pixel_values_videos": "video"}
 
 
 class Notes:
@@ -53,13 +53,11 @@ class Notes:
         return next((getattr(known, VISUALS) for known in living if known is not None and _equal(known, output)), None)
 
 
-def shown(arguments: Mapping[str, Any]) -> bool:
-    """Whether a model that is called with these arguments reads images or videos."""
-    given = [arguments.get(name) for name in PIXELS]
-    return any(
-        any(one is not None for one in pixels.values()) if isinstance(pixels, dict) else pixels is not None
-        for pixels in given
-    )
+def shown(arguments: Mapping[str, Any]) -> frozenset[str]:
+    """The modalities that a model reads when it is called with these arguments."""
+    pixels = {modality for name, modality in PIXELS.items() if arguments.get(name) is not None}
+    outputs = arguments.get(ENCODED) or {}
+    return frozenset(pixels | {modality for modality, output in outputs.items() if output is not None})
 
 
 def same(encoded: Mapping[str, list[Visual]], others: Mapping[str, list[Visual]]) -> bool:

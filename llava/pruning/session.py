@@ -3,11 +3,14 @@
 In the order of a call: ``_encode`` stands for the model's ``get_image_features`` and notes what the encoder saw;
 ``_before_model`` sees the prompt's ids; ``_before_language_model`` shortens a prompt, or hands the choice on to
 ``prune_layer``; and for the tokens behind a shortened prompt it corrects mask and positions (``_continued``).
+Behind the language model, ``_after_language_model`` and ``_after_model`` hold what it read against what was decided: a
+call that would be answered without the pruning that was asked for is an error. What is known of a call is its thread's.
 """
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,17 +19,30 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from llava import compat
 from llava.model.language_model.layer_pruning import CHOOSE, QueryAttention, prune_at_layer
 from llava.model.multimodal_encoder.clip_relevance import ClipRelevance
 from llava.model.selection import PruneRecord
 from llava.pruners import Pruner
+from llava.pruning.calls import (
+    NEEDED,
+    PROMPT,
+    Call,
+    Decision,
+    Thread,
+    check_arguments,
+    filled,
+    prompt_of,
+    real_tokens,
+    refuse_cache,
+    refuse_columns,
+)
 from llava.pruning.encoded import ENCODED, Notes, same, shown
 from llava.pruning.families import Family
 from llava.pruning.prompts import Prompts, in_prompt, questions
 from llava.pruning.shorten import Shortened
 from llava.pruning.visual import Visual, choose
-
-PROMPT = "pruned_prompt"  # on a cache: the shortened prompt in it; copies of the cache take it along
+from llava.selecting.per_thread import PerThread
 
 
 @dataclass(frozen=True)
@@ -40,53 +56,48 @@ class Settings:
     prune_layer: int
 
 
-@dataclass(frozen=True)
-class Call:
-    """A call of the model that has not reached its language model yet."""
-
-    ids: Tensor | None  # (B, L) None where embeddings were given
-    shows: bool  # whether it reads images or videos
-    encoded: dict[str, list[Visual]]  # which, by modality
+def _of_record(name: str) -> property:
+    return property(lambda pruning: getattr(pruning.record, name))
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What was decided of a batch of prompts, for calls that read it again."""
-
-    ids: Tensor  # (B, L)
-    encoded: Mapping[str, list[Visual]]
-    keep: Tensor  # (B, L)
-    merged: Tensor | None  # (B, L, D) the embeddings of a pruner that merges
-
-
-class Pruning(PruneRecord):
+class Pruning:
     """A pruned model, until ``remove``; a context manager that removes itself; and the record of the last call.
+
+    The record is of the last call of the thread that asks, so that threads may call the model at the same time.
 
     Attributes:
         keep: per image or video of the last call, in the order of the prompts, the kept positions (K,), ascending.
         visual_tokens: how many those are; ``tokens_before``: how many there were; ``newline_tokens``: kept newlines.
-        texts: the question of each prompt, or one for all; read with ``relevance="clip_text"`` alone.
+        texts: the question of each prompt, or one for all; read with ``relevance="clip_text"`` alone. A thread that
+            sets none has those of the thread that called ``prune``.
     """
 
     def __init__(self, model: nn.Module, family: Family, settings: Settings, texts: str | Sequence[str] | None):
-        super().__init__()
-        self.model, self.family, self.settings, self.texts = model, family, settings, texts
-        self._call: Call | None = None
-        self._decision: Decision | None = None
-        self._encoding = False
+        self.model, self.family, self.settings = model, family, settings
+        self._threads = PerThread(Thread)
+        self._texts, self._owner = texts, threading.get_ident()
         self._notes = Notes()
-        self._parameters = list(inspect.signature(family.base.forward).parameters)
+        self._parameters = compat.parameters_of(family.base.forward)
+        language_model = family.base.language_model
+        self._language_parameters = compat.parameters_of(language_model.forward)
+        family.listen()
         self._handles = [
-            model.register_forward_pre_hook(_refuse_columns, with_kwargs=True),
+            model.register_forward_pre_hook(refuse_columns, with_kwargs=True),
             family.base.register_forward_pre_hook(self._before_model, with_kwargs=True),
-            family.base.language_model.register_forward_pre_hook(self._before_language_model, with_kwargs=True),
+            family.base.register_forward_hook(self._after_model, always_call=True),
+            language_model.register_forward_pre_hook(self._before_language_model, with_kwargs=True),
         ]
         if settings.prune_layer:  # its hooks run behind those that bring it the choice
-            self._handles.append(prune_at_layer(family.base.language_model, settings.prune_layer))
+            self._handles.append(prune_at_layer(language_model, settings.prune_layer))
+        self._handles.append(language_model.register_forward_hook(self._after_language_model))
+        self._stand_in(model, "generate", self._generate)
         for modality in family.modalities:
-            name = f"get_{modality}_features"
-            encode = getattr(family.base, name)  # a partial is copied with the model, a closure is not
-            setattr(family.base, name, functools.update_wrapper(partial(self._encode, modality, encode), encode))
+            self._stand_in(family.base, f"get_{modality}_features", partial(self._encode, modality))
+
+    def _stand_in(self, owner: nn.Module, name: str, call: Callable[..., Any]) -> None:
+        """Put ``call``, which is given the method that it stands for, in its place on this instance."""
+        method = getattr(owner, name)  # a partial is copied with the model, a closure is not
+        setattr(owner, name, functools.update_wrapper(partial(call, method), method))
 
     def __enter__(self) -> "Pruning":
         return self
@@ -98,79 +109,154 @@ class Pruning(PruneRecord):
         """Leave the model as it was."""
         for handle in self._handles:
             handle.remove()
+        self.family.forget()
+        vars(self.model).pop("generate", None)
         for modality in self.family.modalities:
             vars(self.family.base).pop(f"get_{modality}_features", None)
         if getattr(self.model, "_pruning", None) is self:
             del self.model._pruning
 
+    keep = _of_record("keep")
+    visual_tokens = _of_record("visual_tokens")
+    newline_tokens = _of_record("newline_tokens")
+    tokens_before = _of_record("tokens_before")
+
+    @property
+    def record(self) -> PruneRecord:
+        """What the last call of this thread kept."""
+        return self._threads.value.record
+
+    @property
+    def texts(self) -> str | Sequence[str] | None:
+        thread = self._threads.value
+        return thread.texts if thread.own_texts else self._texts
+
+    @texts.setter
+    def texts(self, texts: str | Sequence[str] | None) -> None:
+        if threading.get_ident() == self._owner:
+            self._texts = texts
+        else:
+            thread = self._threads.value
+            thread.texts, thread.own_texts = texts, True
+
+    def _generate(self, generate: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Return what ``generate`` does, if it pruned what it was shown."""
+        thread = self._threads.value
+        thread.checked = 0
+        output = generate(*args, **kwargs)
+        if shown(kwargs) and not thread.checked:
+            raise compat.not_pruned(f"{type(self.model).__name__}.generate called no forward with the images")
+        return output
+
     def _encode(self, modality: str, encode: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Return what ``encode`` does, with a note of the images or videos on it."""
-        if self._encoding:  # a video that is encoded as images are, by the same method
+        thread = self._threads.value
+        if thread.encoding:  # a video that is encoded as images are, by the same method
             return encode(*args, **kwargs)
         arguments = inspect.signature(encode).bind(*args, **kwargs).arguments
-        self._encoding = True
+        thread.encoding = True
         try:
             layer = arguments.get("vision_feature_layer")
-            with self.family.recording(modality, self.settings.pruner.needs, layer) as tape:
+            with self.family.recording(modality, self.settings.pruner.needs, layer) as cues:
                 output = encode(*args, **kwargs)
         finally:
-            self._encoding = False
+            thread.encoding = False
         with torch.no_grad():
-            visuals = self.family.visuals(modality, output, arguments, tape, self.settings.clip is not None)
+            visuals = self.family.visuals(modality, output, arguments, cues, self.settings.clip is not None)
         self._notes.note(output, visuals)
-        if self._call is not None:
-            self._call.encoded[modality] = visuals
+        if thread.call is not None:
+            thread.call.encoded[modality] = visuals
         return output
 
     def _before_model(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Note what is called; give a hand-written decoding loop the mask that ``generate`` would give."""
-        given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
+        given = compat.named(self._parameters, args, kwargs)
         ids = given.get("input_ids")
         shows = shown(given)
-        if shows and ids is None:
-            raise NotImplementedError("images beside inputs_embeds: pruning needs the prompt's input_ids")
-        self._call = Call(ids, shows, self._notes.find(given.get(ENCODED)))
-        prompt = self._prompt_of(given)
+        if shows:
+            compat.refuse_unknown(module.forward, type(module).__name__, ("input_ids", *NEEDED))
+            if ids is None:
+                raise NotImplementedError("images beside inputs_embeds: pruning needs the prompt's input_ids")
+        self._threads.value.call = Call(ids, shows, self._notes.find(given.get(ENCODED)))
+        prompt = prompt_of(given)
         if prompt is None or given.get("attention_mask") is not None or given.get("position_ids") is not None:
             return None
         new = given["inputs_embeds"] if ids is None else ids
-        length = given["past_key_values"].get_seq_length() + prompt.length - prompt.width + new.shape[1]
+        length = given[compat.CACHE].get_seq_length() + prompt.length - prompt.width + new.shape[1]
         return (), {**given, "attention_mask": prompt.unpruned_mask(length)}
 
-    def _prompt_of(self, kwargs: dict[str, Any]) -> Shortened | None:
-        cache = kwargs.get("past_key_values")
-        return None if cache is None or not cache.get_seq_length() else getattr(cache, PROMPT, None)
+    def _after_model(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Refuse an answer to images that the language model did not read as decided; None is an error's output."""
+        thread = self._threads.value
+        call, thread.call = thread.call, None
+        if output is None or call is None or not call.shown:
+            return
+        if not call.answered:
+            raise compat.not_pruned(f"{type(module).__name__} did not call its language model as a module")
+        thread.checked += 1
 
     def _before_language_model(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        call, self._call = self._call, None
-        prompt, cache = self._prompt_of(kwargs), kwargs.get("past_key_values")
-        shows = call is not None and call.shows and self.family.visual_columns(call.ids, call.encoded).any()
+        given = compat.named(self._language_parameters, args, kwargs)
+        call, cache = self._threads.value.call, given.get(compat.CACHE)
+        prompt = prompt_of(given)
+        if call is None:  # the language model by itself
+            return None if prompt is None else ((), {**given, **self._continued(prompt, given)})
+        shows = self._shows_visuals(call, prompt is not None or filled(cache))
         if shows:  # else an answer may contain a placeholder's id
-            _refuse_cache(cache)
+            refuse_cache(cache)
+            compat.refuse_unknown(module.forward, type(module).__name__, ("inputs_embeds", *NEEDED))
+        check_arguments(module, call, given, shows)
+        call.decided = not shows
         if prompt is not None:
-            return args, {**kwargs, **self._continued(prompt, kwargs)}
+            return (), {**given, **self._continued(prompt, given)}
         if cache is not None:
             vars(cache).pop(PROMPT, None)  # of an earlier prompt: the cache was emptied
         if not shows:
-            if call is not None and (cache is None or not cache.get_seq_length()):
+            if not filled(cache):
                 self._fill_record([], [])
             return None
-        prompts = Prompts(self.family, call.ids, _real(kwargs.get("attention_mask"), call.ids), call.encoded)
+        prompts = Prompts(self.family, call.ids, real_tokens(given.get("attention_mask"), call.ids), call.encoded)
         if self.settings.prune_layer:
-            return args, {**kwargs, CHOOSE: partial(self._choose_inside, prompts)}
-        return args, self._pruned(module, prompts, kwargs)
+            return (), {**given, CHOOSE: partial(self._choose_inside, call, prompts)}
+        return (), self._pruned(module, call, prompts, given)
 
-    def _choose_inside(self, prompts: Prompts, hidden_states: Tensor, attention: QueryAttention) -> Tensor:
+    def _shows_visuals(self, call: Call, continued: bool) -> bool:
+        """Whether a call reads visual tokens; RuntimeError where it does, and its encoder was never seen at work."""
+        missing = call.shown - call.encoded.keys()
+        if missing and not continued and self.family.visual_columns(call.ids, missing).any():
+            methods = " and ".join(f"get_{modality}_features" for modality in sorted(missing))
+            raise compat.not_pruned(f"{type(self.family.base).__name__} did not encode its images by {methods}")
+        return bool(call.shown) and bool(self.family.visual_columns(call.ids, call.encoded).any())
+
+    def _after_language_model(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Hold the positions that were read, and those in the cache, against what was decided."""
+        call = self._threads.value.call
+        if call is None or not call.shown:
+            return
+        if not call.decided:
+            raise compat.not_pruned(f"{type(module).__name__} did not choose at layer {self.settings.prune_layer}")
+        if call.due is not None:
+            read = compat.states_in(output).shape[1]
+            cached = read if call.cache is None else call.cache.get_seq_length()
+            if (read, cached) != (call.due, call.due):
+                raise compat.not_pruned(
+                    f"the language model read {read} positions and cached {cached} where {call.due} were to be left"
+                )
+        call.answered = True
+
+    def _choose_inside(self, call: Call, prompts: Prompts, hidden_states: Tensor, attention: QueryAttention) -> Tensor:
         """Return what the layers from ``prune_layer`` on see of the prompts, (B, L) bool."""
+        call.decided = True
         return self._decide(prompts, hidden_states, attention).keep
 
-    def _pruned(self, module: nn.Module, prompts: Prompts, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def _pruned(self, module: nn.Module, call: Call, prompts: Prompts, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments of the language model with the prompts shortened."""
-        cache, use_cache = kwargs.get("past_key_values"), kwargs.get("use_cache")
+        cache, use_cache = kwargs.get(compat.CACHE), kwargs.get("use_cache")
         if cache is None and (module.config.use_cache if use_cache is None else use_cache):
-            cache = kwargs["past_key_values"] = DynamicCache(config=module.config)
+            cache = kwargs[compat.CACHE] = DynamicCache(config=module.config)
         embeds = kwargs["inputs_embeds"]
         decision = self._decide(prompts, embeds)
+        call.decided, call.due, call.cache = True, embeds.shape[1], cache
         if torch.equal(decision.keep, prompts.real):
             return kwargs
         if not decision.keep.any(dim=1).all():
@@ -181,6 +267,7 @@ class Pruning(PruneRecord):
                 prompts.visual.unsqueeze(2).to(embeds.device), made.to(embeds), embeds
             )
         short = Shortened.of(decision.keep, prompts.real)
+        call.due = short.width
         if cache is not None:
             setattr(cache, PROMPT, short)
         return {**kwargs, **self._shortened(short, decision.keep, kwargs)}
@@ -196,7 +283,7 @@ class Pruning(PruneRecord):
 
     def _continued(self, prompt: Shortened, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return mask and positions of tokens behind a pruned prompt."""
-        new, past = kwargs["inputs_embeds"].shape[1], kwargs["past_key_values"].get_seq_length()
+        new, past = kwargs["inputs_embeds"].shape[1], kwargs[compat.CACHE].get_seq_length()
         unpruned = past + new + prompt.length - prompt.width
         given = kwargs.get("attention_mask")
         if given is not None and given.shape[-1] != unpruned:
@@ -209,14 +296,15 @@ class Pruning(PruneRecord):
 
     def _decide(self, prompts: Prompts, embeds: Tensor, attention: QueryAttention | None = None) -> Decision:
         """Return what is kept of the prompts: as decided before, if these are the same and tokens behind them."""
-        decision, ids = self._decision, prompts.ids
+        thread, ids = self._threads.value, prompts.ids
+        decision = thread.decision
         if decision is not None and len(ids) == len(decision.ids) and same(decision.encoded, prompts.encoded):
             length = decision.ids.shape[1]
             if torch.equal(ids[:, :length], decision.ids):
                 return replace(decision, keep=torch.cat([decision.keep, prompts.real[:, length:]], dim=1))
         with torch.no_grad():
-            self._decision = self._decided(prompts, embeds, attention)
-        return self._decision
+            thread.decision = self._decided(prompts, embeds, attention)
+        return thread.decision
 
     def _decided(self, prompts: Prompts, embeds: Tensor, attention: QueryAttention | None) -> Decision:
         """Choose, and fill the record."""
@@ -244,39 +332,9 @@ class Pruning(PruneRecord):
         return Decision(prompts.ids, prompts.encoded, prompts.real & (~prompts.visual | chosen), merged)
 
     def _fill_record(self, visuals: list[Visual], kept: list[Tensor]) -> None:
-        self.keep = kept
-        self.visual_tokens = [len(positions) for positions in kept]
-        self.tokens_before = [visual.length for visual in visuals]
-        self.newline_tokens = [
+        newlines = [
             0 if visual.newline is None else int(visual.newline.cpu()[positions].sum())
             for visual, positions in zip(visuals, kept, strict=True)
         ]
-
-
-def _refuse_columns(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    if isinstance(kwargs.get("logits_to_keep"), Tensor):
-        raise NotImplementedError("columns as `logits_to_keep` do not shorten with the prompt: give a number")
-    if kwargs.get("labels") is not None:
-        raise NotImplementedError("`labels` do not shorten with the prompt: a pruned model does not compute a loss")
-
-
-def _refuse_cache(cache: Any) -> None:
-    if cache is None:
-        return
-    if cache.get_seq_length():
-        raise NotImplementedError(
-            "images behind a filled cache: chunked prefill and continued caches are not supported"
-        )
-    if cache.is_compileable:
-        raise NotImplementedError(
-            f"{type(cache).__name__}: a static cache is not supported with pruning; leave out cache_implementation"
-        )
-
-
-def _real(mask: Tensor | None, ids: Tensor) -> Tensor:
-    """Which tokens are no padding, (B, L) bool."""
-    if mask is None:
-        return torch.ones_like(ids, dtype=torch.bool)
-    if mask.ndim != 2:
-        raise NotImplementedError(f"pruning needs an attention_mask (B, L), not one of shape {tuple(mask.shape)}")
-    return mask.bool()
+        before = [visual.length for visual in visuals]
+        self._threads.value.record = PruneRecord(kept, [len(positions) for positions in kept], newlines, before)

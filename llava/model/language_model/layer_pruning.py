@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import Cache
-from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 
+from llava import compat
 from llava.model.language_model.query_attention import query_attention, sliding_window
 
 QueryAttention = Callable[..., Tensor]
@@ -62,6 +62,7 @@ class LayerPruning:
         for index, module in enumerate(layers):
             hook = partial(self._enter_layer, index)
             self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+        self._handles.append(body.register_forward_hook(self._leave_body, with_kwargs=True))
 
     def remove(self) -> None:
         """Take the hooks off. A cache that was filled with them is of no use without."""
@@ -76,9 +77,11 @@ class LayerPruning:
         self.remove()
 
     def _enter_body(self, body: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        kwargs = dict(kwargs)
-        mask, cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
+        kwargs = compat.named((), (), kwargs)
+        mask, cache = kwargs.get("attention_mask"), compat.cache_of(kwargs)
         call = _Call(kwargs.pop(CHOOSE, self.choose), mask)
+        if call.choose is not None:
+            compat.refuse_unknown(body.forward, type(body).__name__, ("attention_mask", compat.CACHE))
         continued = self._state(cache) is not None
         if (continued or call.choose is not None) and not (mask is None or isinstance(mask, Tensor) and mask.ndim == 2):
             raise ValueError(
@@ -95,14 +98,15 @@ class LayerPruning:
         if CALL not in kwargs:
             raise RuntimeError(f"{type(self.body).__name__} does not hand its keyword arguments to its layers")
         call: _Call = kwargs[CALL]
-        kwargs = {name: value for name, value in kwargs.items() if name != CALL}
+        kwargs = compat.named((), (), {name: value for name, value in kwargs.items() if name != CALL})
+        cache = compat.cache_of(kwargs)
         hidden_states, *rest = args
         if index < self.layer:
             if index == self.layer - 1 and call.choose is not None:
                 call.before = {"hidden_states": hidden_states, **kwargs}
             return args, kwargs
         if not call.begun:
-            self._begin(call, hidden_states, kwargs.get("past_key_values"))
+            self._begin(call, hidden_states, cache)
         if call.valid is None:
             return args, kwargs
         if call.order is not None:
@@ -111,8 +115,24 @@ class LayerPruning:
             if call.positions is None:
                 call.positions = _take_positions(kwargs, call.order)
             kwargs["position_ids"], kwargs["position_embeddings"] = call.positions
-        kwargs["attention_mask"] = self._mask(call, index, hidden_states, kwargs.get("past_key_values"))
+        kwargs["attention_mask"] = self._mask(call, index, hidden_states, cache)
         return (hidden_states, *rest), kwargs
+
+    def _leave_body(self, body: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
+        """Hold what the layers from K on read, and what they cached, against what was chosen."""
+        call: _Call | None = kwargs.get(CALL)
+        if call is None or call.choose is None:
+            return
+        if not call.begun:
+            raise compat.not_pruned(f"{type(body).__name__} did not call its layer {self.layer} as a module")
+        if call.order is None:
+            return
+        read, due, cache = compat.states_in(output).shape[1], call.order.shape[1], compat.cache_of(kwargs)
+        cached = due if cache is None else cache.get_seq_length(self.layer)
+        if (read, cached) != (due, due):
+            raise compat.not_pruned(
+                f"the layers from {self.layer} on read {read} positions and cached {cached} where {due} were to be left"
+            )
 
     def _state(self, cache: Cache | None) -> _Kept | None:
         """What is known of a cache; nothing of one that is empty, though it may have been used before."""
@@ -172,12 +192,12 @@ class LayerPruning:
         """The mask of a layer over the tokens it sees, in the form that its attention implementation reads."""
         window = sliding_window(self.body.config, index)
         if window not in call.masks:
-            make = create_causal_mask if window is None else create_sliding_window_causal_mask
-            call.masks[window] = make(
+            call.masks[window] = compat.create_mask(
+                window,
+                cache,
                 config=self.body.config,
                 inputs_embeds=hidden_states,
                 attention_mask=call.valid,
-                past_key_values=cache,
                 layer_idx=index,
             )
         return call.masks[window]

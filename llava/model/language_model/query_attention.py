@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 from transformers.models.llama.modeling_llama import rotate_half
 
+from llava import compat
+
 
 def sliding_window(config: PretrainedConfig, index: int) -> int | None:
     """How many tokens back layer ``index`` of a decoder looks, None for all."""
@@ -49,7 +51,7 @@ def query_attention(
     one = layer.input_layernorm(hidden_states.take_along_dim(at_query, dim=1))  # (B, 1, D)
     rotary_of_one = [part.take_along_dim(at_query, dim=1) for part in rotary]
     queries = _heads(one, attention.q_proj, getattr(attention, "q_norm", None), attention.head_dim, rotary_of_one)
-    keys = _cached_keys(inputs.get("past_key_values"), index, real.shape[1])
+    keys = _cached_keys(compat.cache_of(inputs), index, real.shape[1])
     if keys is None:
         every = layer.input_layernorm(hidden_states)
         keys = _heads(every, attention.k_proj, getattr(attention, "k_norm", None), attention.head_dim, rotary)

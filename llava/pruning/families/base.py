@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -12,8 +12,18 @@ from torch import Tensor, nn
 from llava.pruning.attention import cls_row, received
 from llava.pruning.shorten import Shortened
 from llava.pruning.visual import Visual
+from llava.selecting.per_thread import PerThread
 
 ATTENTION = ("cls", "received")
+
+
+@dataclass
+class Tape:
+    """What is noted while a thread encodes."""
+
+    reader: nn.Module  # whose input are the features
+    wanted: dict[int, set[str]]  # names of cues by the identity of the block that they are from
+    cues: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Family(ABC):
@@ -37,6 +47,8 @@ class Family(ABC):
     def __init__(self, model: nn.Module, attention: str | None = None):
         self.base = model.model
         self.config = model.config
+        self._tape: PerThread[Tape | None] = PerThread()
+        self._handles: list[Any] = []
         self._check_encoders(model)
         if attention is None:
             attention = "cls" if self.has_cls() else "received"
@@ -102,31 +114,50 @@ class Family(ABC):
     def recording(
         self, modality: str, needs: frozenset[str], layer: int | list[int] | None = None
     ) -> Iterator[dict[str, Tensor]]:
-        """Note the encoder's features, and the cues of its blocks that are needed, while the model encodes.
+        """Note the encoder's features, and the cues of its blocks that are needed, while this thread encodes.
 
         ``layer`` is the call's own ``vision_feature_layer``.
         """
-        tape: dict[str, Tensor] = {}
-
-        def note_features(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            tape["features"] = (args[0] if args else next(iter(kwargs.values()))).detach()
-
-        def note_cues(names: set[str], block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            with torch.no_grad():
-                tape.update(self.block_cues(block, names, *args, **kwargs))
-
-        handles = [self.reader(modality).register_forward_pre_hook(note_features, with_kwargs=True)]
+        if not self._handles:
+            self.listen()
+        wanted: dict[int, set[str]] = {}
         for names, block in (
             ({"cls_attention", "keys"} & needs, self.attention_block(modality, layer)),
             ({"last_attention", "last_keys"} & needs, self.last_block(modality)),
         ):
-            if names:
-                handles.append(block.register_forward_pre_hook(partial(note_cues, names), with_kwargs=True))
+            wanted[id(block)] = wanted.get(id(block), set()) | names
+        self._tape.value = tape = Tape(self.reader(modality), wanted)
         try:
-            yield tape
+            yield tape.cues
         finally:
-            for handle in handles:
-                handle.remove()
+            self._tape.value = None
+
+    def listen(self) -> None:
+        """Hook what ``recording`` notes into the encoders, once for all threads; nothing is noted outside of it."""
+        heard: set[int] = set()
+        for modality in self.modalities:
+            blocks = [(block, self._note_cues) for block in self.blocks(modality)]
+            for module, note in ((self.reader(modality), self._note_features), *blocks):
+                if id(module) not in heard:  # images and videos may have one encoder
+                    heard.add(id(module))
+                    self._handles.append(module.register_forward_pre_hook(note, with_kwargs=True))
+
+    def forget(self) -> None:
+        """Take off what ``listen`` hooked in."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def _note_features(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        tape = self._tape.value
+        if tape is not None and module is tape.reader:
+            tape.cues["features"] = (args[0] if args else next(iter(kwargs.values()))).detach()
+
+    def _note_cues(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        tape = self._tape.value
+        if tape is not None and tape.wanted.get(id(block)):
+            with torch.no_grad():
+                tape.cues.update(self.block_cues(block, tape.wanted[id(block)], *args, **kwargs))
 
     def block_cues(
         self, block: nn.Module, names: set[str], hidden_states: Tensor, *_: Any, **__: Any

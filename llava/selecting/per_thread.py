@@ -1,0 +1,37 @@
+"""What belongs to one call of a model, kept beside the model without being shared by the threads that call it."""
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class PerThread(Generic[T]):
+    """A value of its own for every thread, made by ``make`` when a thread first asks for it; None without ``make``.
+
+    A copy of it, or of the model that holds it, starts anew: what a call knows is about the model that was called.
+    """
+
+    def __init__(self, make: Callable[[], T] | None = None):
+        self._make = make
+        self._local = threading.local()
+
+    @property
+    def value(self) -> T:
+        """This thread's value."""
+        try:
+            return self._local.value
+        except AttributeError:
+            self._local.value = None if self._make is None else self._make()
+            return self._local.value
+
+    @value.setter
+    def value(self, value: T) -> None:
+        self._local.value = value
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "PerThread[T]":
+        return type(self)(self._make)
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self._make,)
