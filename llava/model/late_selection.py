@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -45,6 +45,7 @@ class LateSelection:
     spans: list[tuple[int, slice]] = field(default_factory=list)  # per image, its row and columns
     asking: Tensor | None = None  # (B,) the column of the token whose attention is read
     keep: Tensor | None = None  # (B, L) what was chosen
+    cut: list[int] = field(default_factory=list)  # per prompt, positions lost to the length limit; for the record
 
     def place(self, spans: Sequence[Sequence[tuple[int, int]]], real: Tensor, labels: Tensor) -> None:
         """Tell where the images stand.
@@ -120,7 +121,7 @@ class LateSelection:
         for (row, columns), positions in zip(self.spans, kept, strict=True):
             keep[row, columns] = False
             keep[row, columns.start + positions.to(keep.device)] = True
-        self.note(record_of(self.layouts, kept, entries))
+        self.note(replace(record_of(self.layouts, kept, entries), cut=self.cut))
         return keep
 
     def shorten(self, labels: Tensor) -> Tensor:

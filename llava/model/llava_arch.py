@@ -19,6 +19,7 @@ from llava.model.late_selection import LateSelection
 from llava.model.multimodal_encoder.builder import build_vision_tower
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.multimodal_projector.builder import build_vision_projector
+from llava.model.selection import PruneRecord
 from llava.model.splice import images_of_rows, pad_batch, splice_row, texts_of_images, visual_spans
 from llava.model.tiles import unpad_image
 
@@ -170,8 +171,10 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
             for row, target, indices in zip(ids, targets, shown, strict=True)
         ]
         limit = getattr(self.config, "tokenizer_model_max_length", None)
-        if limit is not None and any(len(embeds) > limit for embeds, _, _ in rows):
+        cut = [0 if limit is None else max(0, len(embeds) - limit) for embeds, _, _ in rows]
+        if any(cut):
             logger.warning("prompts longer than tokenizer_model_max_length=%d were cut at their end", limit)
+        self._note_cut(cut, late, bool(sequences))
         embeds, targets, positions = zip(*([part[:limit] for part in row] for row in rows), strict=True)
         if self.positions == "compact":
             positions = [torch.arange(len(row), device=row.device) for row in positions]
@@ -180,6 +183,15 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
             of_rows = [[sequences[image] for image in indices] for indices in shown]
             late.place([visual_spans(*row) for row in zip(ids, of_rows, strict=True)], mask, targets)
         return embeds, mask, position_ids, targets, late
+
+    def _note_cut(self, cut: list[int], late: LateSelection | None, has_images: bool) -> None:
+        """Let the record of this call say how many positions each prompt has lost to the length limit."""
+        if late is not None:
+            late.cut = cut
+        elif has_images:
+            self.last_prune.cut = cut
+        else:
+            self.last_prune = PruneRecord(cut=cut) if any(cut) else None
 
     def forward(
         self,

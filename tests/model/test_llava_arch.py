@@ -463,3 +463,32 @@ def test_images_may_come_in_any_sequence(model_of, images):
     )
     text = prompt_ids(tokenizer, "USER: Hello. ASSISTANT:").unsqueeze(0)
     assert torch.equal(model.generate(text, images=[], max_new_tokens=4), model.generate(text, max_new_tokens=4))
+
+
+@pytest.mark.parametrize("pruner", ["none", "divprune", "fastv"])
+def test_the_record_says_what_every_prompt_lost_to_the_length_limit(model_of, pruner, images):
+    tokenizer, model, processor, _ = model_of("single", pruner)
+    prompts = question_prompts(tokenizer, QUESTIONS)
+    of_image = BUDGET if pruner == "divprune" else 16
+    lengths = [len(prompt) - 1 + of_image for prompt in prompts]
+    limit = sorted(lengths)[1]
+    model.config.tokenizer_model_max_length = limit
+    generate(model, tokenizer, processor, images, QUESTIONS, prompts)
+    assert model.last_prune.cut == [max(0, length - limit) for length in lengths]
+    assert any(model.last_prune.cut) and len(model.last_prune.visual_tokens) == 3
+    model.config.tokenizer_model_max_length = None
+    generate(model, tokenizer, processor, images, QUESTIONS, prompts)
+    assert model.last_prune.cut == [0, 0, 0]
+
+
+def test_a_prompt_without_image_has_a_record_only_where_it_lost_something(model_of):
+    tokenizer, model, _, _ = model_of("single", "divprune")
+    prompts, mask = left_pad(
+        [prompt_ids(tokenizer, "Hello"), prompt_ids(tokenizer, "How many shapes are there in it?")]
+    )
+    whole = model.generate(prompts, attention_mask=mask, max_new_tokens=1, do_sample=False)
+    assert model.last_prune is None and len(whole) == 2
+    limit = model.config.tokenizer_model_max_length = int(mask[1].sum()) - 2
+    model.generate(prompts, attention_mask=mask, max_new_tokens=1, do_sample=False)
+    assert model.last_prune.cut == [0, 2] and limit >= mask[0].sum()
+    assert model.last_prune.visual_tokens == []
