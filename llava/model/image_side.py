@@ -1,45 +1,100 @@
 """From images to what the language model reads of them: encode, prune, merge tiles."""
 
 import logging
+import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from llava import compat
 from llava.mm_utils import get_anyres_image_grid_shape
 from llava.model.language_model.layer_pruning import LayerPruning, prune_at_layer
 from llava.model.late_selection import LateSelection, check_prune_layer
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
+from llava.model.prefill import Prefill, count_positions
 from llava.model.selection import ImageLayout, PruneRecord, gather_kept, record_of, select
 from llava.model.splice import VisualSequence
 from llava.model.stages import Stopwatch
 from llava.model.tiles import reading_order
 from llava.pruners import Pruner, VisualCues
 from llava.pruners.base import CLIP_TEXT_CUES, OPTIONAL_CUES
+from llava.selecting.per_thread import PerThread
 
 logger = logging.getLogger(__name__)
+
+LOADING_TEXT_TOWER = threading.Lock()  # one thread loads what several ask for
+
+
+@dataclass(frozen=True)
+class CallOptions:
+    """What one call prunes with, read once, so that a change by another thread does not reach it midway."""
+
+    pruner: Pruner | None
+    budget_scope: str | None
+    positions: str
+    prune_layer: int
+
+
+@dataclass
+class Thread:
+    """What a model knows of the calls of one thread."""
+
+    last_prune: PruneRecord | None = None
+    stopwatch: Stopwatch | None = None
+    prefill: Prefill | None = None  # of the ``generate`` that is under way
 
 
 class ImageSide:
     """The part of a LLaVA model that knows of images; a mixin beside a causal language model.
 
+    Several threads may call one model at the same time: what belongs to a call is its thread's.
+
     Attributes:
         pruner: chooses the visual tokens that the language model sees; None is plain LLaVA.
         budget_scope: "tile" or "image" fixes what one selection covers; None leaves it to the pruner.
+        positions: "compact" numbers the tokens that are left without gaps, as the releases do; "original" leaves
+            every token the position it has without a pruner.
         text_chunking: how questions over CLIP's context length are cut, "release" or "bos_eos".
-        last_prune: what the last call with images kept.
-        stopwatch: times the stages of every call, None times nothing.
+        last_prune: what the last call with images of this thread kept.
+        stopwatch: times the stages of every call of this thread, None times nothing.
     """
 
     pruner: Pruner | None = None
     budget_scope: str | None = None
+    positions: str = "compact"
     text_chunking: str = "release"
-    last_prune: PruneRecord | None = None
-    stopwatch: Stopwatch | None = None
     _layer_pruning: LayerPruning | None = None
     _missing_text_reported = False
+
+    def post_init(self) -> None:
+        super().post_init()
+        compat.warn_if_newer()
+        self._threads = PerThread(Thread)
+        count_positions(self.get_model())
+
+    @property
+    def last_prune(self) -> PruneRecord | None:
+        return self._threads.value.last_prune
+
+    @last_prune.setter
+    def last_prune(self, record: PruneRecord | None) -> None:
+        self._threads.value.last_prune = record
+
+    @property
+    def stopwatch(self) -> Stopwatch | None:
+        return self._threads.value.stopwatch
+
+    @stopwatch.setter
+    def stopwatch(self, stopwatch: Stopwatch | None) -> None:
+        self._threads.value.stopwatch = stopwatch
+
+    def call_options(self) -> CallOptions:
+        """What a call that begins now prunes with."""
+        return CallOptions(self.pruner, self.budget_scope, self.positions, self.prune_layer)
 
     def get_vision_tower(self) -> CLIPVisionTower | None:
         return self.get_model().get_vision_tower()
@@ -75,8 +130,9 @@ class ImageSide:
             self._layer_pruning = None
 
     def _ensure_text_tower(self) -> None:
-        if self.get_vision_tower().relevance is None:
-            self.get_vision_tower().load_text_tower(self.text_chunking)
+        with LOADING_TEXT_TOWER:
+            if self.get_vision_tower().relevance is None:
+                self.get_vision_tower().load_text_tower(self.text_chunking)
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Return the projected features of ``images`` (B, 3, H, W): (B, N, D), nothing pruned."""
@@ -84,7 +140,8 @@ class ImageSide:
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         """What a stage of ``llava.model.stages.STAGES`` runs under."""
-        return nullcontext() if self.stopwatch is None else self.stopwatch.stage(name)
+        stopwatch = self.stopwatch
+        return nullcontext() if stopwatch is None else stopwatch.stage(name)
 
     def _project(self, features: Tensor) -> Tensor:
         projector = self.get_model().mm_projector
@@ -92,31 +149,31 @@ class ImageSide:
         with self.stage("projector"):
             return projector(features if not features.is_floating_point() else features.to(dtype))
 
-    def _encode(self, images: Tensor, texts: list[str | None]) -> VisualCues:
-        """Encode tiles (B, 3, H, W), with the cues that the pruner asks for; ``texts`` has one entry per tile.
+    def _encode(self, images: Tensor, texts: list[str | None], pruner: Pruner | None) -> VisualCues:
+        """Encode tiles (B, 3, H, W), with the cues that ``pruner`` asks for; ``texts`` has one entry per tile.
 
         There are no ``embeds`` where tokens are merged before the projector, unless the pruner reads them.
         """
-        if self.pruner is None:
+        if pruner is None:
             with self.stage("vision"):
                 features = self.get_vision_tower()(images)
             return VisualCues(features=features, embeds=self._project(features))
-        if self.pruner.needs & CLIP_TEXT_CUES:
+        if pruner.needs & CLIP_TEXT_CUES:
             self._ensure_text_tower()
             if None in texts:
-                self._report_missing_text()
+                self._report_missing_text(pruner)
         with self.stage("vision"):
-            features, cues = self.get_vision_tower().cues(images, self.pruner.needs, texts)
-        if self.pruner.merges and "embeds" not in self.pruner.needs:
+            features, cues = self.get_vision_tower().cues(images, pruner.needs, texts)
+        if pruner.merges and "embeds" not in pruner.needs:
             return VisualCues(features=features, embeds=None, **cues)
         embeds = self._project(features)  # on another device than the tower when the model is spread over several
         cues = {name: cue.to(embeds.device) for name, cue in {"features": features, **cues}.items()}
         return VisualCues(embeds=embeds, **cues)
 
-    def _report_missing_text(self) -> None:
+    def _report_missing_text(self, pruner: Pruner) -> None:
         """Warn once of a pruner that does without relevance; raise ValueError for one that has nothing else."""
-        name = type(self.pruner).__name__
-        if self.pruner.needs & CLIP_TEXT_CUES - OPTIONAL_CUES:
+        name = type(pruner).__name__
+        if pruner.needs & CLIP_TEXT_CUES - OPTIONAL_CUES:
             raise ValueError(f"{name} chooses by the question: `texts` must have one for every image")
         if not self._missing_text_reported:
             logger.warning("%s got no `texts`: pruning without relevance to the question", name)
@@ -141,30 +198,37 @@ class ImageSide:
         return layouts
 
     def _visual_sequences(
-        self, images: Tensor | list[Tensor], image_sizes: Sequence[tuple[int, int]] | None, texts: list[str | None]
+        self,
+        images: Tensor | list[Tensor],
+        image_sizes: Sequence[tuple[int, int]] | None,
+        texts: list[str | None],
+        options: CallOptions,
     ) -> tuple[list[VisualSequence], LateSelection | None]:
         """Turn images into what the language model reads of each. Fills ``last_prune``, now or when tokens are chosen.
 
         The second value is what is left to do inside the language model, None if nothing is.
         """
-        check_prune_layer(self.pruner, self.prune_layer)
+        pruner = options.pruner
+        check_prune_layer(pruner, options.prune_layer)
         listed = not isinstance(images, Tensor) or images.ndim == 5
         stacks = [image.unsqueeze(0) if image.ndim == 3 else image for image in images]
         tiles = [len(stack) for stack in stacks]
         batch = torch.cat(stacks) if listed else images
-        cues = self._encode(batch, [text for text, count in zip(texts, tiles, strict=True) for _ in range(count)])
+        cues = self._encode(
+            batch, [text for text, count in zip(texts, tiles, strict=True) for _ in range(count)], pruner
+        )
         merge_type = getattr(self.config, "mm_patch_merge_type", "flat") if listed else "flat"
         layouts = self._layouts(tiles, cues.shape[1], merge_type, image_sizes)
         newline = getattr(self.get_model(), "image_newline", None)
         keep = merged = late = None
         kept = [torch.arange(len(layout.order)) for layout in layouts]
         has_text = [text is not None for text in texts]
-        if self.pruner is not None and self.prune_layer:
+        if pruner is not None and options.prune_layer:
             note, timed = partial(setattr, self, "last_prune"), partial(self.stage, "selection")
-            late = LateSelection(self.pruner, cues, layouts, has_text, self.budget_scope, note, timed)
-        elif self.pruner is not None:
+            late = LateSelection(pruner, cues, layouts, has_text, options.budget_scope, note, timed)
+        elif pruner is not None:
             with self.stage("selection"):
-                kept, keep, merged = select(self.pruner, cues, layouts, has_text, newline, self.budget_scope)
+                kept, keep, merged = select(pruner, cues, layouts, has_text, newline, options.budget_scope)
         self.last_prune = record_of(layouts, kept, keep) if late is None else None
         embeds = cues.embeds if merged is None else self._project(merged)
         return [
@@ -173,7 +237,7 @@ class ImageSide:
         ], late
 
     def sequences_of(
-        self, used: list[int], images, image_sizes, texts: list[str | None]
+        self, used: list[int], images, image_sizes, texts: list[str | None], options: CallOptions
     ) -> tuple[dict[int, VisualSequence], LateSelection | None]:
         """Return the visual sequences of the images whose indices are in ``used``, and what is left to choose later."""
         if image_sizes is not None and len(image_sizes) != len(images):
@@ -184,5 +248,5 @@ class ImageSide:
             images = images[used] if isinstance(images, Tensor) else [images[index] for index in used]
             image_sizes = None if image_sizes is None else [image_sizes[index] for index in used]
             texts = [texts[index] for index in used]
-        sequences, late = self._visual_sequences(images, image_sizes, texts)
+        sequences, late = self._visual_sequences(images, image_sizes, texts, options)
         return dict(zip(used, sequences, strict=True)), late

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, initialization
 
+from llava import compat
 from llava.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from llava.model.image_side import ImageSide
 from llava.model.language_model.layer_pruning import CHOOSE
@@ -19,6 +20,7 @@ from llava.model.late_selection import LateSelection
 from llava.model.multimodal_encoder.builder import build_vision_tower
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.multimodal_projector.builder import build_vision_projector
+from llava.model.prefill import Prefill
 from llava.model.selection import PruneRecord
 from llava.model.splice import images_of_rows, pad_batch, splice_row, texts_of_images, visual_spans
 from llava.model.tiles import unpad_image
@@ -55,14 +57,8 @@ class LlavaMetaModel:
 
 
 class LlavaMetaForCausalLM(ImageSide, ABC):
-    """Adds images, and the pruning of their tokens, to a causal language model.
+    """Adds images, and the pruning of their tokens, to a causal language model."""
 
-    Attributes:
-        positions: "compact" numbers the tokens that are left without gaps, as the releases do; "original" leaves
-            every token the position it has without a pruner.
-    """
-
-    positions: str = "compact"
     _native_layout: dict[str, Any] = {}  # what ``fix_layout`` replaced in the config
 
     @abstractmethod
@@ -132,12 +128,13 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
         if self.get_vision_tower() is None or images is None or input_ids.shape[1] == 1:
             return input_ids, position_ids, attention_mask, past_key_values, None, labels, None
         side = getattr(self.config, "tokenizer_padding_side", "right")
+        options = self.call_options()
         embeds, mask, positions, targets, late = self._splice_batch(
-            input_ids, attention_mask, labels, images, image_sizes, texts, side
+            input_ids, attention_mask, labels, images, image_sizes, texts, side, options
         )
         # Positions with gaps need a mask beside them: without one they read as several sequences in a row. So do
         # rows that are padded in front, and padded ones that are still to be pruned.
-        gaps = self.positions == "original" and self.pruner is not None
+        gaps = options.positions == "original" and options.pruner is not None
         needs_mask = gaps or ((side == "left" or late is not None) and not mask.all())
         mask_dtype = mask.dtype if attention_mask is None else attention_mask.dtype
         return (
@@ -150,7 +147,7 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
             late,
         )
 
-    def _splice_batch(self, input_ids, attention_mask, labels, images, image_sizes, texts, padding_side):
+    def _splice_batch(self, input_ids, attention_mask, labels, images, image_sizes, texts, padding_side, options):
         """Return embeddings, attention mask, position ids and labels of a batch, padded on ``padding_side``.
 
         The fifth value is what is left to choose in the language model, None if nothing is.
@@ -164,7 +161,7 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
             shown = images_of_rows(ids, len(images))
             texts = texts_of_images(texts, shown, len(images))
             used = [image for indices in shown for image in indices]  # without LLaVA's placeholders
-            sequences, late = self.sequences_of(used, images, image_sizes, texts)
+            sequences, late = self.sequences_of(used, images, image_sizes, texts, options)
         embed_tokens = self.get_model().embed_tokens
         rows = [
             splice_row(row, target, [sequences[image] for image in indices], embed_tokens)
@@ -176,7 +173,7 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
             logger.warning("prompts longer than tokenizer_model_max_length=%d were cut at their end", limit)
         self._note_cut(cut, late, bool(sequences))
         embeds, targets, positions = zip(*([part[:limit] for part in row] for row in rows), strict=True)
-        if self.positions == "compact":
+        if options.positions == "compact":
             positions = [torch.arange(len(row), device=row.device) for row in positions]
         embeds, targets, position_ids, mask = pad_batch(embeds, targets, positions, padding_side)
         if late is not None:
@@ -210,19 +207,29 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
         texts: str | Sequence[str | None] | None = None,
         logits_to_keep: int | Tensor = 0,
         choose_tokens: LateSelection | None = None,
+        cache: Any = None,
         **kwargs: Any,
     ):
         """Run the language model on text and images; see ``prepare_inputs_labels_for_multimodal``.
 
         ``generate`` passes what is left to choose at ``prune_layer`` as ``choose_tokens``; nobody else needs to.
+        ``cache`` is what Transformers 5.24 calls ``past_key_values``; either name is taken.
         """
-        if inputs_embeds is None:
+        past_key_values = past_key_values if cache is None else cache
+        prefill = self._threads.value.prefill
+        if prefill is not None and prefill.answered:
+            prefill = None
+        if inputs_embeds is None and prefill is None:
             (input_ids, position_ids, attention_mask, past_key_values, inputs_embeds, labels, late) = (
                 self.prepare_with_choice(
                     input_ids, position_ids, attention_mask, past_key_values, labels, images, image_sizes, texts
                 )
             )
             choose_tokens = choose_tokens if late is None else late
+            if inputs_embeds is not None:
+                prefill = self._prefill_of(inputs_embeds, late)
+        if prefill is not None:
+            prefill.enter(self, super().forward, inputs_embeds)
         late_labels = None if choose_tokens is None else labels  # to be shortened when the kept tokens are known
         if choose_tokens is not None:
             kwargs[CHOOSE] = choose_tokens
@@ -235,15 +242,23 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             labels=labels if late_labels is None else None,
             use_cache=use_cache,
             logits_to_keep=logits_to_keep,
+            **compat.cache_argument(past_key_values),
             **{name: value for name, value in asked.items() if value is not None},
             **kwargs,
         )
+        if prefill is not None:
+            prefill.leave(self)
         return output if late_labels is None else self._with_loss(output, choose_tokens.shorten(late_labels), kwargs)
+
+    def _prefill_of(self, embeds: Tensor, late: LateSelection | None) -> Prefill | None:
+        """What the language model has to read of prompts just made, None where no visual token is dropped."""
+        record = self.last_prune
+        dropped = late is None and record is not None and sum(record.visual_tokens) < sum(record.tokens_before)
+        return Prefill(embeds.shape[1], late) if dropped or late is not None else None
 
     def _with_loss(self, output: Any, labels: Tensor, kwargs: dict[str, Any]) -> Any:
         """Add the loss to an output, which may be a tuple; ``labels`` (B, M) fit its logits."""
@@ -277,8 +292,18 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
         if images is None and (inputs == IMAGE_TOKEN_INDEX).any():
             raise ValueError("the prompt shows an <image>, but `images` is None")
         embeds, mask, position_ids, _, late = self._splice_batch(
-            inputs, attention_mask, None, images, image_sizes, texts, "left"
+            inputs, attention_mask, None, images, image_sizes, texts, "left", self.call_options()
         )
         if late is not None:
             kwargs["choose_tokens"] = late
-        return super().generate(inputs_embeds=embeds, attention_mask=mask.long(), position_ids=position_ids, **kwargs)
+        thread = self._threads.value
+        thread.prefill = prefill = self._prefill_of(embeds, late)
+        try:
+            output = super().generate(
+                inputs_embeds=embeds, attention_mask=mask.long(), position_ids=position_ids, **kwargs
+            )
+        finally:
+            thread.prefill = None
+        if prefill is not None and not prefill.answered:
+            raise compat.not_pruned(f"{type(self).__name__}.generate called no forward with the images")
+        return output

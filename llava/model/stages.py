@@ -16,7 +16,8 @@ class Stopwatch:
 
     ``vision`` is the tower with the cues that a pruner asks for, CLIP's text side among them; ``prefill`` the language
     model's first pass of a call and ``decode`` its later ones. A stage within another counts for itself alone, so the
-    stages never sum to more than the time that passed. Devices are synchronised wherever a stage begins or ends.
+    stages never sum to more than the time that passed. Devices are synchronised wherever a stage begins or ends. Calls
+    of the thread that attached it are timed, no other's.
 
     Args:
         model: a LLaVA model. Nothing of it changes: while attached, its ``stopwatch`` is this one and two hooks are
@@ -37,7 +38,7 @@ class Stopwatch:
         self.model.stopwatch = self
         self._hooks = [
             self.model.register_forward_pre_hook(lambda *_: self._begin_pass()),
-            self.model.register_forward_hook(lambda *_: self._end(), always_call=True),
+            self.model.register_forward_hook(lambda *_: self._end_pass(), always_call=True),
         ]
         return self
 
@@ -63,7 +64,12 @@ class Stopwatch:
         return taken
 
     def _begin_pass(self) -> None:
-        self._begin("decode" if self.calls["prefill"] else "prefill")
+        if self.model.stopwatch is self:  # another thread's pass is not timed
+            self._begin("decode" if self.calls["prefill"] else "prefill")
+
+    def _end_pass(self) -> None:
+        if self.model.stopwatch is self:
+            self._end()
 
     def _begin(self, name: str) -> None:
         self._tick()

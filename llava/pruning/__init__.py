@@ -7,6 +7,7 @@ from torch import nn
 from transformers import CLIPModel, CLIPTokenizer
 from transformers.utils.versions import require_version
 
+from llava import compat
 from llava.model.late_selection import check_prune_layer
 from llava.model.multimodal_encoder.clip_relevance import ClipRelevance
 from llava.pruners import Pruner, resolve_pruner
@@ -16,7 +17,6 @@ from llava.pruning.session import Pruning, Settings
 
 __all__ = ["FAMILIES", "Pruning", "check_transformers", "prune", "unprune"]
 
-TRANSFORMERS = "transformers>=5.20"
 RELEVANCE = ("llm_text", "clip_text")
 SCOPES = (None, "tile", "image")
 
@@ -96,7 +96,8 @@ def prune(
 
 def check_transformers() -> None:
     """Raise ImportError, which names the version needed, where Transformers is too old for ``prune``."""
-    require_version(TRANSFORMERS, "llava.pruning prunes the models of these versions.")
+    require_version(f"transformers>={compat.PRUNES_FROM}", "llava.pruning prunes the models of these versions.")
+    compat.warn_if_newer()
 
 
 def unprune(model: nn.Module) -> None:

@@ -76,6 +76,8 @@ def check_arguments(module: nn.Module, call: Call, given: Mapping[str, Any], sho
     """Raise RuntimeError where embeddings or cache did not come under the names that they are known by."""
     embeds, mask, cache = given.get("inputs_embeds"), given.get("attention_mask"), given.get(compat.CACHE)
     owner = type(module).__name__
+    if embeds is None and not shows and prompt_of(given) is None:
+        return  # nothing to prune, whatever it is called
     if embeds is None or (shows and embeds.shape[:2] != call.ids.shape):
         raise compat.not_pruned(f"{owner} was not given the embeddings of the prompts, one for each id")
     if cache is None and isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape[1] > embeds.shape[1]:

@@ -148,6 +148,7 @@ class Pruning:
             raise compat.not_pruned(f"{type(self.model).__name__}.generate called no forward with the images")
         return output
 
+    @torch.compiler.disable  # what was compiled before it was pruned knows nothing of the hooks that note the cues
     def _encode(self, modality: str, encode: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Return what ``encode`` does, with a note of the images or videos on it."""
         thread = self._threads.value
@@ -161,6 +162,8 @@ class Pruning:
                 output = encode(*args, **kwargs)
         finally:
             thread.encoding = False
+        if "features" not in cues:
+            raise compat.not_pruned(f"{type(self.family.base).__name__} encoded its images without its modules' hooks")
         with torch.no_grad():
             visuals = self.family.visuals(modality, output, arguments, cues, self.settings.clip is not None)
         self._notes.note(output, visuals)
@@ -192,7 +195,10 @@ class Pruning:
         if output is None or call is None or not call.shown:
             return
         if not call.answered:
-            raise compat.not_pruned(f"{type(module).__name__} did not call its language model as a module")
+            raise compat.not_pruned(
+                f"{type(module).__name__} did not call its language model as a module (one that was compiled before it "
+                "was pruned has to be compiled anew)"
+            )
         thread.checked += 1
 
     def _before_language_model(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

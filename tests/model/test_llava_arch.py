@@ -410,7 +410,7 @@ def test_cues_follow_the_projector_to_its_device(model_of):
     _, model, _, _ = model_of("single", "mfpruner")
     model.get_model().mm_projector = torch.nn.Sequential(torch.nn.Linear(48, 32, device="meta"))
     model._project = lambda features: model.get_model().mm_projector(features.to("meta"))
-    cues = model._encode(torch.zeros(1, 3, 32, 32), ["What?"])
+    cues = model._encode(torch.zeros(1, 3, 32, 32), ["What?"], model.pruner)
     assert {cue.device.type for cue in (cues.features, cues.embeds, cues.cls_attention, cues.relevance)} == {"meta"}
 
 

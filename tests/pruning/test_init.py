@@ -51,7 +51,7 @@ def test_another_instance_is_not_touched(tiny_llava):
 
 
 def test_a_transformers_too_old_is_told_which_is_needed(tiny_llava, monkeypatch):
-    monkeypatch.setattr("llava.pruning.TRANSFORMERS", "transformers>=99")
+    monkeypatch.setattr("llava.compat.PRUNES_FROM", "99")
     with pytest.raises(ImportError, match="transformers>=99"):
         prune(tiny_llava.model, "uniform", visual_token_num=3)
 

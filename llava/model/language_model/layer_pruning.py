@@ -96,7 +96,7 @@ class LayerPruning:
         self, index: int, layer: nn.Module, args: tuple, kwargs: dict[str, Any]
     ) -> tuple[tuple, dict[str, Any]]:
         if CALL not in kwargs:
-            raise RuntimeError(f"{type(self.body).__name__} does not hand its keyword arguments to its layers")
+            raise compat.not_pruned(f"{type(self.body).__name__} does not hand its keyword arguments to its layers")
         call: _Call = kwargs[CALL]
         kwargs = compat.named((), (), {name: value for name, value in kwargs.items() if name != CALL})
         cache = compat.cache_of(kwargs)

@@ -88,13 +88,15 @@ class ClipRelevance:
         self, texts: Sequence[str], memory: dict[str, Tensor], embed: Callable[[list[str]], Tensor]
     ) -> Tensor:
         """Return the embedding of every text, (B, 1, E), each computed once however many images share its question."""
-        unknown = [text for text in dict.fromkeys(texts) if text not in memory]
-        memory |= zip(unknown, embed(unknown) if unknown else [], strict=True)
-        device = next(self.weights.parameters()).device
-        found = torch.stack([memory[text].to(device) for text in texts]).unsqueeze(1)
+        found = {text: memory.get(text) for text in texts}  # another thread may forget what is remembered
+        unknown = [text for text, embedding in found.items() if embedding is None]
+        new = dict(zip(unknown, embed(unknown) if unknown else [], strict=True))
+        memory |= new
         for text in list(memory)[:-REMEMBERED_TEXTS]:
-            del memory[text]
-        return found
+            memory.pop(text, None)
+        found |= new
+        device = next(self.weights.parameters()).device
+        return torch.stack([found[text].to(device) for text in texts]).unsqueeze(1)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:

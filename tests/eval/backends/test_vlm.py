@@ -136,7 +136,7 @@ class TestOptions:
             VlmBackend(str(tmp_path), CPU)
 
     def test_a_transformers_too_old_to_prune_is_named_before_anything_is_loaded(self, monkeypatch):
-        monkeypatch.setattr("llava.pruning.TRANSFORMERS", "transformers>=99")
+        monkeypatch.setattr("llava.compat.PRUNES_FROM", "99")
         with pytest.raises(ImportError, match="transformers>=99"):
             VlmBackend("/there/is/no/such/checkpoint", CPU, **PRUNING)
 

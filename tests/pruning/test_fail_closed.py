@@ -1,0 +1,186 @@
+"""A call that is not pruned as asked is an error, never an answer.
+
+The stand-ins are what a later Transformers may be: the cache or the embeddings under another name, an encoder or a
+language model that is reached another way. Each answers without pruning, and without a word, unless it is noticed.
+"""
+
+import inspect
+import types
+
+import pytest
+import torch
+import transformers
+
+from llava import compat
+from llava.pruning import prune
+
+GREEDY = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
+REFUSED = rf"not answered: .*transformers {transformers.__version__}"
+
+
+def renamed(forward, old, new):
+    """The forward of a class that calls one of its arguments otherwise."""
+
+    def other(self, *args, **kwargs):
+        return forward(self, *args, **{old if name == new else name: value for name, value in kwargs.items()})
+
+    signature = inspect.signature(forward)
+    parameters = [part.replace(name=new) if part.name == old else part for part in signature.parameters.values()]
+    other.__signature__ = signature.replace(parameters=parameters)
+    return other
+
+
+def calling(forward, old, new):
+    """The forward of a class that calls its language model with another name."""
+
+    def other(self, *args, **kwargs):
+        class Named:
+            """Stands for the language model while its owner runs."""
+
+            def __init__(self, module):
+                self.module = module
+
+            def __call__(self, *inner_args, **inner_kwargs):
+                return self.module(*inner_args, **{new if n == old else n: v for n, v in inner_kwargs.items()})
+
+            def __getattr__(self, name):
+                return getattr(self.module, name)
+
+        module = self._modules["language_model"]
+        del self._modules["language_model"]
+        object.__setattr__(self, "language_model", Named(module))
+        try:
+            return forward(self, *args, **kwargs)
+        finally:
+            object.__delattr__(self, "language_model")
+            self._modules["language_model"] = module
+
+    other.__signature__ = inspect.signature(forward)
+    return other
+
+
+@pytest.fixture(params=["inputs_embeds", compat.CACHE])
+def renaming(request, tiny_llava, monkeypatch):
+    """A LLaVA whose language model takes an argument under a name that nobody knows."""
+    old, new = request.param, "renamed_once_more"
+    base = tiny_llava.model.model
+    language = type(base.language_model)
+    stand_in = type(language.__name__, (language,), {"forward": renamed(language.forward, old, new)})
+    base.language_model.__class__ = stand_in
+    whole = type(base)
+    base.__class__ = type(whole.__name__, (whole,), {"forward": calling(whole.forward, old, new)})
+    return tiny_llava
+
+
+def test_the_stand_in_answers_without_a_pruner(renaming, tiny_of):
+    expected = tiny_of("llava").model.generate(**renaming.inputs, **GREEDY)
+    assert torch.equal(renaming.model.generate(**renaming.inputs, **GREEDY), expected)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("options", [{}, {"num_beams": 2}, {"use_cache": False}, {"prompt_lookup_num_tokens": 2}])
+def test_a_name_that_nobody_knows_is_an_error(renaming, layer, options):
+    inputs = renaming.inputs
+    if "prompt_lookup_num_tokens" in options:
+        inputs = {"input_ids": inputs["input_ids"][:1], "pixel_values": inputs["pixel_values"][:2]}
+    with prune(renaming.model, "divprune", visual_token_num=5, prune_layer=layer):
+        with pytest.raises(RuntimeError, match=REFUSED):
+            renaming.model.generate(**inputs, **GREEDY, **options)
+        with pytest.raises(RuntimeError, match=REFUSED):
+            renaming.model(**inputs)
+
+
+def test_the_error_says_what_was_expected(renaming):
+    with prune(renaming.model, "divprune", visual_token_num=5), pytest.raises(RuntimeError) as told:
+        renaming.model(**renaming.inputs)
+    assert "takes no" in str(told.value) and " to ".join(compat.TESTED) in str(told.value)
+
+
+def test_a_language_model_whose_hooks_are_passed_by_is_an_error(tiny_llava, monkeypatch):
+    base = tiny_llava.model.model
+    call = torch.nn.Module.__call__
+
+    def without_hooks(self, *args, **kwargs):
+        return self.forward(*args, **kwargs) if self is base.language_model else call(self, *args, **kwargs)
+
+    with prune(tiny_llava.model, "divprune", visual_token_num=5):
+        monkeypatch.setattr(torch.nn.Module, "__call__", without_hooks)
+        with pytest.raises(RuntimeError, match="did not call its language model as a module"):
+            tiny_llava.model(**tiny_llava.inputs)
+
+
+def test_a_model_whose_hooks_are_passed_by_is_an_error_of_generate(tiny_llava, monkeypatch):
+    passed_by = tiny_llava.model.model
+    call = torch.nn.Module.__call__
+
+    def without_hooks(self, *args, **kwargs):
+        return self.forward(*args, **kwargs) if self is passed_by else call(self, *args, **kwargs)
+
+    with prune(tiny_llava.model, "divprune", visual_token_num=5):
+        monkeypatch.setattr(torch.nn.Module, "__call__", without_hooks)
+        with pytest.raises(RuntimeError, match=REFUSED):
+            tiny_llava.model.generate(**tiny_llava.inputs, **GREEDY)
+
+
+def test_an_encoder_that_is_reached_another_way_is_an_error(tiny_llava):
+    model = tiny_llava.model
+    encode = type(model.model).get_image_features
+
+    class Other(type(model.model)):
+        def forward(self, *args, **kwargs):
+            mine = vars(self).pop("get_image_features")
+            self.get_image_features = types.MethodType(encode, self)
+            try:
+                return super().forward(*args, **kwargs)
+            finally:
+                self.get_image_features = mine
+
+    Other.forward.__signature__ = inspect.signature(type(model.model).forward)
+    model.model.__class__ = Other
+    with prune(model, "divprune", visual_token_num=5), pytest.raises(RuntimeError, match="get_image_features"):
+        model(**tiny_llava.inputs)
+
+
+def test_layers_that_are_not_pruned_are_an_error(tiny_llava, monkeypatch):
+    layers = tiny_llava.model.model.language_model.layers[1:]
+    call = torch.nn.Module.__call__
+
+    def without_hooks(self, *args, **kwargs):
+        return self.forward(*args, **kwargs) if self in list(layers) else call(self, *args, **kwargs)
+
+    with prune(tiny_llava.model, "divprune", visual_token_num=5, prune_layer=1):
+        monkeypatch.setattr(torch.nn.Module, "__call__", without_hooks)
+        with pytest.raises(RuntimeError, match="did not c"):
+            tiny_llava.model.generate(**tiny_llava.inputs, **GREEDY)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_what_has_nothing_to_prune_is_answered(renaming, layer):
+    """Prompts without images, whatever the names."""
+    text = {"input_ids": torch.tensor([[1, 5, 6, 7]])}
+    expected = renaming.model.generate(**text, **GREEDY)
+    with prune(renaming.model, "divprune", visual_token_num=5, prune_layer=layer):
+        assert torch.equal(renaming.model.generate(**text, **GREEDY), expected)
+
+
+@pytest.mark.parametrize("compiled_first", [True, False])
+@pytest.mark.parametrize("pruner, layer", [("vispruner", 0), ("fastv", 1)])
+def test_a_compiled_model_is_pruned_or_says_that_it_is_not(tiny_llava, pruner, layer, compiled_first):
+    model, inputs = tiny_llava.model, tiny_llava.inputs
+    with prune(model, pruner, visual_token_num=5, prune_layer=layer) as record, torch.no_grad():
+        expected, kept = model(**inputs).logits, record.visual_tokens
+    try:
+        if compiled_first:
+            model.compile(backend="eager")
+            model(**inputs)
+        with prune(model, pruner, visual_token_num=5, prune_layer=layer) as record, torch.no_grad():
+            if not compiled_first:
+                model.compile(backend="eager")
+            try:
+                logits = model(**inputs).logits
+            except RuntimeError as error:
+                assert compiled_first and "compiled anew" in str(error)
+            else:
+                assert torch.equal(logits, expected) and record.visual_tokens == kept
+    finally:
+        torch._dynamo.reset()

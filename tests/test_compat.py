@@ -1,0 +1,56 @@
+"""Names are read from what is installed, whatever its version."""
+
+import inspect
+import logging
+
+import pytest
+import transformers
+from packaging.version import Version
+from transformers import LlamaModel, LlavaModel
+
+from llava import compat
+
+NEWER = Version(transformers.__version__) >= Version("5.24")
+
+
+def test_the_cache_has_the_name_that_the_installed_models_give_it():
+    assert compat.CACHE in inspect.signature(LlamaModel.forward).parameters
+    assert compat.CACHE in inspect.signature(LlavaModel.forward).parameters
+    assert compat.CACHE == ("cache" if NEWER else "past_key_values")
+
+
+@pytest.mark.parametrize("name", compat.CACHE_NAMES)
+def test_a_cache_is_found_under_either_name_and_handed_on_under_one(name):
+    given = compat.named(("input_ids", "attention_mask"), ("ids",), {name: "kept", "use_cache": True})
+    assert given == {"input_ids": "ids", "use_cache": True, compat.CACHE: "kept"}
+    assert compat.cache_of({name: "kept"}) == "kept"
+
+
+def test_of_two_caches_the_newer_name_counts():
+    """As in Transformers, which ignores the other."""
+    assert compat.cache_of({"past_key_values": "old", "cache": "new"}) == "new"
+    assert compat.named((), (), {"past_key_values": "old", "cache": "new"}) == {compat.CACHE: "new"}
+
+
+def test_an_argument_under_another_name_is_missed():
+    def forward(hidden, kv=None, **kwargs):
+        pass
+
+    compat.refuse_unknown(forward, "Model", ("hidden", "kv"))
+    with pytest.raises(
+        RuntimeError, match=f"Model.forward takes no {compat.CACHE}.*transformers {transformers.__version__}"
+    ):
+        compat.refuse_unknown(forward, "Model", ("hidden", compat.CACHE))
+
+
+@pytest.mark.parametrize("installed, warned", [("99.0.0", True), (compat.TESTED[1], False), (compat.TESTED[0], False)])
+def test_a_newer_version_is_warned_of_once(monkeypatch, caplog, installed, warned):
+    monkeypatch.setattr(transformers, "__version__", installed)
+    compat.warn_if_newer.cache_clear()
+    with caplog.at_level(logging.WARNING, "llava.compat"):
+        compat.warn_if_newer()
+        compat.warn_if_newer()
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == warned
+    assert all(installed in line and " to ".join(compat.TESTED) in line for line in told)
+    compat.warn_if_newer.cache_clear()
