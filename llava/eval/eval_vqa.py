@@ -1,18 +1,18 @@
 """Score answers to the validation questions of VQAv2 or VizWiz: soft accuracy against the references.
 
+It is what converting the answers and uploading them to the challenge would give.
 VQA: https://arxiv.org/abs/1505.00468, VizWiz: https://arxiv.org/abs/1802.08218.
 """
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from llava.eval.m4c_evaluator import soft_accuracy, strip_punctuation, unify_words
+from llava.eval.m4c_evaluator import EvalAIAnswerProcessor, soft_accuracy, strip_punctuation, unify_words
 from llava.eval.program import run_program
-from llava.eval.records import InputError, check_record, read_jsonl
+from llava.eval.records import InputError, check_record, read_json, read_jsonl
 from llava.eval.scorer import (
     breakdown,
     by_question,
@@ -24,19 +24,25 @@ from llava.eval.scorer import (
     percent_interval,
     publish,
     read_answers,
-    read_json,
+    refuse_repeated,
     scorer_parser,
 )
 from llava.eval.scoring import Result
 
+NORMALIZE = EvalAIAnswerProcessor()
 VQAV2_KEYS = {"question_id": (int, str), "answers": list}
 VIZWIZ_KEYS = {"image": str, "question": str, "answers": list}
+OPTIONAL_KEYS = {"answer_type": str}
 QUESTION_KEYS = {"question_id": (int, str), "image": str, "text": str}
 
 
 def accuracy(text: str, references: Sequence[str]) -> float:
-    """Soft accuracy of one answer, in [0, 1]; normalised unless all references are the same."""
-    prediction, *others = (_one_line(answer) for answer in (text, *references))
+    """Soft accuracy of one answer, in [0, 1].
+
+    The answer is normalised first, as the converters do before an upload. Of what it gets then the challenge normalises
+    both sides, unless all references are the same.
+    """
+    prediction, *others = (_one_line(answer) for answer in (NORMALIZE(text), *references))
     if len(set(others)) > 1:
         normal = {answer: unify_words(strip_punctuation(answer)) for answer in {prediction, *others}}
         prediction, others = normal[prediction], [normal[answer] for answer in others]
@@ -96,8 +102,9 @@ def match_vizwiz(
         InputError: answers that do not belong to the annotations, or answers to other questions at some position.
     """
     if questions is not None:
-        image_of = {str(question["question_id"]): question["image"] for question in questions}
+        image_of = {qid: question["image"] for qid, question in by_question(questions, "asked").items()}
         check_same_questions(by_question(answers), image_of)
+        refuse_repeated(image_of.values(), "image")
         check_same_questions(image_of.values(), (annotation["image"] for annotation in annotations))
         annotation_of = {annotation["image"]: annotation for annotation in annotations}
         return [annotation_of[image_of[str(answer["question_id"])]] for answer in answers]
@@ -126,14 +133,14 @@ def read_annotations(path: str) -> tuple[str, list[dict[str, Any]]]:
     Raises:
         InputError: a file of neither form, or without reference answers, as for a test split.
     """
-    file = Path(path).expanduser()
-    is_array = file.is_file() and file.read_bytes()[:64].lstrip().startswith(b"[")
-    annotations = read_json(file, list) if is_array else read_json(file, dict).get("annotations")
+    content = read_json(path, (dict, list))
+    is_array = isinstance(content, list)
+    annotations = content if is_array else content.get("annotations")
     if not isinstance(annotations, list) or not annotations:
         raise InputError(f"{path}: expected VQAv2's object with 'annotations' or VizWiz's array of questions")
     for number, annotation in enumerate(annotations, 1):
         where = f"{path}, annotation {number}"
-        check_record(annotation, where, VIZWIZ_KEYS if is_array else VQAV2_KEYS)
+        check_record(annotation, where, VIZWIZ_KEYS if is_array else VQAV2_KEYS, OPTIONAL_KEYS)
         for reference in annotation["answers"]:
             check_record(reference, where, {"answer": str})
         if not annotation["answers"]:

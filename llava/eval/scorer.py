@@ -1,6 +1,5 @@
 """What the scorers of published benchmarks share: reading answers, matching them, and the command line."""
 
-import json
 import logging
 from argparse import ArgumentParser
 from collections import Counter
@@ -11,32 +10,17 @@ from statistics import fmean
 from typing import Any
 
 from llava.eval.records import InputError, read_jsonl
+from llava.eval.records import read_json as read_json
 from llava.eval.scoring import Result, bootstrap_interval, write_result
 
 logger = logging.getLogger(__name__)
 
+OPTIONAL_KEYS = {"prompt": str, "metadata": (dict, type(None)), "round_id": int}
+
 
 def read_answers(path: str | Path, *keys: str) -> list[dict[str, Any]]:
     """Read an answers file: objects with ``question_id``, ``text`` and the further string ``keys``."""
-    return read_jsonl(path, {"question_id": (int, str), "text": str} | dict.fromkeys(keys, str))
-
-
-def read_json(path: str | Path, kind: type[dict] | type[list]) -> Any:
-    """Read a JSON file that holds one object (``dict``) or one array (``list``).
-
-    Raises:
-        InputError: no such file, broken JSON, or another kind; names the file.
-    """
-    path = Path(path).expanduser()
-    try:
-        value = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from error
-    if not isinstance(value, kind):
-        raise InputError(f"{path}: expected a JSON {'object' if kind is dict else 'array'}")
-    return value
+    return read_jsonl(path, {"question_id": (int, str), "text": str} | dict.fromkeys(keys, str), OPTIONAL_KEYS)
 
 
 def is_missing(answer: Mapping[str, Any]) -> bool:
@@ -44,8 +28,11 @@ def is_missing(answer: Mapping[str, Any]) -> bool:
     return "error" in (answer.get("metadata") or {})
 
 
-def by_question(answers: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def by_question(answers: Iterable[dict[str, Any]], what: str = "answered") -> dict[str, dict[str, Any]]:
     """Answers by ``question_id`` as a string, for benchmarks whose ids are unique.
+
+    Args:
+        what: what befell the question, if the records are no answers.
 
     Raises:
         InputError: two answers to one question.
@@ -54,9 +41,16 @@ def by_question(answers: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     for answer in answers:
         question_id = str(answer["question_id"])
         if question_id in found:
-            raise InputError(f"question {question_id!r} is answered twice")
+            raise InputError(f"question {question_id!r} is {what} twice")
         found[question_id] = answer
     return found
+
+
+def refuse_repeated(keys: Iterable[Hashable], what: str) -> None:
+    """Raise InputError if two of ``keys``, by which ``what`` is recognised, are the same."""
+    for key, count in Counter(iter(keys)).items():
+        if count > 1:
+            raise InputError(f"the {what} {key!r} stands there {count} times")
 
 
 def check_same_questions(answered: Iterable[Hashable], annotated: Iterable[Hashable]) -> None:
@@ -79,7 +73,13 @@ def check_same_questions(answered: Iterable[Hashable], annotated: Iterable[Hasha
 
 
 def percent(scores: Sequence[float]) -> float:
-    """The mean, in percent."""
+    """The mean, in percent.
+
+    Raises:
+        InputError: no scores.
+    """
+    if not scores:
+        raise InputError("no questions to score")
     return 100 * fmean(scores)
 
 

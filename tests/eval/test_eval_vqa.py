@@ -3,6 +3,7 @@ import json
 import pytest
 
 from llava.eval.eval_vqa import accuracy, build_parser, eval_answers, match_vizwiz, match_vqav2, score
+from llava.eval.m4c_evaluator import EvalAIAnswerProcessor
 from llava.eval.program import run_program
 from llava.eval.records import InputError
 
@@ -39,9 +40,32 @@ def test_both_sides_are_normalised_where_annotators_differ(text, answers, worth)
     assert accuracy(text, answers) == pytest.approx(worth)
 
 
-def test_where_all_annotators_agree_only_their_very_words_count():
-    assert accuracy("Yes", ["yes"] * 10) == 0
-    assert accuracy("two", ["2"] * 10) == 0
+@pytest.mark.parametrize(
+    ("text", "reference", "worth"),
+    [
+        ("Yes", "yes", 1),
+        ("No.", "no", 1),
+        ("A dog", "dog", 1),
+        ("two", "2", 1),
+        ("Two", "two", 0),
+        ("yes", "Yes", 0),
+        ("the dog's", "dog's", 0),
+        ("half-full", "half-full", 0),
+        ("half-full", "half full", 1),
+        (" blue\t", "blue\n", 1),
+    ],
+)
+def test_where_all_annotators_agree_the_converted_answer_has_to_be_their_very_words(text, reference, worth):
+    assert accuracy(text, [reference] * 10) == worth
+
+
+@pytest.mark.parametrize("text", ["Yes", "The dogs.", "isnt it", "Two 1,000s", "dog's", "half - half", "U.S.A.", "a"])
+@pytest.mark.parametrize("others", [["yes"] * 10, ["it 's"] * 4 + ["2 1000s"] * 6, ["dog 's"] * 10, ["usa"] * 10])
+def test_the_score_is_that_of_the_converted_answer(text, others):
+    uploaded = EvalAIAnswerProcessor()(text)
+    agreeing = sum(other == uploaded for other in others)  # these references are in the challenge's normal form
+    expected = (agreeing * min(1, (agreeing - 1) / 3) + (10 - agreeing) * min(1, agreeing / 3)) / 10
+    assert accuracy(text, others) == pytest.approx(expected)
 
 
 def answers(*pairs):
@@ -81,6 +105,10 @@ def test_vizwiz_is_matched_by_image_with_the_question_file():
     assert match_vizwiz(VIZWIZ_GIVEN[::-1], VIZWIZ, questions) == VIZWIZ[::-1]
     with pytest.raises(InputError, match=r"such as 'v2\.jpg'"):
         match_vizwiz(VIZWIZ_GIVEN, VIZWIZ, [questions[0] | {"image": "x.jpg"}, questions[1]])
+    with pytest.raises(InputError, match="question '1' is asked twice"):
+        match_vizwiz(VIZWIZ_GIVEN, VIZWIZ, [*questions, questions[0]])
+    with pytest.raises(InputError, match=r"the image 'v1\.jpg' stands there 2 times"):
+        match_vizwiz(VIZWIZ_GIVEN, [VIZWIZ[0]] * 2, [questions[1], questions[1] | {"question_id": 1}])
 
 
 def test_an_empty_answer_is_unparsable_and_a_skipped_image_missing():
@@ -109,6 +137,10 @@ def test_the_program_knows_the_benchmark_by_its_annotations(put, tmp_path, capsy
         ([{"image": "v1.jpg", "question": "?"}], "annotation 1: the key 'answers' is missing"),
         ([{"image": "v1.jpg", "question": "?", "answers": []}], "no reference answers, as in a test split"),
         ({"annotations": [{"question_id": 1, "answers": [{}]}]}, "annotation 1: the key 'answer' is missing"),
+        (
+            {"annotations": [{"question_id": 1, "answer_type": ["other"], "answers": [{"answer": ""}]}]},
+            "annotation 1: the value of 'answer_type' is of the wrong type",
+        ),
     ],
 )
 def test_an_annotation_file_of_another_form_is_an_error(put, content, complaint):
