@@ -1,13 +1,12 @@
 """Turn answers to MMBench into the table that its server takes."""
 
 import argparse
-from io import BytesIO
 from pathlib import Path
 
 from llava.eval.program import run_program
-from llava.eval.records import InputError, replace_file
+from llava.eval.records import local_path
 from llava.eval.scorer import check_same_questions, naming_files, read_answers
-from llava.eval.tables import import_openpyxl, read_tsv
+from llava.eval.tables import index_number, read_tsv, write_xlsx
 
 DROPPED = ("hint", "category", "source", "image", "comment", "l2-category")
 PREDICTION_COLUMN = 6
@@ -18,22 +17,18 @@ def convert(args: argparse.Namespace) -> None:
 
     Of several rounds the first, with the options as they stand in the table, is used.
     """
-    illegal = import_openpyxl().cell.cell.ILLEGAL_CHARACTERS_RE
-    source = Path(args.result_dir).expanduser() / f"{args.experiment}.jsonl"
+    source = local_path(args.result_dir) / f"{args.experiment}.jsonl"
     table = read_tsv(args.annotation_file, ["index", "question", "A", "B"], without=DROPPED)
-    try:
-        table["index"] = table["index"].astype(int)
-    except ValueError as error:
-        raise InputError(f"{args.annotation_file}: an index is not a number ({error})") from error
+    where = f"{args.annotation_file}, index"
+    table["index"] = [index_number(index, f"{where} {str(index)[:20]}") for index in table["index"]]
     answers = [answer for answer in read_answers(source) if not answer.get("round_id")]
     with naming_files(result_file=source, annotation_file=args.annotation_file):
         check_same_questions((str(answer["question_id"]) for answer in answers), map(str, table["index"]))
-    texts = {str(answer["question_id"]): illegal.sub("", answer["text"]) for answer in answers}
+    texts = {str(answer["question_id"]): answer["text"] for answer in answers}
     predictions = [texts[str(index)] for index in table["index"]]
     table.insert(min(PREDICTION_COLUMN, len(table.columns)), "prediction", predictions)
-    sheet = BytesIO()
-    table.to_excel(sheet, index=False, engine="openpyxl")
-    replace_file(Path(args.upload_dir) / f"{args.experiment}.xlsx", sheet.getvalue())
+    rows = table.astype(object).where(table.notna(), None).values.tolist()
+    write_xlsx(Path(args.upload_dir) / f"{args.experiment}.xlsx", list(table.columns), rows)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -24,7 +24,7 @@ from llava.eval.scorer import (
     scorer_parser,
 )
 from llava.eval.scoring import Result
-from llava.eval.tables import read_tsv
+from llava.eval.tables import index_number, read_tsv
 
 LETTERS = "ABCD"
 ROTATION = 10**6
@@ -113,10 +113,8 @@ def read_rows(path: str) -> list[dict[str, Any]]:
     table = read_tsv(path, ["index", "question", *LETTERS, "answer"], without=["image"])
     rows = table.to_dict("records")
     for row in rows:
-        where = f"{path}, index {row['index']}"
-        if not str(row["index"]).isdecimal():
-            raise InputError(f"{where}: not a number")
-        row["index"] = int(row["index"])
+        where = f"{path}, index {str(row['index'])[:20]}"
+        row["index"] = index_number(row["index"], where)
         filled = [isinstance(row[letter], str) for letter in LETTERS]
         row["options"] = {letter: row[letter] for letter in LETTERS[: [*filled, False].index(False)]}
         if not row["options"]:

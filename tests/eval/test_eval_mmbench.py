@@ -115,7 +115,7 @@ def test_the_program_prints_and_writes(command, tmp_path, capsys):
     [
         (table([row[:7] for row in ROWS], "index\tquestion\thint\tA\tB\tC\tD\n"), "no column answer"),
         (table([*ROWS, ROWS[0]]), "two rows have the same index"),
-        (table([("x", *ROWS[0][1:])]), "index x: not a number"),
+        (table([("x", *ROWS[0][1:])]), "index x: the index is not a number"),
         (table([(1, "Who?", "", "a", "b", "", "", "E", "", "", "")]), "index 1: the answer is 'E'; valid are A to D"),
         (table([(1, "Who?", "", "a", "b", "", "", "", "", "", "")]), "index 1: the answer is nan; valid"),
         (table([(1, "Who?", "", "", "b", "", "", "B", "", "", "")]), "index 1: no options"),

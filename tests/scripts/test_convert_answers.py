@@ -170,6 +170,30 @@ class TestMmbench:
         assert rows[1] == (2, "Who?", "None", "Bob", None, None, "A\nB", "A", "dev")
         assert rows[2] == (1000002, "Who?", "Bob", "None", "3", "4", "B", "B", "dev")
 
+    def test_keeps_what_a_spreadsheet_takes_for_a_formula(self, put, convert, tmp_path):
+        table = "index\tquestion\tA\tB\n2\t=1+1?\t=blue\t#N/A\n"
+        convert("convert_mmbench_for_submission", **self.files(put, tmp_path, answers((2, "=B")), table))
+        row = load_workbook(tmp_path / "upload/r_0.5.xlsx").active[2]
+        assert [(cell.value, cell.data_type) for cell in row[1:]] == [
+            ("=1+1?", "s"),
+            ("=blue", "s"),
+            ("#N/A", "s"),
+            ("=B", "s"),
+        ]
+
+    def test_without_openpyxl_the_error_says_how_to_install_it(self, put, convert, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "openpyxl", None)
+        records = answers((1000002, "B"), (2, "A"))
+        with pytest.raises(SystemExit, match=r"needs openpyxl.*: pip install '\.\[eval\]'"):
+            convert("convert_mmbench_for_submission", **self.files(put, tmp_path, records))
+        assert not (tmp_path / "upload").exists()
+
+    @pytest.mark.parametrize("index", ["", "x", "1.5", "9" * 5000])
+    def test_names_an_index_that_is_no_number(self, put, convert, tmp_path, index):
+        table = f"index\tquestion\tA\tB\n{index}\tWho?\tAnn\tBob\n"
+        with pytest.raises(SystemExit, match=r"mmbench_dev\.tsv"):
+            convert("convert_mmbench_for_submission", **self.files(put, tmp_path, answers((2, "A")), table))
+
     def test_does_without_the_columns_it_drops(self, put, convert, tmp_path):
         table = "index\tquestion\tA\tB\n2\tWho?\tAnn\tBob\n"
         convert("convert_mmbench_for_submission", **self.files(put, tmp_path, answers((2, "A")), table))
