@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llava.eval.program import run_program
-from llava.eval.records import InputError, check_record
+from llava.eval.records import InputError, check_record, read_json
 from llava.eval.scorer import (
     breakdown,
     by_question,
@@ -22,12 +22,13 @@ from llava.eval.scorer import (
     percent_interval,
     publish,
     read_answers,
-    read_json,
     scorer_parser,
 )
 from llava.eval.scoring import Result
 
 QUESTION_KEYS = {"answer": str, "isBalanced": bool}
+OPTIONAL_KEYS = {"types": dict, "question": str, "semantic": list, "groups": dict}
+STEP_KEYS = {"operation": str, "argument": str}
 FREE_OPERATIONS = ("exist", "query: name", "choose name")
 
 
@@ -130,7 +131,12 @@ def read_questions(path: str) -> dict[str, dict[str, Any]]:
     """GQA's question file, checked."""
     questions = read_json(path, dict)
     for qid, question in questions.items():
-        check_record(question, f"{path}, question {qid!r}", QUESTION_KEYS)
+        where = f"{path}, question {qid!r}"
+        check_record(question, where, QUESTION_KEYS, OPTIONAL_KEYS)
+        check_record(question.get("types", {}), where, {}, dict.fromkeys(("structural", "semantic"), str))
+        check_record(question.get("groups", {}), where, {}, {"global": (str, type(None))})
+        for step in question.get("semantic", []):
+            check_record(step, where, STEP_KEYS)
     if not any(question["isBalanced"] for question in questions.values()):
         raise InputError(f"{path}: no balanced question in it")
     return questions

@@ -15,6 +15,7 @@ from llava.eval.scorer import add_output_arg, check_same_questions, naming_files
 from llava.eval.scoring import Result, percentile_interval
 
 REVIEW_KEYS = {"question_id": (int, str), "tuple": list}
+OPTIONAL_KEYS = {"category": str}
 
 
 def ratings(reviews: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]]:
@@ -27,7 +28,7 @@ def ratings(reviews: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]
 
 
 def score(reviews: Sequence[Mapping[str, Any]], question_ids: Sequence[int | str] | None = None) -> Result:
-    """100 times the mean rating of the answers over the mean rating of the references.
+    """100 times the mean rating of the answers over the mean rating of the references, neither rounded before.
 
     A review that could not be read holds (-1, -1); like LLaVA's summary the means include it.
 
@@ -35,14 +36,17 @@ def score(reviews: Sequence[Mapping[str, Any]], question_ids: Sequence[int | str
         question_ids: the questions, each of which must be reviewed once; not checked if not given.
 
     Raises:
-        InputError: reviews that do not belong to the questions, or references rated 0 in the mean.
+        InputError: reviews that do not belong to the questions, or references rated 0 or less in the mean, as where no
+            review could be read.
     """
     if question_ids is not None:
         check_same_questions((str(review["question_id"]) for review in reviews), map(str, question_ids))
     by_category = {name: np.array(pairs, dtype=float) for name, pairs in ratings(reviews).items()}
     means = {name: pairs.mean(0) for name, pairs in by_category.items()}
-    if zero := [name for name, (reference, _) in means.items() if not reference]:
-        raise InputError(f"the mean rating of the references is 0 in {zero[0]!r}, so there is no relative score")
+    if low := [(name, reference) for name, (reference, _) in means.items() if reference <= 0]:
+        raise InputError(
+            f"the mean rating of the references is {low[0][1]:g} in {low[0][0]!r}, so there is no relative score"
+        )
     return Result(
         benchmark="llavabench",
         metric="relative score",
@@ -66,9 +70,13 @@ def score(reviews: Sequence[Mapping[str, Any]], question_ids: Sequence[int | str
 
 
 def _interval(pairs: np.ndarray, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the relative score in percent; reviews are resampled as pairs."""
+    """95 % interval of the relative score in percent; reviews are resampled as pairs.
+
+    Resamples whose references are rated 0 or less have no score and are left out.
+    """
     rng = np.random.default_rng(seed)
     draws = pairs[rng.integers(len(pairs), size=(resamples, len(pairs)))].mean(1)  # (resamples, 2)
+    draws = draws[draws[:, 0] > 0]
     return percentile_interval(100 * draws[:, 1] / draws[:, 0])
 
 
@@ -86,9 +94,9 @@ def read_reviews(path: str) -> list[dict[str, Any]]:
     Raises:
         InputError: a review without a pair of numbers.
     """
-    reviews = read_jsonl(path, REVIEW_KEYS)
+    reviews = read_jsonl(path, REVIEW_KEYS, OPTIONAL_KEYS)
     for number, review in enumerate(reviews, 1):
-        if len(review["tuple"]) != 2 or not all(isinstance(rating, (int, float)) for rating in review["tuple"]):
+        if list(map(type, review["tuple"])) not in ([a, b] for a in (int, float) for b in (int, float)):
             raise InputError(f"{path}, review {number}: expected two ratings, found {review['tuple']}")
     return reviews
 

@@ -5,6 +5,7 @@ MME: https://arxiv.org/abs/2306.13394.
 
 import argparse
 import logging
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 
 from llava.eval.program import run_program
 from llava.eval.queries import SHORT_ANSWER
-from llava.eval.records import InputError
+from llava.eval.records import InputError, local_path, read_lines
 from llava.eval.scorer import add_output_arg, check_same_questions, is_missing, naming_files, publish, read_answers
 from llava.eval.scoring import Result, percentile_interval
 
@@ -38,8 +39,11 @@ def question_key(category: str, file: str, text: str) -> Question:
 
 
 def parse_answer(text: str) -> str:
-    """``yes``, ``no`` or ``other``: what the first four characters hold, yes before no."""
-    start = " ".join(text.lower().split())[:4]
+    """``yes``, ``no`` or ``other``: what the first four characters hold, yes before no.
+
+    Tabs and line ends, which would tear the benchmark's own table apart, count as spaces.
+    """
+    start = re.sub(r"\r\n|[\t\r\n]", " ", text).lower()[:4]
     return next((word for word in ("yes", "no") if word in start), "other")
 
 
@@ -139,7 +143,7 @@ def read_truth(folder: str | Path) -> list[tuple[Question, str]]:
     Raises:
         InputError: no such folder, no category in it, or a line of another form.
     """
-    base = Path(folder).expanduser()
+    base = local_path(folder)
     truth = []
     for category in (*PERCEPTION, *COGNITION):
         texts = base / category / "questions_answers_YN"
@@ -152,7 +156,7 @@ def read_truth(folder: str | Path) -> list[tuple[Question, str]]:
 
 def _read_image(category: str, file: Path) -> list[tuple[Question, str]]:
     truth = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_lines(file), 1):
         question, _, answer = line.strip().rpartition("\t")
         if line.strip() and (not question or answer.strip().lower() not in ("yes", "no")):
             raise InputError(f"{file}, line {number}: expected a question, a tab and Yes or No, found {line!r}")

@@ -9,7 +9,7 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from llava.eval.program import run_program
-from llava.eval.records import InputError, check_record
+from llava.eval.records import InputError, check_record, read_json
 from llava.eval.scorer import (
     check_same_questions,
     naming_files,
@@ -17,7 +17,6 @@ from llava.eval.scorer import (
     percent_by,
     percent_interval,
     publish,
-    read_json,
     scorer_parser,
 )
 from llava.eval.scoring import Result
@@ -94,6 +93,9 @@ def read_samples(path: str, required: Mapping[str, type]) -> dict[str, dict[str,
 def eval_answers(args: argparse.Namespace) -> None:
     """Aggregate ``args.result_file``."""
     samples = read_samples(args.annotation_file, {"capability": list})
+    for name, sample in samples.items():
+        if not all(isinstance(capability, str) for capability in sample["capability"]):
+            raise InputError(f"{args.annotation_file}, sample {name!r}: capabilities are words")
     grades = read_samples(args.result_file, {"score": list})
     with naming_files(result_file=args.result_file, annotation_file=args.annotation_file):
         result = score(grades, samples)

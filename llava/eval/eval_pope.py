@@ -6,7 +6,6 @@ POPE: https://arxiv.org/abs/2305.10355. Labels: the first release, whose random 
 import argparse
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from llava.eval.program import run_program
 from llava.eval.queries import SHORT_ANSWER
-from llava.eval.records import InputError, read_jsonl
+from llava.eval.records import InputError, local_path, read_jsonl
 from llava.eval.scorer import (
     add_output_arg,
     by_question,
@@ -89,6 +88,9 @@ def _outcomes(
     except InputError as error:
         raise InputError(f"labels of {category!r}, question by question: {error}; {OLD_RELEASE}") from error
     truth = {_key(label): label["label"] == "yes" for label in labels}
+    for label in labels:
+        if truth[_key(label)] != (label["label"] == "yes"):
+            raise InputError(f"labels of {category!r}: {_key(label)} is both yes and no")
     outcomes = Counter()
     for question in questions:
         answer, is_there = answers[str(question["question_id"])], truth[_key(question)]
@@ -165,7 +167,7 @@ def read_labels(folder: str, categories: set[str]) -> dict[str, list[dict[str, A
     """
     labels = {}
     for category in sorted(categories):
-        path = Path(folder).expanduser() / f"coco_pope_{category}.json"
+        path = local_path(folder) / f"coco_pope_{category}.json"
         labels[category] = read_jsonl(path, LABEL_KEYS)
         for number, label in enumerate(labels[category], 1):
             if label["label"] not in ("yes", "no"):

@@ -10,7 +10,7 @@ from typing import Any
 
 from llava.eval.choices import chosen_option
 from llava.eval.program import run_program
-from llava.eval.records import InputError, check_record, read_jsonl
+from llava.eval.records import InputError, check_record, read_json, read_jsonl
 from llava.eval.scorer import (
     breakdown,
     check_same_questions,
@@ -20,12 +20,13 @@ from llava.eval.scorer import (
     percent_by,
     percent_interval,
     publish,
-    read_json,
+    refuse_repeated,
     scorer_parser,
 )
 from llava.eval.scoring import Result
 
 ANSWER_KEYS = {"img_path": str, "question": str, "response": str}
+OPTIONAL_KEYS = {"metadata": (dict, type(None))}
 ANNOTATION_KEYS = {"img_path": str, "question": str, "candidates": list, "correct_ans": str}
 
 
@@ -39,6 +40,7 @@ def score(answers: Sequence[dict[str, Any]], annotations: Sequence[dict[str, Any
     Raises:
         InputError: answers that do not belong to the annotations.
     """
+    refuse_repeated(map(_key, annotations), "question")
     check_same_questions(map(_key, answers), map(_key, annotations))
     annotation_of = {_key(annotation): annotation for annotation in annotations}
     asked = [annotation_of[_key(answer)] for answer in answers]
@@ -90,6 +92,8 @@ def read_annotations(path: str) -> list[dict[str, Any]]:
     for number, annotation in enumerate(annotations, 1):
         where = f"{path}, question {number}"
         check_record(annotation, where, ANNOTATION_KEYS)
+        if not all(isinstance(candidate, str) for candidate in annotation["candidates"]):
+            raise InputError(f"{where}: candidates are texts, found {annotation['candidates']}")
         if annotation["correct_ans"] not in annotation["candidates"]:
             raise InputError(f"{where}: {annotation['correct_ans']!r} is none of {annotation['candidates']}")
     if not annotations:
@@ -100,7 +104,7 @@ def read_annotations(path: str) -> list[dict[str, Any]]:
 def eval_answers(args: argparse.Namespace) -> None:
     """Score ``args.result_file``."""
     annotations = read_annotations(args.annotation_file)
-    answers = read_jsonl(args.result_file, ANSWER_KEYS)
+    answers = read_jsonl(args.result_file, ANSWER_KEYS, OPTIONAL_KEYS)
     with naming_files(result_file=args.result_file, annotation_file=args.annotation_file):
         result = score(answers, annotations, args.lang)
     publish(result, report(result), args.output)

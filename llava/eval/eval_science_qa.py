@@ -8,11 +8,10 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from llava.eval.program import run_program
-from llava.eval.records import InputError, check_record, replace_file
+from llava.eval.records import InputError, check_record, local_path, read_json, replace_file
 from llava.eval.scorer import (
     add_output_arg,
     by_question,
@@ -22,7 +21,6 @@ from llava.eval.scorer import (
     percent_interval,
     publish,
     read_answers,
-    read_json,
 )
 from llava.eval.scoring import Result
 
@@ -142,10 +140,12 @@ def read_split(folder: str, split: str) -> tuple[dict[str, dict[str, Any]], list
     Raises:
         InputError: unknown split, or a problem of it that is not described.
     """
-    base = Path(folder).expanduser()
+    base = local_path(folder)
     splits, problems = read_json(base / "pid_splits.json", dict), read_json(base / "problems.json", dict)
     if split not in splits:
         raise InputError(f"--split {split!r} is not in {base / 'pid_splits.json'}; valid are {', '.join(splits)}")
+    if not isinstance(splits[split], list) or not all(isinstance(pid, str) for pid in splits[split]):
+        raise InputError(f"{base / 'pid_splits.json'}: {split!r} is not a list of problem ids")
     for pid in splits[split]:
         check_record(problems.get(pid), f"{base / 'problems.json'}, problem {pid!r}", PROBLEM_KEYS)
     return problems, splits[split]

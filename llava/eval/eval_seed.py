@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llava.eval.program import run_program
-from llava.eval.records import InputError, check_record
+from llava.eval.records import InputError, check_record, read_json
 from llava.eval.scorer import (
     by_question,
     check_same_questions,
@@ -20,7 +20,6 @@ from llava.eval.scorer import (
     percent_interval,
     publish,
     read_answers,
-    read_json,
     scorer_parser,
 )
 from llava.eval.scoring import Result
@@ -34,7 +33,7 @@ LETTERS = ("A", "B", "C", "D")
 def question_key(question_id: int | str) -> str:
     """What ids are matched by: numbers whether written as numbers or as text, ids of videos as they are."""
     text = str(question_id)
-    return str(int(text)) if text.isdecimal() else text
+    return (text.lstrip("0") or "0") if text.isascii() and text.isdecimal() else text
 
 
 def match_answers(answers: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -94,6 +93,7 @@ def report(result: Result) -> str:
 def read_annotation(path: str) -> dict[str, Any]:
     """``SEED-Bench.json``, checked."""
     annotation = check_record(read_json(path, dict), path, {"question_type": dict, "questions": list})
+    check_record(annotation["question_type"], f"{path}, question_type", dict.fromkeys(annotation["question_type"], int))
     types = set(annotation["question_type"].values())
     for number, question in enumerate(annotation["questions"], 1):
         check_record(question, f"{path}, question {number}", QUESTION_KEYS)

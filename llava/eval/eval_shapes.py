@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from llava.eval.program import run_program
-from llava.eval.records import InputError, check_writable, read_jsonl
+from llava.eval.records import InputError, check_output, check_record, read_jsonl
+from llava.eval.scorer import naming_files, percent
 from llava.eval.scoring import Result, bootstrap_interval, wilson_interval, write_result
 
 LABEL_KEYS = {"question_id": (int, str), "answer": str, "category": str}
 ANSWER_KEYS = {"question_id": (int, str), "text": str, "metadata": dict}
+METADATA_KEYS = {"visual_tokens": (int, float), "latency_ms": (int, float)}
 
 
 def normalize(text: str) -> str:
@@ -27,7 +29,7 @@ def is_correct(answers: Sequence[dict[str, Any]], labels: Sequence[dict[str, Any
     if len(answers) != len(labels):
         raise InputError(f"{len(answers)} answers to {len(labels)} labels: other questions, or an unfinished run")
     for position, (answer, label) in enumerate(zip(answers, labels, strict=True), 1):
-        if answer["question_id"] != label["question_id"]:
+        if str(answer["question_id"]) != str(label["question_id"]):
             raise InputError(
                 f"answer {position} is to question {answer['question_id']!r}, its label is for {label['question_id']!r}"
             )
@@ -46,13 +48,13 @@ def score(answers: Sequence[dict[str, Any]], labels: Sequence[dict[str, Any]]) -
     for category in sorted({label["category"] for label in labels}):
         hits = [hit for hit, label in zip(correct, labels, strict=True) if label["category"] == category]
         low, high = wilson_interval(sum(hits), len(hits))
-        by_type[category] = {"value": _percent(hits), "count": len(hits), "ci95": [100 * low, 100 * high]}
+        by_type[category] = {"value": percent(hits), "count": len(hits), "ci95": [100 * low, 100 * high]}
     low, high = bootstrap_interval(correct)
     latency_ms = _mean_of(answers, "latency_ms")
     return Result(
         benchmark="shapes",
         metric="accuracy",
-        value=_percent(correct),
+        value=percent(correct),
         count=len(correct),
         missing=missing,
         unparsable=sum(not normalize(answer["text"]) for answer in answers) - missing,
@@ -63,10 +65,6 @@ def score(answers: Sequence[dict[str, Any]], labels: Sequence[dict[str, Any]]) -
             "images_per_second": 1000 / latency_ms if latency_ms else None,
         },
     )
-
-
-def _percent(hits: Sequence[bool]) -> float:
-    return 100 * statistics.fmean(hits)
 
 
 def _mean_of(answers: Sequence[dict[str, Any]], key: str) -> float | None:
@@ -91,8 +89,12 @@ def report(result: Result) -> str:
 def eval_answers(args: argparse.Namespace) -> None:
     """Score ``args.result_file`` against ``args.annotation_file`` and print the table."""
     if args.output:
-        check_writable(args.output)
-    result = score(read_jsonl(args.result_file, ANSWER_KEYS), read_jsonl(args.annotation_file, LABEL_KEYS))
+        check_output(args.output)
+    answers = read_jsonl(args.result_file, ANSWER_KEYS)
+    for number, answer in enumerate(answers, 1):
+        check_record(answer["metadata"], f"{args.result_file}, answer {number}, metadata", {}, METADATA_KEYS)
+    with naming_files(result_file=args.result_file, annotation_file=args.annotation_file):
+        result = score(answers, read_jsonl(args.annotation_file, LABEL_KEYS))
     print(report(result))
     if args.output:
         write_result(result, args.output)

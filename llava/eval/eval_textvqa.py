@@ -11,7 +11,7 @@ from typing import Any
 
 from llava.eval.m4c_evaluator import TextVQAAccuracyEvaluator
 from llava.eval.program import run_program
-from llava.eval.records import InputError, check_record
+from llava.eval.records import InputError, check_record, local_path, read_json
 from llava.eval.scorer import (
     add_output_arg,
     check_same_questions,
@@ -21,7 +21,6 @@ from llava.eval.scorer import (
     percent_interval,
     publish,
     read_answers,
-    read_json,
 )
 from llava.eval.scoring import Result
 
@@ -86,6 +85,8 @@ def read_annotations(path: str) -> list[dict[str, Any]]:
         raise InputError(f"{path}: expected a list of questions under 'data'")
     for number, entry in enumerate(annotations, 1):
         check_record(entry, f"{path}, entry {number}", ANNOTATION_KEYS)
+        if not all(isinstance(reference, str) for reference in entry["answers"]):
+            raise InputError(f"{path}, entry {number}: references are texts")
         if not entry["answers"]:
             raise InputError(f"{path}, entry {number}: no reference answers, as in a test split")
     return annotations
@@ -95,7 +96,7 @@ def eval_answers(args: argparse.Namespace) -> None:
     """Score ``args.result_file`` and every answers file in ``args.result_dir``."""
     files = [Path(args.result_file)] if args.result_file else []
     if args.result_dir:
-        files += sorted(Path(args.result_dir).expanduser().glob("*.jsonl"))
+        files += sorted(local_path(args.result_dir).glob("*.jsonl"))
     if not files:
         raise InputError("no answers: give --result-file, or a --result-dir that holds .jsonl files")
     if args.output and len(files) > 1:

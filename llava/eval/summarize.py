@@ -10,7 +10,7 @@ from pathlib import Path
 from llava.eval.doctor import EVAL_DIR
 from llava.eval.formats import FORMATS
 from llava.eval.program import at_least, run_program
-from llava.eval.records import check_writable, replace_file
+from llava.eval.records import check_output, replace_file
 from llava.eval.results import collect
 from llava.eval.summary import build_tables
 
@@ -18,7 +18,7 @@ from llava.eval.summary import build_tables
 def summarize(args: argparse.Namespace) -> None:
     """Print the tables or write them to ``args.output``, and write the page to ``args.html``."""
     for path in filter(None, (args.output, args.html)):
-        check_writable(path)
+        check_output(path)
     measurements = collect(args.eval_dir)
     tables = build_tables(measurements, args.benchmarks, args.published)
     text = FORMATS[args.format](tables)

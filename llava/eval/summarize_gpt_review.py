@@ -5,7 +5,7 @@ from pathlib import Path
 
 from llava.eval.eval_llavabench import read_reviews, report, score
 from llava.eval.program import run_program
-from llava.eval.records import InputError
+from llava.eval.records import InputError, local_path
 from llava.eval.scorer import naming_files
 
 
@@ -15,9 +15,9 @@ def review_files(args: argparse.Namespace) -> list[Path]:
     Raises:
         InputError: none is left.
     """
-    files = [Path(file).expanduser() for file in args.files]
+    files = [local_path(file) for file in args.files]
     if not files and args.dir:
-        folder = Path(args.dir).expanduser()
+        folder = local_path(args.dir)
         files = [file for file in sorted(folder.glob("*.jsonl")) if "review" in folder.name or is_review(file)]
     files = [file for file in files if all(word in file.stem for word in args.select or [])]
     if args.version is not None:

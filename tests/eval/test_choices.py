@@ -18,6 +18,11 @@ OPTIONS = {"A": "Bright", "B": "Very bright", "C": "None", "D": "3.5"}
         ("it is 3.5 metres", "D"),
         ("Very bright.", "B"),
         ("It is bright", "A"),
+        ("Option B; it is dark.", "B"),
+        ("B/", "B"),
+        ("'B'", "B"),
+        ("It's C", "C"),
+        ("a C-clamp that is bright", "A"),
     ],
 )
 def test_an_answer_that_means_one_option_is_read(text, letter):
@@ -29,10 +34,17 @@ def test_an_answer_that_means_no_option_or_several_is_not(text):
     assert chosen_option(text, OPTIONS) is None
 
 
-def test_a_lone_letter_is_itself_even_where_it_is_the_text_of_another_option():
+def test_a_letter_is_itself_even_where_it_is_the_text_of_another_option():
     assert chosen_option("B", {"A": "B", "B": "A"}) == "B"
-    assert chosen_option("D", {"A": "yes", "B": "no"}) == "D"
+    assert chosen_option("A dog", {"A": "A cat", "B": "A dog"}) == "A"
 
 
-def test_an_options_own_text_comes_before_the_letters_in_it():
-    assert chosen_option("A dog", {"A": "A cat", "B": "A dog"}) == "B"
+def test_a_letter_that_no_option_has_is_read_as_text():
+    assert chosen_option("D", {"A": "yes", "B": "no"}) is None
+    assert chosen_option("E", {"A": "E", "B": "F"}) == "A"
+    assert chosen_option("It says E.", {"A": "E", "B": "F"}) == "A"
+
+
+def test_an_option_of_dots_is_in_no_answer():
+    assert chosen_option("", {"A": "...", "B": "x"}) is None
+    assert chosen_option("it is x", {"A": "...", "B": "x"}) == "B"

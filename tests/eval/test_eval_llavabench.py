@@ -37,9 +37,24 @@ def test_every_question_must_be_reviewed_once_where_they_are_known():
         score(REVIEWS, [0, 1, 2, 3])
 
 
-def test_references_rated_nought_have_no_relative_score():
-    with pytest.raises(InputError, match="the mean rating of the references is 0 in 'all'"):
-        score([{"question_id": 0, "tuple": [0, 5]}])
+def test_the_means_are_not_rounded_before_they_are_divided(put, capsys):
+    # 481 / 60 and 310 / 60: rounded to three digits first they would come to 64.5
+    pairs = [[8, 5]] * 49 + [[9, 5]] * 1 + [[8, 6]] * 10
+    reviews = [{"question_id": i, "tuple": pair} for i, pair in enumerate(pairs)]
+    assert score(reviews).value == pytest.approx(100 * 310 / 481)
+    run_program(summarize_gpt_review.build_parser(), summarize_gpt_review.summarize, ["-f", put("r.jsonl", reviews)])
+    assert "all 64.4 80.2 51.7" in capsys.readouterr().out
+
+
+def test_resamples_whose_references_are_rated_nought_are_left_out():
+    result = score([{"question_id": 0, "tuple": [8, 4]}, {"question_id": 1, "tuple": [-1, -1]}])
+    assert result.value == pytest.approx(100 * 3 / 7) and all(30 < edge < 60 for edge in result.ci95)
+
+
+@pytest.mark.parametrize("pair", [[0, 5], [-1, -1]])
+def test_references_rated_nought_or_unreadable_have_no_score(pair):
+    with pytest.raises(InputError, match=f"the mean rating of the references is {pair[0]} in 'all'"):
+        score([{"question_id": 0, "tuple": pair}])
 
 
 def test_the_program_prints_upstreams_lines_and_writes(put, tmp_path, capsys):
@@ -50,7 +65,7 @@ def test_the_program_prints_upstreams_lines_and_writes(put, tmp_path, capsys):
     assert json.loads((tmp_path / "r.json").read_text())["value"] == 75.0
 
 
-@pytest.mark.parametrize("pair", [[8], [8, "6"], [8, 6, 7]])
+@pytest.mark.parametrize("pair", [[8], [8, "6"], [8, 6, 7], [True, 6], [None, 6]])
 def test_a_review_without_two_ratings_is_an_error(put, pair):
     words = ["--result-file", put("review.jsonl", [REVIEWS[0], REVIEWS[1] | {"tuple": pair}])]
     with pytest.raises(SystemExit, match=r"review\.jsonl, review 2: expected two ratings"):

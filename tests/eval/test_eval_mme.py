@@ -51,6 +51,12 @@ RIGHT = ("Yes", "No") * 4
         ("know", "no"),
         ("unknown", "other"),
         ("\tyes\nit is", "yes"),
+        (" YES", "yes"),
+        ("a  no", "other"),
+        ("  yes", "other"),
+        ("\r\n yes", "other"),
+        ("1.\r\nno", "other"),
+        ("1\r\nno", "no"),
         ("", "other"),
         ("It is", "other"),
     ],
@@ -69,6 +75,17 @@ def test_ground_truth_is_read_from_both_layouts(data):
 def test_ground_truth_without_image_folders_is_found_just_the_same(data, tmp_path):
     (tmp_path / "MME/celebrity/images").rmdir()
     assert len(read_truth(data)) == 8
+
+
+def test_ground_truth_as_windows_saves_it_is_read_alike(data, put, tmp_path):
+    truth = read_truth(data)
+    for file in (tmp_path / "MME").rglob("0*.txt"):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_truth(data) == truth
+    file = tmp_path / "MME/existence/0001.txt"
+    file.write_bytes("Is there a café? Please answer yes or no.\tYes\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"0001\.txt, line 1: not UTF-8"):
+        read_truth(data)
 
 
 def test_everything_right_is_200_a_category(data):

@@ -94,6 +94,14 @@ def test_labels_of_the_changed_release_are_refused():
         score(answers(*["Yes"] * 6), QUESTIONS, other)
 
 
+def test_a_label_that_is_both_is_refused():
+    twice = [question | {"question_id": 99 + i} for i, question in enumerate(QUESTIONS) if not i]
+    given = [*answers(*["No"] * 6), answers("No")[0] | {"question_id": 99}]
+    labels = LABELS | {"popular": [*LABELS["popular"], LABELS["popular"][0] | {"label": "no"}]}
+    with pytest.raises(InputError, match=r"labels of 'popular': \('1\.jpg', 'Is there a dog.* is both yes and no"):
+        score(given, [*QUESTIONS, *twice], labels)
+
+
 def test_an_unfinished_run_is_refused():
     with pytest.raises(InputError, match="5 answers to 6 annotated questions; 1 without an answer, such as '11'"):
         score(answers(*["Yes"] * 5), QUESTIONS, LABELS)

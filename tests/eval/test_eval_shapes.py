@@ -36,6 +36,11 @@ def test_joins_by_position_because_ids_repeat():
     assert score(answers("red", "blue", "4", "3"), LABELS).value == 50.0
 
 
+def test_an_id_written_as_text_is_the_same_id():
+    given = [answer | {"question_id": str(answer["question_id"])} for answer in answers("red", "blue", "3", "4")]
+    assert score(given, LABELS).value == 100.0
+
+
 def test_reports_tokens_and_speed_as_recorded():
     result = score(answers("red", "blue", "3", "4"), LABELS)
     assert (result.details["visual_tokens"], result.details["images_per_second"]) == (36, 50.0)

@@ -191,7 +191,7 @@ class TestMmbench:
     @pytest.mark.parametrize("index", ["", "x", "1.5", "9" * 5000])
     def test_names_an_index_that_is_no_number(self, put, convert, tmp_path, index):
         table = f"index\tquestion\tA\tB\n{index}\tWho?\tAnn\tBob\n"
-        with pytest.raises(SystemExit, match=r"mmbench_dev\.tsv"):
+        with pytest.raises(SystemExit, match=r"mmbench_dev\.tsv, index .*: the index is not a number"):
             convert("convert_mmbench_for_submission", **self.files(put, tmp_path, answers((2, "A")), table))
 
     def test_does_without_the_columns_it_drops(self, put, convert, tmp_path):
