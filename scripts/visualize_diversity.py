@@ -16,17 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from llava.eval.figures import STYLES
+from llava.eval.figures import STYLES, new_figure
 from llava.eval.lineup import add_lineup_args, lineup
 from llava.eval.options import LoadedModel, load_model
 from llava.eval.program import run_program
-from llava.eval.records import InputError, check_writable
+from llava.eval.records import InputError, check_output
 from llava.eval.run_llava import load_image
+from llava.eval.tables import import_matplotlib
 from llava.mm_utils import process_images
 from llava.pruners import Pruner, VisualCues
 from llava.pruners.functional import unit_vectors
@@ -84,7 +84,7 @@ def draw(points: Tensor, kept: Mapping[str, Tensor], distances: Mapping[str, Seq
         kept: by pruner, the indices of the first image's kept tokens.
         distances: by pruner, the least distance in every image.
     """
-    figure = Figure(figsize=(3 * len(kept), 6), layout="constrained")
+    figure = new_figure((3 * len(kept), 6))
     maps, histogram = figure.subfigures(2, 1)
     axes_of_maps = maps.subplots(1, len(kept), squeeze=False, sharex=True, sharey=True)[0]
     colours = {name: STYLES.get(name, {}).get("color", f"C{i}") for i, name in enumerate(kept)}
@@ -139,10 +139,11 @@ def visualize(args: argparse.Namespace) -> None:
     """Draw the figure ``args.output``.
 
     Raises:
-        InputError: an unusable option, image or output path.
+        InputError: no matplotlib, an unusable option, image or output path.
     """
+    import_matplotlib()
     pruners, images = choose(args), find_images(args.images)
-    output = check_writable(args.output)
+    output = check_output(args.output)
     draw(*measure(load_model(args, None), pruners, images, args.question), output)
     logger.info("%s", output)
 

@@ -16,7 +16,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -24,6 +23,7 @@ from tqdm import tqdm
 from llava.eval.program import run_program
 from llava.eval.records import InputError, check_writable
 from llava.eval.run_llava import load_image
+from llava.eval.tables import import_matplotlib
 from llava.mm_utils import to_rgb
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 
@@ -95,7 +95,7 @@ def heat_map(image: Image.Image, relevance: Tensor, size: int) -> Image.Image:
     """Half the image, half the colours of its relevance (side, side), ``size`` pixels along each edge."""
     low, high = relevance.aminmax()
     scaled = ((relevance - low) / (high - low).clamp_min(1e-12)).numpy()
-    colours = Image.fromarray(np.uint8(255 * colormaps["jet"](scaled)[..., :3]))
+    colours = Image.fromarray(np.uint8(255 * import_matplotlib().colormaps["jet"](scaled)[..., :3]))
     return Image.blend(to_rgb(image).resize((size, size)), colours.resize((size, size), Image.Resampling.NEAREST), 0.5)
 
 
@@ -103,8 +103,9 @@ def visualize(args: argparse.Namespace) -> None:
     """Draw every image with every word.
 
     Raises:
-        InputError: nothing to draw, an unreadable image or an unusable checkpoint or folder.
+        InputError: nothing to draw with or from, an unreadable image or an unusable checkpoint or folder.
     """
+    import_matplotlib()
     images = {path: words_of(path, args.words) for path in find_images(args)}
     folder = Path(args.output_folder).expanduser()
     tower = load_tower(args.model_path, args.device)

@@ -19,9 +19,10 @@ from llava.eval.lineup import add_lineup_args, lineup
 from llava.eval.options import LoadedModel, load_model
 from llava.eval.overlays import pictures
 from llava.eval.program import at_least, run_program
-from llava.eval.records import check_writable
+from llava.eval.records import check_output
 from llava.eval.run_llava import ask, choose_conv_mode, load_image
 from llava.eval.runner import generation_options
+from llava.eval.tables import import_matplotlib
 
 logger = logging.getLogger("llava.scripts.visualize_selection")
 
@@ -50,12 +51,13 @@ def visualize(args: argparse.Namespace) -> None:
     """Draw the picture ``args.output``.
 
     Raises:
-        InputError: an unusable option, image or output path, before the model loads.
+        InputError: no matplotlib, an unusable option, image or output path, before the model loads.
     """
+    import_matplotlib()
     pruners = lineup(args)
     args.conv_mode = choose_conv_mode(args)
     image = load_image(args.image)
-    output = check_writable(args.output)
+    output = check_output(args.output)
     loaded = load_model(args, None)
     rows, total = [], sum(map(len, pruners.values()))
     with tqdm(total=total, unit="panel") as progress:

@@ -8,6 +8,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from llava.eval.findings import Finding, can_go_on
+from llava.eval.records import local_path
 from llava.model.builder import MODEL_CLASSES
 from llava.model.checkpoint import read_config, weight_files, weight_names
 from llava.model.multimodal_encoder.builder import resolve_tower
@@ -23,13 +24,13 @@ def diagnose_checkpoint(path: str) -> list[Finding]:
 
     A LoRA or a projector by itself is reported as such: it loads on top of a language model, which is not looked at.
     """
-    folder = Path(path).expanduser()
+    folder = local_path(path)
     if not folder.is_dir():
         return [Finding("missing", path, f"no such folder; get it: hf download OWNER/NAME --local-dir {path}")]
     try:
         config = read_config(folder)
         model_class = _model_class(config)
-    except (FileNotFoundError, ValueError) as error:
+    except (AttributeError, OSError, TypeError, ValueError) as error:
         return [Finding("wrong", folder / "config.json", f"{error}; get the whole checkpoint from the hub")]
     findings = [Finding("ok", folder / "config.json", model_class.__name__)]
     for mark, extra in ON_TOP.items():
@@ -38,7 +39,7 @@ def diagnose_checkpoint(path: str) -> list[Finding]:
     findings.append(_look_for_one(folder, TOKENIZERS, "the tokenizer comes with the checkpoint"))
     try:
         names = weight_names(folder)
-    except (FileNotFoundError, ValueError) as error:
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         return [*findings, Finding("wrong", folder, f"{error}; get the whole checkpoint from the hub")]
     in_checkpoint = any(name.startswith(TOWER) for name in names)
     findings.append(look_at_tower(config, folder, in_checkpoint))
@@ -88,14 +89,14 @@ def look_at_tower(config: dict[str, Any], folder: Path, in_checkpoint: bool) -> 
         tower = _local_tower(name, folder)
     except LocalEntryNotFoundError:
         return Finding("note", name, f"vision tower, not on this machine: the first run downloads it, or {get}")
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         return Finding("missing", "mm_vision_tower", f"{error}; {get}")
     for names in TOWER_FILES:
         if not any((tower / file).is_file() for file in names):
             return Finding("missing", tower, f"vision tower without {' or '.join(names)}; {get}")
     try:
         files = weight_files(tower)
-    except (FileNotFoundError, ValueError) as error:
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         return Finding("note" if in_checkpoint else "wrong", tower, f"vision tower: {error}; {get}")
     return Finding("ok", tower, f"vision tower in {', '.join(file.name for file in files)}")
 
@@ -114,12 +115,12 @@ def _look_at_weights(
         _local_tower(config["mm_vision_tower"], folder)
     except LocalEntryNotFoundError:
         return Finding("note", folder, "its weights are compared with the model once the vision tower is here")
-    given = model_class.config_class.from_dict({key: value for key, value in config.items() if key != "model_type"})
-    given.name_or_path = str(folder)
     try:
+        given = model_class.config_class.from_dict({key: value for key, value in config.items() if key != "model_type"})
+        given.name_or_path = str(folder)
         with torch.device("meta"):
             needed = model_class(given, tower_in_checkpoint=in_checkpoint).state_dict()
-    except (AttributeError, OSError, TypeError, ValueError) as error:
+    except Exception as error:  # configs raise whatever their checks come to
         return Finding("wrong", folder / "config.json", f"no model can be built from it: {error}; get it from the hub")
     tied = {"lm_head.weight"} if given.tie_word_embeddings else set()
     held = {name.replace("vision_tower.vision_model.", "vision_tower.") for name in names}

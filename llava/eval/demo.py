@@ -24,6 +24,7 @@ from llava.eval.provenance import environment
 from llava.eval.records import check_writable, read_jsonl, replace_file
 from llava.eval.runner import Run, answer_batch, generation_options, run
 from llava.eval.scoring import clustered_stderr
+from llava.eval.tables import import_matplotlib
 from llava.mm_utils import expand2square, to_rgb
 from llava.pruners import Pruner, name_of, resolve_pruner
 from llava.shapes.benchmark import write_benchmark
@@ -205,6 +206,7 @@ def draw_selection(loaded: LoadedModel, benchmark: Benchmark, index: int, path: 
 
 def run_demo(args: Namespace) -> None:
     """Measure every setting, print the table, write results and pictures into ``args.output_dir``."""
+    import_matplotlib()
     args.output_dir = Path(args.output_dir).expanduser()
     results_file = check_writable(args.output_dir / "shapes_results.json")
     benchmark = draw_benchmark(args.output_dir / "shapes", args.num_questions, args.seed)

@@ -14,8 +14,7 @@ from llava.eval.benchmarks import BENCHMARKS, Benchmark, DataFile, Images
 from llava.eval.findings import Finding, can_go_on
 from llava.eval.matches import MATCHES, Records
 from llava.eval.program import run_program
-from llava.eval.records import InputError, check_record, read_jsonl
-from llava.eval.scorer import read_json
+from llava.eval.records import InputError, check_record, local_path, read_json, read_jsonl
 from llava.eval.tables import read_tsv
 
 EVAL_DIR = "playground/data/eval"
@@ -41,8 +40,8 @@ def diagnose(
         InputError: no such benchmark or split; names the valid ones.
     """
     benchmark, split = _find(name, split)
-    folder = Path(eval_dir).expanduser() / benchmark.folder
-    data = Path(data_dir or eval_dir).expanduser() / benchmark.folder
+    folder = local_path(eval_dir) / benchmark.folder
+    data = local_path(data_dir or eval_dir) / benchmark.folder
     findings: list[Finding] = []
     unlike = "size" if any_size else "wrong"
     questions = _read_questions(benchmark, split, folder, data, findings, unlike)
@@ -135,7 +134,12 @@ def look_at_images(images: Images, data: Path, questions: Records | None) -> Fin
     names = {record[images.key] for record in questions or () if isinstance(record.get(images.key), str)}
     listed: dict[str, set[str]] = {}
     for parent in {os.path.dirname(name) for name in names}:
-        listed[parent] = set(os.listdir(folder / parent)) if (folder / parent).is_dir() else set()
+        try:
+            listed[parent] = set(os.listdir(folder / parent))
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name that no folder can have
+            listed[parent] = set()
+        except OSError as error:
+            return Finding("wrong", folder / parent, f"cannot be listed: {error.strerror}")
     absent = sorted(name for name in names if os.path.basename(name) not in listed[os.path.dirname(name)])
     if absent:
         fault = f"{len(absent)} of {len(names)} images are not there, such as {absent[0]}"
@@ -151,6 +155,9 @@ def _match(name: str, questions: Records, annotations: Sequence[Records], images
         MATCHES[name](questions, annotations, images)
     except InputError as error:
         return Finding("wrong", f"{name} annotations", f"{error}; get it: {source}")
+    except (AttributeError, KeyError, TypeError) as error:  # values of other types than the release's
+        fault = f"questions or annotations are not of the release's form ({error})"
+        return Finding("wrong", f"{name} annotations", f"{fault}; get it: {source}")
     return Finding("ok", f"{name} annotations", "belong to the questions")
 
 

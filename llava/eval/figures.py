@@ -7,10 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-try:
-    from matplotlib.figure import Figure
-except ImportError as error:
-    raise ImportError("pictures need matplotlib: pip install 'llava[eval]'") from error
+from llava.eval.tables import import_matplotlib
 
 PATCH_PIXELS = 32
 DROPPED_TINT = 0.82  # share of white over a dropped patch
@@ -25,6 +22,20 @@ STYLES = {  # colours that stay apart for colour-blind readers; baselines are da
 }
 
 
+def new_figure(size: tuple[float, float]) -> Any:
+    """A figure of matplotlib's, ``size`` inches wide and high.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    return import_matplotlib("matplotlib.figure").Figure(figsize=size, layout="constrained")
+
+
+def literal(text: str) -> str:
+    """Text that matplotlib shows as it is: between two dollar signs it would read formulas."""
+    return text.replace("$", r"\$")
+
+
 def plot_accuracy(rows: Sequence[Mapping[str, Any]], path: str | Path, title: str) -> None:
     """Plot accuracy against visual tokens, one line per pruner, with two standard errors either way.
 
@@ -33,7 +44,7 @@ def plot_accuracy(rows: Sequence[Mapping[str, Any]], path: str | Path, title: st
             pruner ``none`` becomes a level line.
         path: the PNG to write.
     """
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = new_figure((7, 4.5))
     axes = figure.subplots()
     for name in dict.fromkeys(row["pruner"] for row in rows):
         points = sorted((row for row in rows if row["pruner"] == name), key=lambda row: row["visual_tokens_kept"])
@@ -86,14 +97,14 @@ def draw_panels(rows: Sequence[Sequence[tuple[str, np.ndarray]]], path: str | Pa
     """
     columns = max(map(len, rows))
     aspect = max(picture.shape[1] / picture.shape[0] for row in rows for _, picture in row)
-    figure = Figure(figsize=(2.4 * columns * aspect, 2.7 * len(rows) + 0.4), layout="constrained")
-    figure.suptitle(title)
+    figure = new_figure((2.4 * columns * aspect, 2.7 * len(rows) + 0.4))
+    figure.suptitle(literal(title))
     for axes_of_row, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
         for axes in axes_of_row:
             axes.set_axis_off()
         for axes, (caption, picture) in zip(axes_of_row, row, strict=False):
             axes.imshow(picture)
-            axes.set_title(caption, fontsize=10)
+            axes.set_title(literal(caption), fontsize=10)
     figure.savefig(path, dpi=110)
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -71,7 +72,7 @@ def to_markdown(tables: Sequence[Table]) -> str:
         names = heading(table)
         rules = ["---" if name in ("pruner", "setting") else "---:" for name in names]
         rows = [names, rules, *(line(table, row) for row in table.rows)]
-        parts = [f"## {table.group}", _grid(rows), *map(_literal, notes(table))]
+        parts = [f"## {_literal(str(table.group))}", _grid(rows), *map(_literal, notes(table))]
         if times := time_lines(table):
             rules = ["---"] * 3 + ["---:"] * (len(TIME_HEADING) - 3)
             parts += [TIME_NOTE, _grid([TIME_HEADING, rules, *times])]
@@ -84,8 +85,8 @@ def _grid(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _literal(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    return text.replace("|", r"\|").replace("*", r"\*")
+    """Text that Markdown shows as it is, on one line; an underscore between letters is no mark."""
+    return re.sub(r"[\\`*|<>\[\]&~$]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", " ".join(text.split()))
 
 
 def to_latex(tables: Sequence[Table]) -> str:
@@ -95,7 +96,7 @@ def to_latex(tables: Sequence[Table]) -> str:
         rows = [" & ".join(map(_escape, line(table, row))) + r" \\" for row in table.rows]
         names = heading(table)
         parts += [
-            f"% {table.group}",
+            f"% {' '.join(str(table.group).split())}",
             *(f"% {note}" for note in notes(table)),
             rf"\begin{{tabular}}{{ll{'r' * (len(names) - 2)}}}",
             r"\toprule",
@@ -106,9 +107,9 @@ def to_latex(tables: Sequence[Table]) -> str:
 
 
 def _escape(text: str) -> str:
-    for mark in "&%$#_{}":
-        text = text.replace(mark, f"\\{mark}")
-    return text
+    words = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    words |= {mark: f"\\{mark}" for mark in "&%$#_{}"}
+    return "".join(words.get(mark, mark) for mark in " ".join(text.split()))
 
 
 def to_csv(tables: Sequence[Table]) -> str:

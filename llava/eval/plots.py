@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from llava.eval.figures import STYLES
+from llava.eval.figures import STYLES, literal
 from llava.eval.published import UNPRUNED
 from llava.eval.results import BUDGET
 from llava.eval.summary import Row, Table, title
@@ -36,7 +36,7 @@ def draw_table(table: Table) -> str:
 
 
 def _draw_column(axes: Axes, table: Table, column: str) -> None:
-    axes.set(title=title(column), xlabel="visual tokens", ylabel="score")
+    axes.set(title=literal(title(column)), xlabel="visual tokens", ylabel="score")
     axes.grid(alpha=0.3)
     ticks = set()
     for name, rows in _series(table, column):
@@ -44,7 +44,9 @@ def _draw_column(axes: Axes, table: Table, column: str) -> None:
         style = {"marker": "."} | STYLES.get(pruner, {}) | ({"linestyle": "-."} if options else {})
         tokens = [row.cells[column].visual_tokens for row in rows]
         values = [row.cells[column].value for row in rows]
-        drawn = axes.errorbar(tokens, values, _spread(rows, column), label=name, capsize=2, markersize=4, **style)
+        drawn = axes.errorbar(
+            tokens, values, _spread(rows, column), label=literal(name), capsize=2, markersize=4, **style
+        )
         printed = [row.published.values.get(column) if row.published else None for row in rows]
         for token, value in zip(tokens, printed, strict=True):
             if value is not None:

@@ -218,12 +218,13 @@ def check_writable(path: str | Path) -> Path:
     return path
 
 
-def check_output(path: str | Path) -> None:
+def check_output(path: str | Path) -> Path:
     """As ``check_writable``, but a file that was not there is not left behind, lest a refused run leave it empty."""
     was_there = local_path(path).exists()
     checked = check_writable(path)
     if not was_there:
         checked.unlink(missing_ok=True)
+    return checked
 
 
 def replace_file(path: str | Path, content: str | bytes) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from llava.eval.formats import heading, line, notes
 from llava.eval.gallery import Gallery, data_uri
-from llava.eval.records import InputError, replace_file
+from llava.eval.records import local_path, replace_file
 from llava.eval.results import Group, Measurement
 from llava.eval.summary import Table
+from llava.eval.tables import import_matplotlib
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +31,11 @@ def write_report(
     Raises:
         InputError: matplotlib is not installed, or ``checkpoint`` is not that of any result or does not load.
     """
-    try:
-        from llava.eval.plots import draw_table
-    except ImportError as error:
-        raise InputError(f"--html draws with matplotlib: pip install 'llava[eval]' ({error})") from error
-    eval_dir = Path(args.eval_dir).expanduser()
-    data_dir = Path(args.data_dir or args.eval_dir).expanduser()
+    import_matplotlib()
+    from llava.eval.plots import draw_table
+
+    eval_dir = local_path(args.eval_dir)
+    data_dir = local_path(args.data_dir or args.eval_dir)
     gallery = Gallery(measurements, eval_dir, data_dir, args.samples, args.checkpoint, args.device)
     body = ["<nav>", *(f'<a href="#{_anchor(t.group)}">{escape(str(t.group))}</a>' for t in tables), "</nav>"]
     for table in tables:

@@ -30,6 +30,11 @@ def import_openpyxl() -> ModuleType:
     return _import_extra("openpyxl")
 
 
+def import_matplotlib(module: str = "matplotlib") -> ModuleType:
+    """matplotlib, or a ``module`` of it; see ``_import_extra``. Programs call it before their work, too."""
+    return _import_extra(module)
+
+
 def _import_extra(name: str) -> ModuleType:
     """A module of the extra ``eval``.
 
@@ -40,7 +45,9 @@ def _import_extra(name: str) -> ModuleType:
         return importlib.import_module(name)
     except Exception as error:  # one built for another NumPy raises ValueError or AttributeError
         reason = "" if isinstance(error, ModuleNotFoundError) else f" ({error})"
-        raise InputError(f"this needs {name}{reason}: pip install '.[eval]' in a clone of this project") from error
+        raise InputError(
+            f"this needs {name.partition('.')[0]}{reason}: pip install '.[eval]' in a clone of this project"
+        ) from error
 
 
 def read_tsv(path: str | Path, required: Collection[str], without: Collection[str] = ()) -> Any:

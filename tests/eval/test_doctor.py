@@ -1,5 +1,6 @@
 """The doctor on whole benchmarks as their releases lay them out, and on what goes wrong with each."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -224,3 +225,49 @@ def test_data_is_judged_without_importing_torch():
 def test_findings_are_problems_or_not(pope):
     assert can_go_on(diagnose("pope", pope))
     assert not can_go_on(diagnose("gqa", pope))
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"image": ["a.jpg"]}, "not of the release's form"),
+        ({"text": 3}, "1 without an answer"),
+        ({"text": "Is there none?"}, "1 without an answer"),
+    ],
+)
+def test_labels_of_another_form_are_a_finding(pope, put, change, fault):
+    path = pope / "pope/coco/coco_pope_random.json"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([json.dumps(json.loads(lines[0]) | change) + "\n", *lines[1:]]))
+    (found,) = problems("pope", pope)
+    assert fault in found.message and "get it: " in found.message
+
+
+@pytest.mark.parametrize(
+    ("name", "form"), [("gqa", [{"answer": "a", "isBalanced": True}]), ("mmvet", [{"capability": []}])]
+)
+def test_a_list_in_the_place_of_an_object_is_a_finding(put, tmp_path, name, form):
+    benchmark = BENCHMARKS[name]
+    questions = [{"question_id": 1, "image": "a.jpg", "text": "?"}]
+    put(f"{benchmark.folder}/{next(iter(benchmark.splits.values())).path}", questions)
+    put(f"{benchmark.folder}/{benchmark.images.path}/a.jpg", "")
+    put(f"{benchmark.folder}/{benchmark.annotations[0].path}", form)
+    (found,) = problems(name, tmp_path, any_size=True)
+    assert "not of the release's form" in found.message
+
+
+def test_an_image_that_no_file_can_be_named_after_is_missing(pope):
+    path = pope / "pope/llava_pope_test.jsonl"
+    path.write_text(path.read_text().replace('"a.jpg"', '"a\\u0000/b.jpg"', 1))
+    (fault,) = problems("pope", pope)
+    assert "1 of 2 images are not there" in fault.message
+
+
+@pytest.mark.parametrize("coding", ["utf-8-sig", "latin-1"])
+def test_questions_from_windows_are_read_or_told(pope, coding):
+    path = pope / "pope/llava_pope_test.jsonl"
+    record = json.loads(path.read_text().splitlines()[0]) | {"category": "café"}
+    lines = [json.dumps(record, ensure_ascii=False), *path.read_text().splitlines()[1:]]
+    path.write_bytes("\r\n".join(lines).encode(coding))
+    found = problems("pope", pope)
+    assert bool(found) == (coding == "latin-1") and all("line 1: not UTF-8" in fault.message for fault in found)

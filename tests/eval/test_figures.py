@@ -1,7 +1,11 @@
+import sys
+
 import numpy as np
+import pytest
 from PIL import Image
 
-from llava.eval.figures import PATCH_PIXELS, draw_selections, overlay, plot_accuracy
+from llava.eval.figures import PATCH_PIXELS, draw_panels, draw_selections, overlay, plot_accuracy
+from llava.eval.records import InputError
 
 
 def test_kept_patches_keep_their_colour_and_dropped_ones_fade():
@@ -42,3 +46,16 @@ def test_the_selection_picture_has_a_panel_per_pruner_showing_what_it_keeps(tmp_
         draw_selections(image, panels, 12, tmp_path / f"{name}.png", "What?", columns=2)
     kept = {name: coloured_pixels(tmp_path / f"{name}.png", red) for name in ("few", "many")}
     assert 0 < kept["few"] < kept["many"] / 20
+
+
+def test_dollar_signs_in_questions_and_answers_begin_no_formula(tmp_path):
+    picture = np.zeros((4, 4, 3), dtype=np.uint8)
+    draw_panels([[(r"$\frac$ or $5", picture)]], tmp_path / "p.png", r"How much is $\no$?")
+    assert coloured_pixels(tmp_path / "p.png", (0, 0, 0)) > 100
+
+
+def test_without_matplotlib_the_error_says_how_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)
+    with pytest.raises(InputError, match=r"needs matplotlib.*: pip install '\.\[eval\]'"):
+        plot_accuracy(list(rows()), tmp_path / "all.png", "title")

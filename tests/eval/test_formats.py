@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from llava.eval.formats import FORMATS, TIME_HEADING, TIME_NOTE, heading, line, notes, show
+from llava.eval.formats import FORMATS, TIME_HEADING, TIME_NOTE, _escape, _literal, heading, line, notes, show
 from llava.eval.profile import KEYS, Profile
 from llava.eval.published import find_published
 from llava.eval.results import Group
@@ -115,3 +115,11 @@ def test_json_holds_everything(table):
     cdpruner = record["rows"][1]["numbers"]
     assert cdpruner["pope"]["ci95"] == [86, 88] and cdpruner["pope"]["unanswered"] == 2
     assert cdpruner["average"]["difference"] == pytest.approx((87 + 70) / 2 - (87.5 + 70.755) / 2)
+
+
+def test_names_of_folders_cannot_break_markdown_or_latex():
+    name = "a|b_c_ *d* <e> [f](g) `h` $i$ \\j ~k~ ^l\nm"
+    assert _literal(name) == r"a\|b_c\_ \*d\* \<e\> \[f\](g) \`h\` \$i\$ \\j \~k\~ ^l m"
+    assert _escape(name) == (
+        r"a|b\_c\_ *d* <e> [f](g) `h` \$i\$ \textbackslash{}j \textasciitilde{}k\textasciitilde{} \textasciicircum{}l m"
+    )

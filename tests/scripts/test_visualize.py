@@ -41,6 +41,21 @@ def image_file(tmp_path):
     return tmp_path / "two discs.png"
 
 
+@pytest.mark.parametrize("name", ["visualize_relevance", "visualize_selection", "visualize_diversity"])
+def test_without_matplotlib_a_script_ends_with_how_to_install_it(image_file, tmp_path, monkeypatch, name):
+    for module in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    program = script(name)
+    words = {"visualize_relevance": ["--images", str(image_file), "--words", "disc"]}
+    drawn = ["--output", str(tmp_path / "p.png"), "--visual_token_num", "9", "--pruner", "divprune"]
+    words["visualize_selection"] = [str(image_file), "How many?", *drawn]
+    words["visualize_diversity"] = [str(image_file), *drawn]
+    with pytest.raises(SystemExit, match=r"needs matplotlib.*: pip install '\.\[eval\]'"):
+        run_program(program.build_parser(), program.visualize, words[name])
+    assert [path.name for path in tmp_path.iterdir()] == [image_file.name]
+
+
 class TestRelevance:
     def draw(self, folder, *options):
         words = ["--output-folder", str(folder), "--model-path", CLIP, "--device", "cpu", *map(str, options)]
