@@ -49,7 +49,7 @@ def _belongs_to(path: Path, method: str) -> bool:
 
 def _bind(source: Path, method: str, cues: VisualCues, kept: int) -> Callable[[], Any]:
     """The official function on a stand-in for its model, ready to be called."""
-    nodes = {node.name: node for node in ast.walk(ast.parse(source.read_text())) if isinstance(node, ast.FunctionDef)}
+    nodes = {node.name: node for node in ast.walk(ast.parse(source.read_bytes())) if isinstance(node, ast.FunctionDef)}
     model = SimpleNamespace(
         visual_token_num=kept,
         important_ratio=IMPORTANT_RATIO,

@@ -12,6 +12,8 @@ from llava.eval.records import InputError
 def run_program(parser: ArgumentParser, program: Callable[[Namespace], Any], argv: Sequence[str] | None = None) -> None:
     """Parse the command line and run ``program`` on it; an error the user can repair ends it without a traceback."""
     logging.basicConfig(format="%(message)s")
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a character costs no result
     for name in ("llava", "__main__"):
         logging.getLogger(name).setLevel(logging.INFO)
     args = parser.parse_args(argv)

@@ -28,3 +28,11 @@ def test_llavas_defaults_are_kept():
     args = model_vqa.build_parser().parse_args([])
     assert (args.question_file, args.answers_file) == ("tables/question.jsonl", "answer.jsonl")
     assert (args.temperature, args.num_beams, args.max_new_tokens) == (0.2, 1, 1024)
+
+
+def test_questions_as_windows_saves_them_are_asked_alike(ask, questions):
+    texts = [record["text"] for record in ask(model_vqa, question_file=questions.file, image_folder=questions.images)]
+    content = questions.file.read_bytes().replace(b"\n", b"\r\n")
+    questions.file.write_bytes(b"\xef\xbb\xbf" + content + b"\r\n")
+    again = ask(model_vqa, question_file=questions.file, image_folder=questions.images)
+    assert [record["text"] for record in again] == texts

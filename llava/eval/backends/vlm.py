@@ -68,7 +68,7 @@ class VlmBackend:
         self.tokenizer = self.processor.tokenizer
         self.tokenizer.padding_side = "left"
         if "chat_template" in own:
-            self.processor.chat_template = Path(own["chat_template"]).expanduser().read_text(encoding="utf-8")
+            self.processor.chat_template = Path(own["chat_template"]).expanduser().read_text(encoding="utf-8-sig")
         if not self.processor.chat_template:
             raise ValueError(f"{pretrained} has no chat template: give one, chat_template=FILE")
         loading = {"dtype": "auto"} | {name: own[name] for name in LOADING if name in own}
