@@ -3,6 +3,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import DynamicCache, LlamaConfig, LlamaModel
 
+from llava import compat
 from llava.bench.flops import (
     SHAPES,
     Shape,
@@ -75,7 +76,7 @@ def test_layers_before_the_pruning_see_all_tokens():
 def test_the_cache_is_as_large_as_a_real_one():
     cache = DynamicCache()
     with torch.no_grad():
-        small_llama()(inputs_embeds=torch.randn(1, 21, 32), past_key_values=cache)
+        small_llama()(inputs_embeds=torch.randn(1, 21, 32), **compat.cache_argument(cache))
     stored = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     assert kv_cache_mb(SMALL, 21, bytes_per_number=4) * 2**20 == stored
 

@@ -5,6 +5,7 @@ import torch
 import transformers
 from packaging.version import Version
 
+from llava import compat
 from llava.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from llava.mm_utils import process_images
 from llava.model.late_selection import LateSelection, check_prune_layer
@@ -224,7 +225,7 @@ def test_forward_goes_on_from_its_cache(model_of, images):
     for expected in answer[0].tolist():
         token = output.logits[:, -1].argmax(dim=-1)
         assert token.item() == expected
-        output = model(token[None], past_key_values=output.past_key_values)
+        output = model(token[None], **compat.cache_argument(compat.cache_in(output)))
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import torch
 import transformers
 from packaging.version import Version
 
+from llava import compat
 from llava.pruning import prune
 
 TRANSFORMERS = Version(transformers.__version__)
@@ -109,7 +110,7 @@ def test_a_loop_written_by_hand_decodes_as_generate_does(tiny, masked):
             mask = torch.nn.functional.pad(mask, (0, 1), value=1)
             token = logits[-1].argmax(dim=-1, keepdim=True)
             given = {"attention_mask": mask} if masked else {}
-            out = tiny.model(input_ids=token, past_key_values=out.past_key_values, use_cache=True, **given)
+            out = tiny.model(input_ids=token, **compat.cache_argument(compat.cache_in(out)), use_cache=True, **given)
             logits.append(out.logits[:, -1])
     torch.testing.assert_close(torch.stack(logits, dim=1), expected, atol=3e-5, rtol=1e-4)
 
@@ -122,7 +123,7 @@ def test_two_conversations_interleave(tiny):
         tiny.model(**{**tiny.inputs, "input_ids": tiny.inputs["input_ids"].clone()}, use_cache=True)
         mask = torch.nn.functional.pad(tiny.inputs["attention_mask"], (0, 1), value=1)
         token = first.logits[:, -1].argmax(dim=-1, keepdim=True)
-        second = tiny.model(input_ids=token, attention_mask=mask, past_key_values=first.past_key_values)
+        second = tiny.model(input_ids=token, attention_mask=mask, **compat.cache_argument(compat.cache_in(first)))
     torch.testing.assert_close(second.logits[:, -1], expected, atol=3e-5, rtol=1e-4)
 
 
@@ -130,8 +131,8 @@ def test_a_copied_cache_goes_on_as_the_first(tiny):
     with prune(tiny.model, **PRUNER), torch.no_grad():
         first = tiny.model(**tiny.inputs, use_cache=True)
         token = first.logits[:, -1].argmax(dim=-1, keepdim=True)
-        caches = copy.deepcopy(first.past_key_values), first.past_key_values
-        copied, expected = (tiny.model(input_ids=token, past_key_values=cache).logits for cache in caches)
+        caches = copy.deepcopy(compat.cache_in(first)), compat.cache_in(first)
+        copied, expected = (tiny.model(input_ids=token, **compat.cache_argument(cache)).logits for cache in caches)
     assert torch.equal(copied, expected)
 
 
@@ -192,7 +193,9 @@ def test_the_cache_of_a_pruned_prompt_cannot_be_continued(tiny_llava):
             inputs["attention_mask"], (0, more.shape[1] - inputs["input_ids"].shape[1]), value=1
         )
         with pytest.raises(NotImplementedError, match="cannot be handed to another generate"):
-            model.generate(input_ids=more, attention_mask=mask, past_key_values=out.past_key_values, max_new_tokens=1)
+            model.generate(
+                input_ids=more, attention_mask=mask, **compat.cache_argument(compat.cache_in(out)), max_new_tokens=1
+            )
 
 
 def test_labels_are_refused(tiny_llava):

@@ -7,6 +7,7 @@ import torch
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from transformers import DynamicCache
 
+from llava import compat
 from llava.pruners import Pruner
 from llava.pruning import prune
 
@@ -72,9 +73,9 @@ def test_a_loop_written_by_hand_may_go_on_with_embeddings(tiny_llava):
     model, inputs = tiny_llava.model, tiny_llava.inputs
     token = torch.tensor([[5], [6]])
     with prune(model, "divprune", visual_token_num=5), torch.no_grad():
-        first, second = (model(**inputs, use_cache=True).past_key_values for _ in range(2))
-        by_ids = model(input_ids=token, past_key_values=first).logits
-        by_embeds = model(inputs_embeds=model.get_input_embeddings()(token), past_key_values=second).logits
+        first, second = (compat.cache_in(model(**inputs, use_cache=True)) for _ in range(2))
+        by_ids = model(input_ids=token, **compat.cache_argument(first)).logits
+        by_embeds = model(inputs_embeds=model.get_input_embeddings()(token), **compat.cache_argument(second)).logits
     assert torch.equal(by_ids, by_embeds)
 
 
@@ -133,10 +134,10 @@ def test_a_cache_that_was_emptied_knows_nothing(tiny_llava, layer):
     expected = logits(model, TEXT)
     cache = DynamicCache(config=model.config.text_config)
     with prune(model, "divprune", visual_token_num=5, prune_layer=layer):
-        logits(model, tiny_llava.inputs, past_key_values=cache)
+        logits(model, tiny_llava.inputs, **compat.cache_argument(cache))
         for kept in cache.layers:
             kept.keys, kept.values = kept.keys[:1, :, :0], kept.values[:1, :, :0]
-        assert torch.equal(logits(model, TEXT, past_key_values=cache), expected)
+        assert torch.equal(logits(model, TEXT, **compat.cache_argument(cache)), expected)
 
 
 def test_the_record_of_a_prompt_without_images_is_empty(tiny_llava):
@@ -203,9 +204,9 @@ def test_images_behind_a_pruned_prompt_are_refused(tiny_llava, layer):
     """Without a mask, which would tell that the cache is shorter than the prompt was."""
     model, inputs = tiny_llava.model, tiny_llava.inputs
     with prune(model, "divprune", visual_token_num=5, prune_layer=layer):
-        cache = model(**inputs, use_cache=True).past_key_values
+        cache = compat.cache_in(model(**inputs, use_cache=True))
         with pytest.raises(NotImplementedError, match="images behind a filled cache"):
-            model(input_ids=inputs["input_ids"], pixel_values=inputs["pixel_values"], past_key_values=cache)
+            model(input_ids=inputs["input_ids"], pixel_values=inputs["pixel_values"], **compat.cache_argument(cache))
 
 
 def test_a_layer_that_a_call_names_gives_the_attention_too(tiny_llava):

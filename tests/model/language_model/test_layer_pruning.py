@@ -7,11 +7,14 @@ import pytest
 import torch
 from transformers import DynamicCache, Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel, Qwen3VLTextConfig, Qwen3VLTextModel
 
+from llava import compat
 from llava.model.language_model.layer_pruning import CHOOSE, prune_at_layer
 
 from .conftest import FAMILIES, SIZES, prompts, pruned_logits
 
 LAYER, STEPS = 2, 5
+
+CHECKPOINTING = ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
 
 
 def keeping(keep):
@@ -170,7 +173,9 @@ def test_positions_of_several_axes_stay_with_their_tokens(family):
     with prune_at_layer(body, LAYER, choose):
         output = body(inputs_embeds=embeds, position_ids=positions)
         more = body(
-            inputs_embeds=embeds[:, :1], position_ids=positions[..., -1:] + 1, past_key_values=output.past_key_values
+            inputs_embeds=embeds[:, :1],
+            position_ids=positions[..., -1:] + 1,
+            **compat.cache_argument(compat.cache_in(output)),
         )
     body.set_attn_implementation("eager")
     maps = body(inputs_embeds=embeds, position_ids=positions, output_attentions=True).attentions
@@ -199,14 +204,14 @@ def test_two_generations_may_take_turns(decoder):
         for ids, mask, keep in (first, second):
             positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
             choose = {CHOOSE: keeping(keep)}
-            caches.append(model(ids, attention_mask=mask, position_ids=positions, **choose).past_key_values)
+            caches.append(compat.cache_in(model(ids, attention_mask=mask, position_ids=positions, **choose)))
         for _ in range(2):  # one token each in turn
             for (ids, mask, _), cache in zip((first, second), caches, strict=True):
                 grown = cache.get_seq_length() - ids.shape[1] + 1
                 longer = torch.cat([mask, torch.ones(2, grown, dtype=torch.long)], dim=1)
                 positions = longer.sum(dim=1, keepdim=True) - 1
                 token = torch.full((2, 1), 7)
-                output = model(token, attention_mask=longer, position_ids=positions, past_key_values=cache)
+                output = model(token, attention_mask=longer, position_ids=positions, **compat.cache_argument(cache))
                 expected.append((ids, mask, grown, output.logits[:, -1]))
         hooks.remove()
     keeps = [first[2], second[2]] * 2
@@ -222,9 +227,9 @@ def test_a_copied_cache_goes_on_where_the_original_was(decoder):
     model = decoder()
     ids, _, keep = (part[:1] for part in prompts())
     with prune_at_layer(model.model, LAYER) as hooks:
-        cache = model(ids, **{CHOOSE: keeping(keep)}).past_key_values
+        cache = compat.cache_in(model(ids, **{CHOOSE: keeping(keep)}))
         twin = copy.deepcopy(cache)
-        one, other = (model(torch.tensor([[5, 6]]), past_key_values=each).logits for each in (cache, twin))
+        one, other = (model(torch.tensor([[5, 6]]), **compat.cache_argument(each)).logits for each in (cache, twin))
         hooks.remove()
     sequence, kept = torch.cat([ids[0], torch.tensor([5, 6])]), torch.cat([keep[0], torch.ones(2, dtype=torch.bool)])
     assert torch.equal(one, other)
@@ -236,12 +241,12 @@ def test_a_cache_cut_by_the_same_number_in_every_layer_goes_on(decoder):
     model = decoder()
     ids, _, keep = (part[:1] for part in prompts())
     with prune_at_layer(model.model, LAYER) as hooks:
-        cache = model(ids, **{CHOOSE: keeping(keep)}).past_key_values
+        cache = compat.cache_in(model(ids, **{CHOOSE: keeping(keep)}))
         mask = torch.tensor([[1] * 14 + [0, 0]])
-        model(torch.tensor([[5, 6, 7]]), attention_mask=mask, past_key_values=cache)
+        model(torch.tensor([[5, 6, 7]]), attention_mask=mask, **compat.cache_argument(cache))
         for layer in cache.layers:
             layer.keys, layer.values = layer.keys[:, :, :-2], layer.values[:, :, :-2]
-        logits = model(torch.tensor([[8]]), past_key_values=cache).logits
+        logits = model(torch.tensor([[8]]), **compat.cache_argument(cache)).logits
         hooks.remove()
     sequence, kept = torch.cat([ids[0], torch.tensor([5, 8])]), torch.cat([keep[0], torch.ones(2, dtype=torch.bool)])
     torch.testing.assert_close(logits[0, -1], pruned_logits(model, sequence, kept, LAYER), rtol=0, atol=5e-5)
@@ -254,7 +259,7 @@ def test_an_emptied_cache_takes_a_new_prompt(decoder):
     for seed in (0, 1):
         ids, _, keep = (part[:1] for part in prompts(seed=seed))
         with prune_at_layer(model.model, LAYER, keeping(keep)):
-            logits = model(ids, past_key_values=cache).logits
+            logits = model(ids, **compat.cache_argument(cache)).logits
         torch.testing.assert_close(logits[0, -1], pruned_logits(model, ids[0], keep[0], LAYER), rtol=0, atol=5e-5)
         for layer in cache.layers:
             layer.keys, layer.values = layer.keys[:, :, :0], layer.values[:, :, :0]
@@ -281,7 +286,8 @@ def test_prompts_padded_on_the_right_stay_so(decoder):
 def test_gradients_are_those_of_sequences_indexed_by_hand(decoder, checkpointing):
     model = decoder().train()
     if checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        newer = getattr(model, "activation_checkpointing_enable", None)  # the older name is deprecated where it is
+        (newer or model.gradient_checkpointing_enable)(**{CHECKPOINTING[newer is None]: {"use_reentrant": False}})
     ids, _, keep = (part[:1] for part in prompts())
     embeds = model.get_input_embeddings()(ids).detach().requires_grad_()
     with prune_at_layer(model.model, LAYER, keeping(keep)):
@@ -326,7 +332,7 @@ def test_the_layers_before_have_full_caches_and_the_others_short_ones(decoder):
     model = decoder()
     ids, _, keep = (part[:1] for part in prompts())
     with prune_at_layer(model.model, LAYER, keeping(keep)):
-        cache = model(ids).past_key_values
+        cache = compat.cache_in(model(ids))
     short = int(keep.sum())
     assert [cache.get_seq_length(layer) for layer in range(4)] == [13, 13, short, short]
 
@@ -344,20 +350,20 @@ def test_a_static_cache_is_refused(decoder):
 def test_a_cache_filled_without_pruning_is_refused(decoder):
     model = decoder()
     ids, _, keep = (part[:1] for part in prompts())
-    cache = model(ids).past_key_values
+    cache = compat.cache_in(model(ids))
     with prune_at_layer(model.model, LAYER, keeping(keep)), pytest.raises(ValueError, match="in one piece"):
-        model(ids, past_key_values=cache)
+        model(ids, **compat.cache_argument(cache))
 
 
 def test_a_cache_whose_layers_were_cut_to_one_length_is_refused(decoder):
     model = decoder()
     ids, _, keep = (part[:1] for part in prompts())
     with prune_at_layer(model.model, LAYER, keeping(keep)):
-        cache = model(ids).past_key_values
+        cache = compat.cache_in(model(ids))
         for layer in cache.layers:
             layer.keys, layer.values = layer.keys[:, :, :5], layer.values[:, :, :5]
         with pytest.raises(RuntimeError, match="no longer fit"):
-            model(torch.tensor([[5]]), past_key_values=cache)
+            model(torch.tensor([[5]]), **compat.cache_argument(cache))
 
 
 @pytest.mark.parametrize(
