@@ -46,7 +46,8 @@ def remove_duplicates(cosine: Tensor, budget: int, removed_per_round: int) -> Te
     return pool[:, :budget]
 
 
-# Shapes of the programs: the state of a tile, and what is read at a time, fit the registers of one multiprocessor.
+# Shapes of the programs: the state of a tile, and what is read at a time, fit the registers of one multiprocessor. A
+# program is compiled once for all budgets.
 
 
 def greedy_map_shape(num_tokens: int) -> dict[str, int]:
@@ -68,7 +69,7 @@ def remove_duplicates_shape(num_tokens: int) -> dict[str, int]:
     return {"HALF": half, "COLUMNS": min(16, max(4, 8192 // half)), "num_warps": 16}
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["budget"])
 def _greedy_map(kernel, factor, picks, gains, num_tokens, budget, WIDTH: tl.constexpr, ROWS: tl.constexpr):
     tile = tl.program_id(0).to(tl.int64)
     kernel += tile * num_tokens * num_tokens
@@ -95,7 +96,7 @@ def _greedy_map(kernel, factor, picks, gains, num_tokens, budget, WIDTH: tl.cons
         tl.debug_barrier()  # every thread reads the new row in the next step
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["budget"])
 def _farthest_points(distance, first, picks, num_tokens, budget, WIDTH: tl.constexpr):
     tile = tl.program_id(0).to(tl.int64)
     distance += tile * num_tokens * num_tokens
@@ -112,7 +113,7 @@ def _farthest_points(distance, first, picks, num_tokens, budget, WIDTH: tl.const
         tl.store(picks + tile * budget + step, pick)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["budget", "removed_per_round"])
 def _remove_duplicates(
     cosine, pool, scores, num_tokens, budget, removed_per_round, HALF: tl.constexpr, COLUMNS: tl.constexpr
 ):
@@ -127,22 +128,25 @@ def _remove_duplicates(
         num_second = size // 2
         first = tl.load(pool + 2 * place, mask=place < num_first, other=0).to(tl.int32)
         second = tl.load(pool + 2 * place + 1, mask=place < num_second, other=0).to(tl.int32)
-        score = tl.full([HALF], -float("inf"), tl.float32)
+        # Both loops reduce behind them, not within: several versions of Triton do not compile a reduction in the loop.
+        nearest = tl.full([HALF, COLUMNS], -float("inf"), tl.float32)
         for start in range(0, num_second, COLUMNS):
             column = start + tl.arange(0, COLUMNS)
             other = tl.load(pool + 2 * column + 1, mask=column < num_second, other=0).to(tl.int32)
             seen = (place < num_first)[:, None] & (column < num_second)[None, :]
             block = tl.load(cosine + first[:, None] * num_tokens + other[None, :], mask=seen, other=-float("inf"))
-            score = tl.maximum(score, tl.max(block, axis=1))
+            nearest = tl.maximum(nearest, block)
+        score = tl.max(nearest, axis=1)
         tl.store(scores + place, score, mask=place < num_first)
         tl.debug_barrier()  # every thread reads all scores, and writes the pool that all have read
-        ahead = tl.full([HALF], 0, tl.int32)  # how many are more duplicated, or as much and earlier in the pool
+        wins = tl.full([HALF, COLUMNS], 0, tl.int32)
         for start in range(0, num_first, COLUMNS):
             column = start + tl.arange(0, COLUMNS)
             rival = tl.load(scores + column, mask=column < num_first, other=-float("inf"))
             equal_earlier = (rival[None, :] == score[:, None]) & (column[None, :] < place[:, None])
-            wins = ((rival[None, :] > score[:, None]) | equal_earlier) & (column < num_first)[None, :]
-            ahead += tl.sum(wins.to(tl.int32), axis=1)
+            won = ((rival[None, :] > score[:, None]) | equal_earlier) & (column < num_first)[None, :]
+            wins += won.to(tl.int32)
+        ahead = tl.sum(wins, axis=1)  # how many are more duplicated, or as much and earlier in the pool
         removed = tl.minimum(tl.minimum(removed_per_round, size - budget), num_first)
         tl.store(pool + ahead - removed, first, mask=(place < num_first) & (ahead >= removed))
         tl.store(pool + num_first - removed + place, second, mask=place < num_second)
