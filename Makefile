@@ -31,3 +31,8 @@ $(VENV)/.%: pyproject.toml .ci/constraints.txt | $(VENV)/bin/python
 $(VENV)/bin/python:
 	$(if $(PYTHON),,$(error no Python 3.10 to 3.13 with venv found: install one, or name it: make PYTHON=/path/to/python))
 	$(PYTHON) -m venv $(VENV)
+
+# Every kernel compiled under each Triton that users have, installed beside $(VENV); no GPU is needed.
+.PHONY: test-triton
+test-triton: $(VENV)/.test
+	$(VENV)/bin/python .ci/triton.py
