@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from llava.pruners.base import Pruner, VisualCues
-from llava.pruners.functional import directions, fits_gram, gram, kernels_for, largest_product, product_row
-from llava.pruners.rows import ProductRows, on_cpu
+from llava.pruners.device import compiled, on_cpu
+from llava.pruners.functional import directions, fits_gram, gram, largest_product, product_row
+from llava.pruners.rows import ProductRows
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ def farthest_points(distance: Tensor, first: Tensor, budget: int) -> Tensor:
         first: (B, 1) the picks to start from.
         budget: number of picks.
     """
-    if kernels := kernels_for(distance):
-        return kernels.farthest_points(distance, first, budget)
+    if (found := compiled("farthest_points", distance, first, budget)) is not None:
+        return found
 
     def row(pick: Tensor) -> Tensor:
         return distance.gather(1, pick.unsqueeze(2).expand(-1, 1, distance.shape[2])).squeeze(1)  # (B, N)

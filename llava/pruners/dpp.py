@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from llava.pruners.functional import ALIGNMENT, directions, fits_gram, gram, kernels_for, product_row, rank
-from llava.pruners.rows import ProductRows, on_cpu
+from llava.pruners.device import compiled, on_cpu
+from llava.pruners.functional import ALIGNMENT, directions, fits_gram, gram, product_row, rank
+from llava.pruners.rows import ProductRows
 
 SMALLEST_GAIN = 1e-10
 SPANNED = 1e-5  # the share of a token's own volume that its gain keeps by rounding alone, once the others span it
@@ -60,8 +61,8 @@ def greedy_map(kernel: Tensor, budget: int) -> tuple[Tensor, Tensor]:
 
     The incremental Cholesky factor makes step t cost O(N t): Chen et al., https://arxiv.org/abs/1709.05135.
     """
-    if kernels := kernels_for(kernel):
-        return kernels.greedy_map(kernel, budget)
+    if (found := compiled("greedy_map", kernel, budget)) is not None:
+        return found
 
     def row(pick: Tensor) -> Tensor:
         return kernel.gather(1, pick.unsqueeze(2).expand(-1, 1, kernel.shape[2]))  # (B, 1, N)

@@ -1,15 +1,10 @@
 """Tensor functions that several pruners share. None of them reads a value back to the host, but on the CPU."""
 
-import logging
 from collections.abc import Iterator
-from functools import cache
-from types import ModuleType
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-
-logger = logging.getLogger(__name__)
 
 ALIGNMENT = 16  # float32 numbers in a cache line
 LARGEST_GRAM = 4096  # tokens of which all pairs are held at once, 64 MiB; more are searched by rows, in linear memory
@@ -130,25 +125,3 @@ def image_min(values: Tensor, image_index: Tensor | None) -> Tensor:
 def image_max(values: Tensor, image_index: Tensor | None) -> Tensor:
     """The largest value over all tiles of the image that each tile belongs to, (B, N) -> (B, 1)."""
     return -image_min(-values, image_index)
-
-
-def kernels_for(matrix: Tensor) -> ModuleType | None:
-    """The Triton kernels where they can search a (B, N, N) matrix: on a GPU on which they run, N not too large."""
-    kernels = triton_kernels(matrix.device) if matrix.is_cuda else None
-    return kernels if kernels and matrix.shape[1] <= kernels.LARGEST_TILE else None
-
-
-@cache
-def triton_kernels(device: torch.device) -> ModuleType | None:
-    """The Triton kernels if one of them can be compiled and launched on the device, found out by doing so once."""
-    try:
-        from llava.pruners import kernels
-
-        start = torch.zeros(1, 1, dtype=torch.int64, device=device)
-        kernels.farthest_points(torch.zeros(1, 2, 2, device=device), start, 1)
-    except ImportError:
-        return None
-    except Exception as error:  # what fails, and how, is up to the driver and the compiler
-        logger.warning("Triton is installed and does not run on %s, selection goes on without it: %s", device, error)
-        return None
-    return kernels

@@ -69,6 +69,16 @@ def remove_duplicates_shape(num_tokens: int) -> dict[str, int]:
     return {"HALF": half, "COLUMNS": min(16, max(4, 8192 // half)), "num_warps": 16}
 
 
+def built_for(search: str, num_tokens: int) -> tuple:
+    """What tells a program of the search from its others: its shape, and whether rows start at whole cache lines."""
+    shapes = {
+        "greedy_map": greedy_map_shape,
+        "farthest_points": farthest_points_shape,
+        "remove_duplicates": remove_duplicates_shape,
+    }
+    return (*shapes[search](num_tokens).items(), num_tokens % 16 == 0)
+
+
 @triton.jit(do_not_specialize=["budget"])
 def _greedy_map(kernel, factor, picks, gains, num_tokens, budget, WIDTH: tl.constexpr, ROWS: tl.constexpr):
     tile = tl.program_id(0).to(tl.int64)

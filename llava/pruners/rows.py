@@ -10,11 +10,6 @@ FEWEST_ROWS = 24  # computed together, as long as there are that many
 LISTED = 32  # neighbours that are remembered of every token
 
 
-def on_cpu(tensor: Tensor) -> bool:
-    """Whether a search may read values back as it goes; elsewhere that would wait for the device at every step."""
-    return tensor.device.type == "cpu"
-
-
 class ProductRows:
     """The products w[i] <i, j> w[j] of one tile by rows, each to be taken once.
 

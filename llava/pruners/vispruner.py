@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from llava.pruners.base import Pruner, VisualCues, is_number
-from llava.pruners.functional import ROWS_AT_ONCE, fits_gram, gram, kernels_for, rank, unit_vectors
-from llava.pruners.rows import NearestNeighbours, on_cpu
+from llava.pruners.device import compiled, on_cpu
+from llava.pruners.functional import ROWS_AT_ONCE, fits_gram, gram, rank, unit_vectors
+from llava.pruners.rows import NearestNeighbours
 
 REMOVED_PER_ROUND = 8
 
@@ -54,8 +55,8 @@ class VisPruner(Pruner):
 
 def remove_duplicates(cosine: Tensor, budget: int) -> Tensor:
     """Drop the most duplicated tokens, a few per round, until ``budget`` are left: (B, R, R) -> (B, budget) int64."""
-    if kernels := kernels_for(cosine):
-        return kernels.remove_duplicates(cosine, budget, REMOVED_PER_ROUND)
+    if (found := compiled("remove_duplicates", cosine, budget, REMOVED_PER_ROUND)) is not None:
+        return found
 
     def duplication(first: Tensor, second: Tensor) -> Tensor:
         pairs = first.unsqueeze(2) * cosine.shape[1] + second.unsqueeze(1)  # (B, R / 2, R / 2) into the flat matrix

@@ -11,7 +11,7 @@ import torch
 pytest.importorskip("triton")
 
 from llava.pruners import divprune, dpp, kernels, vispruner  # noqa: E402
-from llava.pruners.functional import gram, triton_kernels, unit_vectors  # noqa: E402
+from llava.pruners.functional import gram, unit_vectors  # noqa: E402
 
 interpreted = os.environ.get("TRITON_INTERPRET") == "1"
 in_interpreter = pytest.mark.skipif(not interpreted, reason="is run by test_under_the_interpreter")
@@ -41,12 +41,6 @@ def test_under_the_interpreter():
         pytest.skip("this is the interpreter")
     run = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert run.returncode == 0 and re.search(r"\d+ passed", run.stdout), run.stdout + run.stderr
-
-
-@pytest.mark.skipif(interpreted, reason="the interpreter runs on the CPU")
-def test_a_device_on_which_kernels_do_not_run_is_told_and_goes_without(caplog):
-    assert triton_kernels(torch.device("cpu")) is None
-    assert "goes on without it" in caplog.text
 
 
 @pytest.mark.gpu
