@@ -3,12 +3,12 @@
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
-from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from llava.pruners.checks import check_tensor, is_count, is_number, plain
 from llava.pruners.merging import product
 
 CUES = (
@@ -22,6 +22,7 @@ CUES = (
     "dot_relevance",
     "text_attention",
 )
+PER_TOKEN_VECTORS = frozenset({"features", "embeds", "keys", "last_keys"})  # of the other cues, a number for each token
 OPTIONAL_CUES = {"relevance"}
 CLIP_TEXT_CUES = frozenset({"relevance", "dot_relevance"})
 INSIDE_CUES = frozenset({"text_attention"})  # known inside the language model alone
@@ -48,7 +49,8 @@ class VisualCues:
         text_attention: (B, N) attention from the last token of the prompt inside the language model, mean over heads.
 
     Raises:
-        ValueError: when the cues disagree about B or N, or all are None.
+        TypeError: when a cue holds no floating-point numbers, or ``image_index`` no integers.
+        ValueError: when a cue has another rank or nothing in it, the cues disagree about B or N, or all are None.
     """
 
     features: Tensor | None
@@ -63,11 +65,23 @@ class VisualCues:
     text_attention: Tensor | None = None
 
     def __post_init__(self) -> None:
+        for name, cue in self._given().items():
+            check_tensor(name, cue, "(B, N, D)" if name in PER_TOKEN_VECTORS else "(B, N)")
         shapes = {name: tuple(cue.shape) for name, cue in self._given().items()}
-        if len({shape[:2] for shape in shapes.values()}) != 1 or any(len(shape) < 2 for shape in shapes.values()):
+        if len({shape[:2] for shape in shapes.values()}) != 1:
             raise ValueError(f"cues must share their first two dimensions, tiles and tokens; given: {shapes}")
-        if self.image_index is not None and tuple(self.image_index.shape) != self.shape[:1]:
-            raise ValueError(f"image_index must name one image for each of {self.shape[0]} tiles")
+        if self.image_index is not None:
+            self._check_image_index(self.image_index)
+
+    def _check_image_index(self, image_index: Tensor) -> None:
+        tiles = self.shape[0]
+        if not isinstance(image_index, Tensor):
+            raise TypeError(f"image_index must be a tensor, not {type(image_index).__name__}")
+        if tuple(image_index.shape) != (tiles,):
+            shape = tuple(image_index.shape)
+            raise ValueError(f"image_index must name one image for each of {tiles} tiles, its shape is {shape}")
+        if image_index.is_floating_point() or image_index.is_complex():
+            raise TypeError(f"image_index must hold integers, not {image_index.dtype}")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -93,7 +107,8 @@ class Pruner(ABC):
 
     Args:
         visual_token_num: tokens kept per tile, 0 or more; from the number of tokens up, all are kept.
-        keep_ratio: share of the tokens kept, in (0, 1]; ``round(keep_ratio * N)`` are, halves to even.
+        keep_ratio: share of the tokens kept, in (0, 1]; ``round(keep_ratio * N)`` are, halves to even, and
+            at least one.
 
     Raises:
         ValueError: unless exactly one of the two is given, and valid.
@@ -110,6 +125,8 @@ class Pruner(ABC):
             raise TypeError(f"{cls.__name__}.needs names unknown cues {unknown}; the cues are {list(CUES)}")
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, plain(getattr(self, field.name)))
         tokens, ratio = self.visual_token_num, self.keep_ratio
         if (tokens is None) == (ratio is None):
             raise ValueError(f"give exactly one of visual_token_num and keep_ratio, not {tokens!r} and {ratio!r}")
@@ -119,9 +136,13 @@ class Pruner(ABC):
             raise ValueError(f"keep_ratio must be a number in (0, 1], not {ratio!r}")
 
     def budget(self, num_tokens: int) -> int:
-        """How many of ``num_tokens`` tokens are kept."""
-        wanted = round(self.keep_ratio * num_tokens) if self.visual_token_num is None else self.visual_token_num
-        return min(int(wanted), num_tokens)
+        """How many of ``num_tokens`` tokens are kept; a share never comes to none, which would be a blind answer."""
+        wanted = max(1, self._share(num_tokens)) if self.visual_token_num is None else self.visual_token_num
+        return min(wanted, num_tokens)
+
+    def _share(self, num_tokens: int) -> int:
+        """``keep_ratio`` of so many tokens, rounded."""
+        return round(self.keep_ratio * num_tokens)
 
     def with_budget(self, visual_token_num: int) -> "Pruner":
         """The same pruner with another number of kept tokens."""
@@ -138,15 +159,21 @@ class Pruner(ABC):
             (B, min(T, N)) int64 on the device of the cues: distinct and ascending in each row, whatever the cues hold.
 
         Raises:
-            ValueError: when a cue in ``needs`` is missing. Only ``relevance`` may be: there may be no text.
+            TypeError: when ``cues`` are none.
+            ValueError: when a cue in ``needs`` is missing, or they are on several devices. Only ``relevance`` may be
+                missing: there may be no text.
         """
+        if not isinstance(cues, VisualCues):
+            raise TypeError(f"{type(self).__name__} chooses by VisualCues, not {type(cues).__name__}")
         batch, num_tokens = cues.shape
         budget = self.budget(num_tokens)
         if budget in (0, num_tokens):
             return torch.arange(budget, device=cues.device).repeat(batch, 1)
         cues = self._in_float32(cues)
         with torch.no_grad(), _full_precision(cues.device.type):
-            return self.select(cues, budget).sort(dim=-1).values
+            chosen = self.select(cues, budget)
+        check_tensor(f"what {type(self).__name__}.select returns", chosen, "(B, T)", torch.int64, (batch, budget))
+        return chosen.sort(dim=-1).values
 
     def apply(self, tokens: Tensor, keep: Tensor, cues: VisualCues) -> Tensor:
         """Make the tokens that the language model sees: the kept ones, or what the method merges in their places.
@@ -163,8 +190,11 @@ class Pruner(ABC):
             (B, K, D) in the dtype of the tokens.
 
         Raises:
-            ValueError: when a cue in ``needs`` is missing.
+            TypeError: when ``tokens`` hold no floating-point numbers, or ``keep`` no int64.
+            ValueError: when they are not of the shapes above, or a cue in ``needs`` is missing.
         """
+        check_tensor("tokens", tokens, "(B, N, D)", shape=(*cues.shape, None))
+        check_tensor("keep", keep, "(B, K)", torch.int64, (cues.shape[0], None))
         weights = None
         if 0 < keep.shape[1] < tokens.shape[1] and self.merges:
             with torch.no_grad(), _full_precision(cues.device.type):
@@ -181,10 +211,15 @@ class Pruner(ABC):
         return type(self).merge is not Pruner.merge
 
     def _in_float32(self, cues: VisualCues) -> VisualCues:
-        """The cues with those that the method reads in float32; raises ValueError when one is missing."""
+        """The cues with those that the method reads in float32; raises ValueError when one is missing or elsewhere."""
         given = {name: cue.float() for name in self.needs if (cue := getattr(cues, name)) is not None}
         if missing := sorted(self.needs - set(given) - OPTIONAL_CUES):
             raise ValueError(f"{type(self).__name__} needs the cue {' and '.join(missing)}, which is None")
+        places = {name: str(cue.device) for name, cue in given.items()}
+        if cues.image_index is not None:
+            places["image_index"] = str(cues.image_index.device)
+        if len(set(places.values())) > 1:
+            raise ValueError(f"{type(self).__name__} reads cues that must be on one device; given: {places}")
         return replace(cues, **given)
 
     @abstractmethod
@@ -210,16 +245,6 @@ class Pruner(ABC):
             (B, K, N) float32, the share of each token in each kept one; None leaves the kept tokens as they are.
         """
         return None
-
-
-def is_count(value: object) -> bool:
-    """Whether an option holds an integer, 0 or more; True and False do not count as 1 and 0."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 0
-
-
-def is_number(value: object) -> bool:
-    """Whether an option holds a real number; True and False do not count as 1 and 0."""
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _full_precision(device_type: str) -> AbstractContextManager:

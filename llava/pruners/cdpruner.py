@@ -5,9 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from llava.pruners.base import Pruner, VisualCues, is_number
+from llava.pruners.base import Pruner, VisualCues
+from llava.pruners.checks import is_number
 from llava.pruners.dpp import most_likely_subset
 from llava.pruners.functional import image_max, image_min
+
+LOWEST_EXPONENT = 40
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,19 @@ class CDPruner(Pruner):
         if self.theta is None:
             quality = (cues.relevance - low + 1e-6) / span
         else:
-            # A common factor on q changes no choice: with 1 at the most relevant token, exp cannot overflow.
-            quality = (self.theta / (2 * (1 - self.theta)) * (cues.relevance - high) / span).exp()
+            quality = _weighted(cues.relevance, high, span, strength=self.theta / (2 * (1 - self.theta)))
         return quality.where(span.isfinite() & (span >= 1e-12), 1.0)
+
+
+def _weighted(relevance: Tensor, high: Tensor, span: Tensor, strength: float) -> Tensor:
+    """exp of the normalised relevance times a strength, (B, N), positive up to the largest strength.
+
+    A common factor on q changes no choice: with 1 at the most relevant token, exp cannot overflow. Nor does how small a
+    q is that adds nothing any more, as long as the order stays: below exp(-40) the exponent is spread over [-80, -40],
+    where float32 does not yet make zeros of it.
+    """
+    if strength <= LOWEST_EXPONENT:
+        return (strength * (relevance - high) / span).exp()
+    normalised = (relevance - high) / span  # in [-1, 0]
+    beyond = (normalised + LOWEST_EXPONENT / strength).clamp_max(0)
+    return ((strength * normalised).clamp_min(-LOWEST_EXPONENT) + LOWEST_EXPONENT * beyond).exp()

@@ -21,7 +21,7 @@ class MFPruner(Pruner):
     Args:
         cues: "paper" for that, or "qwen_release" for the rule of the method's code for Qwen2.5-VL: attention and
             dissimilarity alone vote, and the tokens without two votes are taken by relevance, which is the cosine to
-            the prompt's text there (by attention without text); ``keep_ratio`` counts as there, see ``budget``.
+            the prompt's text there (by attention without text); ``keep_ratio`` is cut to whole tokens as there.
             Meant for ``llava.pruning`` on Qwen; the relevance of LLaVA's CLIP is a negated cosine.
 
     Raises:
@@ -37,10 +37,10 @@ class MFPruner(Pruner):
         if self.cues not in RULES:
             raise ValueError(f"cues must be {' or '.join(RULES)}, not {self.cues!r}")
 
-    def budget(self, num_tokens: int) -> int:
-        """How many of ``num_tokens`` tokens are kept; a share is cut to whole tokens with "qwen_release"."""
-        if self.cues == "paper" or self.keep_ratio is None:
-            return super().budget(num_tokens)
+    def _share(self, num_tokens: int) -> int:
+        """``keep_ratio`` of so many tokens, rounded; with "qwen_release" cut to whole ones."""
+        if self.cues == "paper":
+            return super()._share(num_tokens)
         prune_ratio = 1 - self.keep_ratio  # rounding as in the release, to which this is given
         return int(num_tokens * (1 - prune_ratio))
 

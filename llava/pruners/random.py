@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from llava.pruners.base import Pruner, VisualCues, is_count
+from llava.pruners.base import Pruner, VisualCues
+from llava.pruners.checks import is_count
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from llava.pruners.base import Pruner, VisualCues, is_number
+from llava.pruners.base import Pruner, VisualCues
+from llava.pruners.checks import is_number
 from llava.pruners.functional import rank, unit_vectors
 from llava.pruners.merging import one_hot, product
 

@@ -1,11 +1,16 @@
 """Budgets, options and the checks around a selection."""
 
-from dataclasses import dataclass
+import json
+import re
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 
 from llava.pruners import PRUNERS, Pruner, VisualCues
+from llava.pruners.base import CUES, PER_TOKEN_VECTORS
 
 
 @dataclass(frozen=True)
@@ -43,20 +48,27 @@ def test_a_budget_beyond_the_tokens_keeps_them_all(budget, tokens, kept):
 
 @pytest.mark.parametrize(
     ("ratio", "tokens", "kept"),
-    [(0.098, 576, 56), (0.125, 36, 4), (0.5, 3, 2), (0.5, 1, 0), (64 / 576, 576, 64), (1, 5, 5)],
+    [(0.098, 576, 56), (0.125, 36, 4), (0.5, 3, 2), (0.5, 5, 2), (64 / 576, 576, 64), (1, 5, 5)],
 )
 def test_a_ratio_rounds_halves_to_even(ratio, tokens, kept):
     assert Last(keep_ratio=ratio).budget(tokens) == kept
 
 
 @pytest.mark.parametrize("name", PRUNERS)
-@pytest.mark.parametrize("value", [-1, 1.5, True, "64"])
+@pytest.mark.parametrize(("ratio", "tokens"), [(0.001, 144), (0.003, 144), (0.5, 1), (1e-300, 576)])
+def test_a_ratio_never_comes_to_no_token(name, ratio, tokens):
+    assert PRUNERS[name](keep_ratio=ratio).budget(tokens) == 1
+    assert PRUNERS[name](keep_ratio=ratio).budget(0) == 0
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+@pytest.mark.parametrize("value", [-1, 1.5, True, "64", float("nan"), float("inf"), np.bool_(True), np.float32(8)])
 def test_a_wrong_token_count_is_named(name, value):
     with pytest.raises(ValueError, match="visual_token_num must be an integer, 0 or more"):
         PRUNERS[name](visual_token_num=value)
 
 
-@pytest.mark.parametrize("value", [0, 0.0, -0.1, 1.01, float("nan"), True, "half"])
+@pytest.mark.parametrize("value", [0, 0.0, -0.1, 1.01, float("nan"), float("inf"), True, "half", np.float32(2)])
 def test_a_wrong_ratio_is_named(value):
     with pytest.raises(ValueError, match=r"keep_ratio must be a number in \(0, 1\]"):
         Last(keep_ratio=value)
@@ -66,6 +78,18 @@ def test_a_wrong_ratio_is_named(value):
 def test_exactly_one_budget_is_needed(budgets):
     with pytest.raises(ValueError, match="exactly one of visual_token_num and keep_ratio"):
         Last(**budgets)
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+@pytest.mark.parametrize("kind", [np.float32, np.float64, Fraction])
+def test_other_kinds_of_numbers_become_pythons_own(name, kind):
+    pruner = PRUNERS[name](visual_token_num=np.int64(8))
+    assert pruner == PRUNERS[name](8) and type(pruner.visual_token_num) is int
+    pruner = PRUNERS[name](keep_ratio=kind(0.5))
+    assert pruner == PRUNERS[name](keep_ratio=0.5) and type(pruner.keep_ratio) is float
+    numbers = {option: value for option, value in pruner.options().items() if isinstance(value, int | float)}
+    given = {option: np.asarray(value)[()] for option, value in numbers.items()}
+    assert json.dumps(PRUNERS[name](np.int32(8), **given).options()) == json.dumps(PRUNERS[name](8).options())
 
 
 def test_another_budget_keeps_the_options():
@@ -95,6 +119,7 @@ def test_nothing_is_computed_where_nothing_is_chosen(budget, expected, monkeypat
 
 
 TOKENS = torch.arange(12.0).view(2, 6, 1) + 1  # 1 to 6 and 7 to 12
+KEEP = torch.tensor([[0, 5], [2, 3]])
 
 
 def test_a_method_that_does_not_merge_leaves_the_kept_tokens_as_they_are():
@@ -165,3 +190,106 @@ def test_cues_without_any_token_are_refused():
 def test_image_index_must_fit_the_tiles():
     with pytest.raises(ValueError, match="one image for each of 2 tiles"):
         VisualCues(features=None, embeds=torch.zeros(2, 5, 3), image_index=torch.zeros(3))
+
+
+def wrong_rank(name):
+    return (2, 5) if name in PER_TOKEN_VECTORS else (2, 5, 3)
+
+
+@pytest.mark.parametrize("name", CUES)
+def test_a_cue_of_another_rank_is_named_with_its_shape(name):
+    cue = torch.zeros(wrong_rank(name))
+    with pytest.raises(ValueError, match=rf"{name} must be of shape \(B, N.*not {re.escape(str(tuple(cue.shape)))}"):
+        VisualCues(**{"features": None, "embeds": None, name: cue})
+
+
+@pytest.mark.parametrize("name", CUES)
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.complex64])
+def test_a_cue_of_other_numbers_is_named_with_its_dtype(name, dtype):
+    shape = (2, 5, 3) if name in PER_TOKEN_VECTORS else (2, 5)
+    with pytest.raises(TypeError, match=f"{name} must hold floating-point numbers, not {dtype}"):
+        VisualCues(**{"features": None, "embeds": None, name: torch.zeros(shape, dtype=dtype)})
+
+
+@pytest.mark.parametrize("name", CUES)
+def test_a_cue_that_is_no_tensor_is_named(name):
+    with pytest.raises(TypeError, match=f"{name} must be a tensor.* not ndarray"):
+        VisualCues(**{"features": None, "embeds": None, name: np.zeros((2, 5, 3))})
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 3), (2, 0, 3), (2, 5, 0)])
+def test_an_empty_cue_is_refused(shape):
+    with pytest.raises(ValueError, match=rf"embeds.*must not be empty: {re.escape(str(shape))}"):
+        VisualCues(features=None, embeds=torch.zeros(shape))
+
+
+@pytest.mark.parametrize(("tiles", "tokens"), [(3, 5), (2, 6)])
+@pytest.mark.parametrize("name", [name for name in CUES if name != "embeds"])
+def test_every_cue_must_be_of_the_same_tiles_and_tokens(name, tiles, tokens):
+    cue = torch.zeros((tiles, tokens, 4) if name in PER_TOKEN_VECTORS else (tiles, tokens))
+    with pytest.raises(ValueError, match=rf"must share.*{name}.*\({tiles}, {tokens}"):
+        VisualCues(**{"features": None, "embeds": torch.zeros(2, 5, 3), name: cue})
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        (torch.zeros(2, 1, dtype=torch.long), ValueError, r"one image for each of 2 tiles, its shape is \(2, 1\)"),
+        (torch.tensor(0), ValueError, "one image for each of 2 tiles"),
+        (torch.tensor([0.0, torch.nan]), TypeError, "image_index must hold integers, not torch.float32"),
+        ([0, 1], TypeError, "image_index must be a tensor, not list"),
+    ],
+)
+def test_an_image_index_of_something_else_is_refused(labels, error, message):
+    with pytest.raises(error, match=message):
+        VisualCues(features=None, embeds=torch.zeros(2, 5, 3), image_index=labels)
+
+
+@pytest.mark.parametrize("name", sorted(set(PRUNERS) - {"random", "uniform"}))
+def test_cues_that_are_read_must_be_on_one_device(name, random_cues):
+    given, pruner = random_cues(), PRUNERS[name](5)
+    elsewhere = replace(given, image_index=torch.zeros(1, dtype=torch.long, device="meta"))
+    with pytest.raises(ValueError, match="one device; given: .*cpu.*'image_index': 'meta'"):
+        pruner(elsewhere)
+    others = {cue: getattr(given, cue).to("meta") for cue in CUES if cue not in pruner.needs}
+    assert torch.equal(pruner(replace(given, **others)).cpu(), pruner(given))
+
+
+def test_something_else_than_cues_is_refused():
+    with pytest.raises(TypeError, match="Last chooses by VisualCues, not Tensor"):
+        Last(3)(torch.zeros(2, 6, 3))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "keep", "error", "message"),
+    [
+        (TOKENS[0], KEEP, ValueError, r"tokens must be of shape \(B, N, D\).*not \(6, 1\)"),
+        (TOKENS[:, :5], KEEP, ValueError, r"tokens.*sizes \(2, 6, None\), not \(2, 5, 1\)"),
+        (TOKENS.long(), KEEP, TypeError, "tokens must hold floating-point numbers, not torch.int64"),
+        (TOKENS, KEEP[0], ValueError, r"keep must be of shape \(B, K\).*not \(2,\)"),
+        (TOKENS, KEEP[:1], ValueError, r"keep.*sizes \(2, None\), not \(1, 2\)"),
+        (TOKENS, KEEP.float(), TypeError, "keep must hold torch.int64, not torch.float32"),
+        (TOKENS, KEEP.bool(), TypeError, "keep must hold torch.int64, not torch.bool"),
+    ],
+)
+@pytest.mark.parametrize("kind", [Last, Blend])
+def test_tokens_and_choices_of_another_form_are_refused(kind, tokens, keep, error, message):
+    with pytest.raises(error, match=message):
+        kind(2).apply(tokens, keep, cues())
+
+
+@pytest.mark.parametrize(
+    ("chosen", "error", "message"),
+    [
+        (torch.zeros(2, 4, dtype=torch.long), ValueError, r"Short.select returns.*\(2, 3\), not \(2, 4\)"),
+        (torch.zeros(2, 3), TypeError, "Short.select returns must hold torch.int64, not torch.float32"),
+        ([[0, 1, 2]] * 2, TypeError, "Short.select returns must be a tensor"),
+    ],
+)
+def test_a_method_that_returns_something_else_is_named(chosen, error, message):
+    class Short(Pruner):
+        def select(self, cues, budget):
+            return chosen
+
+    with pytest.raises(error, match=message):
+        Short(3)(cues())

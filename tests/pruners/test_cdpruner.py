@@ -85,6 +85,16 @@ def test_a_theta_close_to_one_leaves_relevance_alone():
     assert CDPruner(3, theta=0.99)(cues(right_angles(5), relevance)).tolist() == [[0, 2, 4]]
 
 
+@pytest.mark.parametrize("theta", [0.999, 0.9999999, 1 - 2**-53])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e30])
+def test_the_least_relevant_keep_their_order_however_close_to_one_theta_is(random_cues, theta, scale):
+    # Their weights would be zero in float32, and the lowest index would decide.
+    relevance = torch.randperm(144, generator=torch.Generator().manual_seed(0)).unsqueeze(0) * scale / 144
+    embeds = random_cues(tokens=144, width=160).embeds
+    expected = relevance.argsort(descending=True)[:, :100].sort().values
+    assert torch.equal(CDPruner(100, theta=theta)(cues(embeds, relevance)), expected)
+
+
 @pytest.mark.parametrize("spoilt", [None, 0.25, torch.nan, torch.inf])
 def test_relevance_that_says_nothing_leaves_diversity(random_cues, spoilt):
     drawn = random_cues()
