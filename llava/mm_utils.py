@@ -4,38 +4,32 @@ Sizes are (width, height) in pixels throughout, as in PIL; ``tiles`` are the squ
 encoder sees one by one, the resized whole image first.
 """
 
-import ast
 import base64
 import math
 from collections.abc import Sequence
-from io import BytesIO
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from transformers import StoppingCriteria
 
 from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
+from llava.images import PIXELS_AT_ONCE, open_image, shrink, shrink_padded, to_rgb
+from llava.layout import check_aspect_ratio, check_pinpoints
 
 Size = tuple[int, int]
 
 
 def load_image_from_base64(image: str | bytes) -> Image.Image:
-    """Decode the base64 of an image file, in whatever mode the file has."""
-    return Image.open(BytesIO(base64.b64decode(image)))
+    """Decode the base64 of an image file, in whatever mode the file has.
 
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image of any PIL mode to RGB; 16-bit grey is scaled to 8 bits, where PIL alone would clip it."""
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith("I"):
-        levels = np.asarray(image)
-        deep = image.mode != "I" or levels.max() > 255  # "I" has 32 bits, yet may hold a 16-bit or an 8-bit image
-        levels = np.clip(levels >> 8 if deep else levels, 0, 255).astype(np.uint8)
-        image = Image.fromarray(levels)
-    return image.convert("RGB")
+    Raises:
+        ValueError: it is no base64, or not of an image that is whole.
+    """
+    try:
+        return open_image(base64.b64decode(image))
+    except ValueError as error:
+        raise ValueError(f"cannot read an image from base64: {error}") from error
 
 
 def expand2square(pil_img: Image.Image, background_color) -> Image.Image:
@@ -97,8 +91,13 @@ def get_anyres_image_grid_shape(image_size: Size, grid_pinpoints: str | Sequence
         image_size: (width, height) of the image.
         grid_pinpoints: the canvases (width, height) of the checkpoint, as a list or as its string form.
         patch_size: side of a tile.
+
+    Raises:
+        ValueError: ``grid_pinpoints`` are of another form, or the image has no pixel.
     """
-    width, height = select_best_resolution(image_size, _pinpoints(grid_pinpoints))
+    if min(image_size) <= 0:
+        raise ValueError(f"an image of {image_size[0]} x {image_size[1]} pixels has no tiles")
+    width, height = select_best_resolution(image_size, check_pinpoints(grid_pinpoints))
     return width // patch_size, height // patch_size
 
 
@@ -109,10 +108,13 @@ def process_anyres_image(image: Image.Image, processor, grid_pinpoints: str | Se
         image: the image, in any mode.
         processor: the CLIP image processor of the vision tower.
         grid_pinpoints: as in ``get_anyres_image_grid_shape``.
+
+    Raises:
+        ValueError: ``grid_pinpoints`` are of another form or not cut evenly into tiles, or the image has no pixel.
     """
-    image = to_rgb(image)
-    canvas = select_best_resolution(image.size, _pinpoints(grid_pinpoints))
-    tiles = divide_to_patches(resize_and_pad_image(image, canvas), processor.crop_size["height"])
+    image, tile = to_rgb(image), processor.crop_size["height"]
+    canvas = select_best_resolution(image.size, check_pinpoints(grid_pinpoints, tile))
+    tiles = divide_to_patches(resize_and_pad_image(image, canvas), tile)
     side = processor.size["shortest_edge"]
     return torch.stack([_pixels(tile, processor) for tile in [image.resize((side, side)), *tiles]])  # (B, 3, H, W)
 
@@ -121,22 +123,46 @@ def process_images(images: Sequence[Image.Image], image_processor, model_cfg) ->
     """Prepare images, of any size and mode, for the vision tower, as ``model_cfg.image_aspect_ratio`` says.
 
     ``pad`` pads to a square with the processor's mean colour, ``anyres`` cuts into tiles by
-    ``model_cfg.image_grid_pinpoints``, anything else crops the centre.
+    ``model_cfg.image_grid_pinpoints``, ``square`` and None crop the centre. Large images take no more memory than
+    their own size and a fixed amount.
 
     Returns:
         One tensor, (images, 3, H, W) or, for ``anyres``, (images, B, 3, H, W); a list with one tensor per image where
         their numbers of tiles differ.
+
+    Raises:
+        ValueError: the layout is none of these, its ``image_grid_pinpoints`` are no canvases, or an image has no pixel.
     """
+    aspect_ratio = check_aspect_ratio(getattr(model_cfg, "image_aspect_ratio", None))
     images = [to_rgb(image) for image in images]
-    aspect_ratio = getattr(model_cfg, "image_aspect_ratio", None)
     if aspect_ratio == "pad":
-        colour = tuple(int(channel * 255) for channel in image_processor.image_mean)
-        pixels = [_pixels(expand2square(image, colour), image_processor) for image in images]
+        pixels = [_pixels(_padded(image, image_processor), image_processor) for image in images]
     elif aspect_ratio == "anyres":
-        pixels = [process_anyres_image(image, image_processor, model_cfg.image_grid_pinpoints) for image in images]
+        pinpoints = getattr(model_cfg, "image_grid_pinpoints", None)
+        pixels = [process_anyres_image(image, image_processor, pinpoints) for image in images]
     else:
-        pixels = [_pixels(_without_far_ends(image), image_processor) for image in images]
+        pixels = [_pixels(_cropped(image, image_processor), image_processor) for image in images]
     return torch.stack(pixels) if len({tensor.shape for tensor in pixels}) == 1 else pixels
+
+
+def _padded(image: Image.Image, processor) -> Image.Image:
+    """Pad an image to a square; a large one comes scaled to what the processor would scale the square to."""
+    colour = tuple(int(channel * 255) for channel in processor.image_mean)
+    if max(image.size) ** 2 <= PIXELS_AT_ONCE or not (shortest := _shortest_edge(processor)):
+        return expand2square(image, colour)
+    return shrink_padded(image, colour, shortest, processor.resample)
+
+
+def _cropped(image: Image.Image, processor) -> Image.Image:
+    """Return an image whose centre the processor is to crop; of a large one, what it would scale it to."""
+    image, shortest = _without_far_ends(image), _shortest_edge(processor)
+    return shrink(image, shortest, processor.resample) if shortest else image
+
+
+def _shortest_edge(processor) -> int | None:
+    """Return what the processor scales the shorter side of an image to; None if it does something else with PIL."""
+    by_pil = processor.do_resize and isinstance(processor.resample, int)
+    return getattr(processor.size, "shortest_edge", None) if by_pil else None
 
 
 def _without_far_ends(image: Image.Image, longest: int = 32) -> Image.Image:
@@ -153,10 +179,6 @@ def _without_far_ends(image: Image.Image, longest: int = 32) -> Image.Image:
 
 def _pixels(image: Image.Image, processor) -> Tensor:
     return processor.preprocess(image, return_tensors="pt")["pixel_values"][0]  # (3, H, W)
-
-
-def _pinpoints(grid_pinpoints: str | Sequence[Size]) -> Sequence[Size]:
-    return ast.literal_eval(grid_pinpoints) if isinstance(grid_pinpoints, str) else grid_pinpoints
 
 
 def tokenizer_image_token(

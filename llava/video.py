@@ -33,7 +33,8 @@ def read_clip(path: str | Path, num_frames: int) -> Clip:
     """Read frames at even distances, the first and the last of the video among them.
 
     These are the frames that LLaVA-NeXT's evaluation takes for ``--for_get_frames_num``. A video of fewer frames
-    than that comes whole, each frame once.
+    than that comes whole, each frame once. Where the size of the picture changes midway, frames are scaled to that of
+    the first.
 
     Args:
         path: a video file; of several video streams the first counts.
@@ -51,7 +52,7 @@ def read_clip(path: str | Path, num_frames: int) -> Clip:
     if not path.is_file():
         raise VideoError(f"{path}: no such file")
     try:
-        with av.open(str(path)) as container:
+        with _open(av, path) as container:
             if not container.streams.video:
                 raise VideoError(f"{path}: holds no video stream")
             stream = container.streams.video[0]
@@ -61,8 +62,10 @@ def read_clip(path: str | Path, num_frames: int) -> Clip:
         indices = sample_indices(total, num_frames)
         if total != announced:  # headers and packets may promise other frames than the stream holds
             _, frames = _decode(av, path, indices)
-    except av.error.FFmpegError as error:
-        raise VideoError(f"{path}: cannot be decoded: {error.strerror or error}") from error
+    except VideoError:
+        raise
+    except (av.error.FFmpegError, ArithmeticError, IndexError, OSError, ValueError) as error:
+        raise VideoError(f"{path}: cannot be decoded: {getattr(error, 'strerror', None) or error}") from error
     if not frames:
         raise VideoError(f"{path}: holds no frame")
     return Clip(np.stack(frames), indices, total, fps)
@@ -78,13 +81,20 @@ def sample_indices(total: int, num_frames: int) -> list[int]:
 def _decode(av: Any, path: Path, indices: Sequence[int]) -> tuple[int, list[np.ndarray]]:
     """How many frames a video has, and those of the given numbers; all are decoded, only those are kept."""
     wanted, frames, total = set(indices), [], 0
-    with av.open(str(path)) as container:
+    with _open(av, path) as container:
         container.streams.video[0].thread_type = "AUTO"
         for frame in container.decode(video=0):
+            if total == 0:
+                size = {"width": frame.width, "height": frame.height}
             if total in wanted:
-                frames.append(frame.to_ndarray(format="rgb24"))
+                frames.append(frame.to_ndarray(format="rgb24", **size))
             total += 1
     return total, frames
+
+
+def _open(av: Any, path: Path) -> Any:
+    """Open a video; a title or comment that is no UTF-8 does not matter to its frames."""
+    return av.open(str(path), metadata_errors="ignore")
 
 
 def import_av() -> Any:

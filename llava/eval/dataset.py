@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
 from llava.eval.prompts import first_turn, image_token
+from llava.images import open_image
 from llava.mm_utils import process_images, tokenizer_image_token
 
 Item = tuple[Tensor, Tensor | None, tuple[int, int] | None]
@@ -61,10 +61,8 @@ def read_image(image: Path | bytes, question_id: int | str) -> Image.Image:
         ImageError: the file is missing or broken.
     """
     try:
-        with Image.open(BytesIO(image) if isinstance(image, bytes) else image) as opened:
-            opened.load()
-            return opened
-    except Exception as error:  # Pillow's decoders raise many types on corrupt data
+        return open_image(image)
+    except (OSError, ValueError) as error:
         name = "its image" if isinstance(image, bytes) else f"the image {image}"
         raise ImageError(f"question {question_id!r}: cannot read {name}: {error}") from error
 

@@ -8,7 +8,7 @@ import logging
 import os
 import urllib.request
 from collections.abc import Sequence
-from io import BytesIO
+from http.client import HTTPException
 from typing import Any
 
 import torch
@@ -32,6 +32,7 @@ from llava.eval.prompts import check_conv_mode, first_turn, image_token
 from llava.eval.queries import user_query
 from llava.eval.records import InputError
 from llava.eval.runner import generation_options, pad_token_id
+from llava.images import open_image
 from llava.mm_utils import process_images, tokenizer_image_token
 
 logger = logging.getLogger(__name__)
@@ -54,13 +55,10 @@ def load_image(image_file: str) -> Image.Image:
     try:
         if image_file.startswith(("http://", "https://")):
             with urllib.request.urlopen(image_file, timeout=TIMEOUT_S) as response:
-                image = Image.open(BytesIO(response.read()))
-        else:
-            image = Image.open(os.path.expanduser(image_file))
-        image.load()
-    except Exception as error:  # Pillow's decoders raise many types on corrupt data
+                return open_image(response.read())
+        return open_image(os.path.expanduser(image_file))
+    except (HTTPException, OSError, ValueError) as error:
         raise InputError(f"cannot read the image {image_file}: {error}") from error
-    return image
 
 
 def load_images(image_files: Sequence[str]) -> list[Image.Image]:
