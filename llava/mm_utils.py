@@ -115,7 +115,7 @@ def process_anyres_image(image: Image.Image, processor, grid_pinpoints: str | Se
     image, tile = to_rgb(image), processor.crop_size["height"]
     canvas = select_best_resolution(image.size, check_pinpoints(grid_pinpoints, tile))
     tiles = divide_to_patches(resize_and_pad_image(image, canvas), tile)
-    side = processor.size["shortest_edge"]
+    side = getattr(processor.size, "shortest_edge", None) or tile
     return torch.stack([_pixels(tile, processor) for tile in [image.resize((side, side)), *tiles]])  # (B, 3, H, W)
 
 

@@ -24,7 +24,7 @@ from llava.convert.weights import EMBEDDINGS, add_tower, check_weights, read_wei
 from llava.eval.program import run_program
 from llava.eval.records import InputError
 from llava.model.builder import load_tokenizer, model_class_of
-from llava.model.checkpoint import checkpoint_folder, read_config
+from llava.model.checkpoint import checkpoint_folder, read_config, read_json
 from llava.model.language_model.llava_mistral import LlavaMistralForCausalLM
 from llava.model.multimodal_encoder.builder import resolve_tower
 
@@ -117,7 +117,7 @@ def generation_config(ids: dict[str, Any], pad_token_id: int | None) -> Generati
 def read_tokenizer_settings(folder: Path) -> dict[str, Any] | None:
     """Return the contents of tokenizer_config.json, if there is one."""
     file = folder / TOKENIZER_SETTINGS
-    return json.loads(file.read_text()) if file.is_file() else None
+    return read_json(file) if file.is_file() else None
 
 
 def tokenizer_settings(backbone: str, max_length: int) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """config.json of LLaVA and of Transformers' own LLaVA classes, each from the other."""
 
-import ast
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, CLIPVisionConfig, LlavaConfig, LlavaNextConfig, PretrainedConfig, PreTrainedModel
 
+from llava.layout import check_pinpoints
 from llava.model.builder import model_config
 
 RECORD = "llava_format"  # the key under which Transformers' config keeps LLaVA's, for the way back
@@ -54,7 +54,7 @@ def to_hf_config(
         "vision_feature_layer": raw.get("mm_vision_select_layer", -2),
     }
     if raw.get("image_aspect_ratio") == "anyres":
-        config = LlavaNextConfig(image_grid_pinpoints=swapped(raw["image_grid_pinpoints"]), **shared)
+        config = LlavaNextConfig(image_grid_pinpoints=swapped(raw.get("image_grid_pinpoints")), **shared)
     else:
         config = LlavaConfig(**shared)
     config.architectures = [ARCHITECTURES[config.model_type]]
@@ -102,8 +102,7 @@ def swapped(pinpoints: str | list[list[int]]) -> list[list[int]]:
 
     The list keeps its order: of two canvases that suit an image equally well, both take the first.
     """
-    pinpoints = ast.literal_eval(pinpoints) if isinstance(pinpoints, str) else pinpoints
-    return [[second, first] for first, second in pinpoints]
+    return [[second, first] for first, second in check_pinpoints(pinpoints)]
 
 
 def _refuse_unknown(raw: dict[str, Any], file: Path) -> None:

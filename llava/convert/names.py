@@ -6,6 +6,8 @@ checkpoints on the hub have them; in memory, and in what its classes save today,
 
 import re
 
+from llava.model.checkpoint import is_computed as is_computed
+
 _TOWER = "model.vision_tower.vision_tower.vision_model."
 
 _TO_LLAVA = (  # the first that matches counts
@@ -25,7 +27,6 @@ _TO_HF = (
     (r"^model\.", "language_model.model."),
 )
 _CLIP_VISION = re.compile(r"^(?:vision_model\.)?(?=(?:embeddings|pre_layrnorm|encoder|post_layernorm)\.)")
-_COMPUTED = re.compile(r"\.(?:rotary_emb\.inv_freq|position_ids)$")
 
 
 def llava_name(name: str) -> str:
@@ -46,11 +47,6 @@ def tower_name(name: str) -> str | None:
 def is_tower(name: str) -> bool:
     """Whether a weight, by LLaVA's name, is the vision tower's."""
     return name.startswith(_TOWER)
-
-
-def is_computed(name: str) -> bool:
-    """Whether a stored tensor follows from the config; old versions of Transformers saved such tensors."""
-    return _COMPUTED.search(name) is not None
 
 
 def _rename(name: str, table: tuple[tuple[str, str], ...]) -> str:

@@ -134,7 +134,7 @@ def load_model(args: Namespace, pruner: Pruner | None) -> LoadedModel:
     options |= {"pruner": pruner, "anyres": args.anyres, "dtype": args.dtype}
     try:
         parts = load_pretrained_model(model_path(args), args.model_base, name, **placement, **options)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ImportError, ValueError) as error:
         raise InputError(f"cannot load {model_path(args)}: {error}") from error
     tokenizer, model, image_processor, _ = parts
     return LoadedModel(name, tokenizer, model, image_processor)

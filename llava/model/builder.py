@@ -1,27 +1,39 @@
 """Loading LLaVA checkpoints: LLaVA's entry point, and what pruning adds to it."""
 
+import inspect
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import (
-    AutoTokenizer,
     CLIPImageProcessorPil,
     GenerationConfig,
-    LlamaTokenizer,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from llava.constants import DEFAULT_IM_END_TOKEN, DEFAULT_IM_START_TOKEN, DEFAULT_IMAGE_PATCH_TOKEN
-from llava.model.checkpoint import checkpoint_folder, load_tensors, read_config, refuse_missing, weight_names
+from llava.model.adapter import merge
+from llava.model.checkpoint import (
+    checkpoint_folder,
+    is_computed,
+    listed,
+    naming,
+    read_config,
+    refuse_mismatched,
+    refuse_missing,
+    weight_names,
+)
+from llava.model.config_checks import check_config, check_quantization
 from llava.model.language_model.llava_llama import LlavaLlamaForCausalLM
 from llava.model.language_model.llava_mistral import LlavaMistralForCausalLM
 from llava.model.late_selection import check_prune_layer
 from llava.model.multimodal_encoder.clip_relevance import TEXT_CHUNKING
+from llava.model.on_base import check_base, load_on_base
 from llava.model.placement import Placement, placement
+from llava.model.vocabulary import add_image_tokens, grow_vocabulary, load_tokenizer, refuse_untrained
 from llava.pruners import Pruner, option_names, resolve_pruner
 from llava.pruners.base import CLIP_TEXT_CUES, is_count
 
@@ -34,6 +46,14 @@ MODEL_CLASSES = {
     "LlavaLlamaForCausalLM": LlavaLlamaForCausalLM,
     "LlavaMistralForCausalLM": LlavaMistralForCausalLM,
 }
+PARTS = (
+    "model.layers.",
+    "model.mm_projector.",
+    "model.vision_tower.",
+    "lm_head.",
+    "model.norm.",
+    "model.embed_tokens.",
+)
 ANYRES = ("native", "fixed")
 BUDGET_SCOPES = (None, "tile", "image")
 POSITIONS = ("compact", "original")
@@ -97,23 +117,26 @@ def load_pretrained_model(
     raw_config = read_config(folder)
     model_class = model_class_of(raw_config, folder)
     place = placement(device_map, device, dtype, loading, use_flash_attn, load_8bit, load_4bit)
+    check_base(folder, model_base)
     config = model_config(model_class, raw_config, folder)
+    base = None if model_base is None else checkpoint_folder(model_base)
+    check_config(config, folder, base)
     if loading["prune_layer"] >= config.num_hidden_layers:
         raise ValueError(
             f"prune_layer {loading['prune_layer']}: {folder} has {config.num_hidden_layers} decoder layers"
         )
-    if model_base is None:
-        model = _load_whole(model_class, config, folder, place)
-        tokenizer = load_tokenizer(folder)
+    adapter, replaced = None, set()
+    if base is None:
+        tokenizer, model = _load_whole(model_class, config, folder, place)
     else:
-        base = checkpoint_folder(model_base)
-        tokenizer = load_tokenizer(base)
-        model = _load_on_base(model_class, config, folder, base, place)
-    _add_image_tokens(model, tokenizer)
+        load = partial(_from_pretrained, model_class, config, place)
+        tokenizer, model, adapter, replaced = load_on_base(config, folder, base, load)
     model.generation_config = _greedy_generation(config, tokenizer)
     for name in ("budget_scope", "positions", "prune_layer", "text_chunking"):
         setattr(model, name, loading[name])
     _load_tower(model, place, chosen)
+    if adapter is not None:  # only now that there is a tower, whose weights it may change
+        model = merge(model, adapter, replaced)
     model.set_pruner(chosen)
     if anyres == "fixed":
         model.fix_layout()
@@ -126,7 +149,8 @@ def _loading_options(options: dict[str, Any]) -> dict[str, Any]:
     loading = {name: options.pop(name, default) for name, default in known.items()}
     unknown = sorted(set(options) - set(option_names()))
     if unknown:
-        valid = ", ".join(sorted({*LOADING_OPTIONS, *option_names()}))
+        named = [name for name in inspect.signature(load_pretrained_model).parameters if name != "options"]
+        valid = ", ".join(sorted({*named, *LOADING_OPTIONS, *option_names()}))
         raise TypeError(f"load_pretrained_model got unknown options {', '.join(unknown)}; it takes {valid}")
     if loading["budget_scope"] not in BUDGET_SCOPES:
         raise ValueError(f"budget_scope {loading['budget_scope']!r} is not one of tile, image")
@@ -145,30 +169,35 @@ def _loading_options(options: dict[str, Any]) -> dict[str, Any]:
 
 def model_class_of(raw_config: dict[str, Any], folder: Path) -> type[PreTrainedModel]:
     """Choose the class by what config.json says, never by the name of the folder."""
-    for name in [*(raw_config.get("architectures") or []), raw_config.get("model_type")]:
-        if name in MODEL_CLASSES and "mm_vision_tower" in raw_config:
-            return MODEL_CLASSES[name]
-    architectures = raw_config.get("architectures")
+    architectures, model_type = raw_config.get("architectures") or [], raw_config.get("model_type")
+    by_type = MODEL_CLASSES.get(str(model_type))
+    named = [MODEL_CLASSES[name] for name in architectures if name in MODEL_CLASSES]
+    chosen = named[0] if named else None if architectures else by_type
+    # "llava" is what LLaVA's first checkpoints say, whatever they are made of.
+    agreed = model_type in (None, "llava") or by_type is chosen
+    if chosen is not None and agreed and "mm_vision_tower" in raw_config:
+        return chosen
     hint = ""
-    if any(name.endswith("ForConditionalGeneration") for name in architectures or []):
+    if any(str(name).endswith("ForConditionalGeneration") for name in architectures):
         hint = ". This is Transformers' own format: llava.pruning.prune prunes its models, and "
         hint += "scripts/convert_llava_to_hf.py --to llava turns its LLaVA into this one"
     raise ValueError(
-        f"{folder / 'config.json'} has architectures {architectures} and model_type {raw_config.get('model_type')!r}; "
+        f"{folder / 'config.json'} has architectures {raw_config.get('architectures')} and model_type {model_type!r}; "
         f"LLaVA's checkpoints have one of {', '.join(MODEL_CLASSES)} and a mm_vision_tower{hint}"
     )
 
 
 def model_config(model_class: type[PreTrainedModel], raw_config: dict[str, Any], folder: Path) -> PretrainedConfig:
-    """Return the config of a checkpoint as its class reads it."""
+    """Return the config of a checkpoint as its class reads it; ValueError for values that it does not take."""
     # The old model_type "llava" is the name of another architecture today, so it must not reach transformers.
-    config = model_class.config_class.from_dict({k: v for k, v in raw_config.items() if k != "model_type"})
+    with naming(folder / "config.json"):
+        config = model_class.config_class.from_dict({k: v for k, v in raw_config.items() if k != "model_type"})
     config.name_or_path = str(folder)
     return config
 
 
 def _from_pretrained(
-    model_class: type[PreTrainedModel], folder: Path, config: PretrainedConfig, place: Placement, in_checkpoint: bool
+    model_class: type[PreTrainedModel], config: PretrainedConfig, place: Placement, folder: Path, with_tower: bool
 ) -> tuple[PreTrainedModel, set[str]]:
     """Load the weights in ``folder``; return the model and the names of the weights that were not there."""
     options: dict[str, Any] = {"device_map": place.device_map, "dtype": place.dtype}
@@ -176,74 +205,42 @@ def _from_pretrained(
         options["attn_implementation"] = place.attn_implementation
     if place.quantization is not None:
         options["quantization_config"] = place.quantization
-    model, report = model_class.from_pretrained(
-        folder, config=config, output_loading_info=True, tower_in_checkpoint=in_checkpoint, **options
-    )
-    if report["unexpected_keys"]:
-        logger.warning("%s holds weights that nothing reads: %s", folder, ", ".join(sorted(report["unexpected_keys"])))
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # they are refused by name here
+    with naming(folder):
+        model, report = model_class.from_pretrained(folder, config=config, tower_in_checkpoint=with_tower, **options)
+    refuse_mismatched(report["mismatched_keys"], folder)
+    if config.tie_word_embeddings and model.lm_head.weight is not model.get_input_embeddings().weight:
+        raise ValueError(f"{folder} has two different tables of words, and its config sets tie_word_embeddings")
+    _tell_unread({name for name in report["unexpected_keys"] if not is_computed(name)}, folder)
     return model, set(report["missing_keys"])
+
+
+def _tell_unread(names: set[str], folder: Path) -> None:
+    """Refuse weights of parts that the config makes smaller than they are; warn of weights of unknown parts."""
+    if beyond := [name for name in names if name.startswith(PARTS)]:
+        raise ValueError(f"{folder} holds weights that its config leaves no place for: {listed(beyond)}")
+    if names:
+        logger.warning("%s holds weights that nothing reads: %s", folder, listed(names))
 
 
 def _load_whole(
     model_class: type[PreTrainedModel], config: PretrainedConfig, folder: Path, place: Placement
-) -> PreTrainedModel:
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     names = weight_names(folder)
-    in_checkpoint = any(name.startswith("model.vision_tower.") for name in names)
-    model, missing = _from_pretrained(model_class, folder, config, place, in_checkpoint)
+    check_quantization(config, names, folder, place.quantization is not None)
+    with_tower = any(name.startswith("model.vision_tower.") for name in names)
+    if getattr(config, "unfreeze_mm_vision_tower", False) and not with_tower:
+        raise ValueError(
+            f"{folder} lacks weights: its config sets unfreeze_mm_vision_tower, and there is no model.vision_tower"
+        )
+    tokenizer = load_tokenizer(folder)
+    model, missing = _from_pretrained(model_class, config, place, folder, with_tower)
     refuse_missing(missing, folder)
-    return model
-
-
-def _load_on_base(
-    model_class: type[PreTrainedModel], config: PretrainedConfig, folder: Path, base: Path, place: Placement
-) -> PreTrainedModel:
-    """Load a language model and put a projector or a LoRA, which ``folder`` holds, on top of it."""
-    weight_names(base)
-    is_lora = (folder / "adapter_config.json").is_file()
-    file = folder / ("non_lora_trainables.bin" if is_lora else "mm_projector.bin")
-    extra = _plain_names(load_tensors(file))
-    in_extra = any(name.startswith("model.vision_tower.") for name in extra)
-    model, missing = _from_pretrained(model_class, base, config, place, in_extra)
-    unexpected = model.load_state_dict(extra, strict=False).unexpected_keys
-    if unexpected:
-        raise ValueError(f"{file} holds weights that the model does not have: {', '.join(unexpected)}")
-    refuse_missing(missing - set(extra), folder)
-    if not is_lora:
-        return model
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise ImportError("LoRA checkpoints need peft: pip install 'llava[lora]'") from error
-    return PeftModel.from_pretrained(model, folder).merge_and_unload()
-
-
-def _plain_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Strip what training wrappers (peft, and a doubled ``model.``) and older CLIP classes put into weight names."""
-    tensors = {name.removeprefix("base_model."): tensor for name, tensor in tensors.items()}
-    if any(name.startswith("model.model.") for name in tensors):
-        tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
-    return {name.replace("vision_tower.vision_model.", "vision_tower."): tensor for name, tensor in tensors.items()}
-
-
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a checkpoint, with a token to pad with."""
-    # Files of Vicuna and Mistral name no class or the wrong beginning of a text; sentencepiece's model is unambiguous.
-    if (folder / "tokenizer.model").is_file():
-        tokenizer = LlamaTokenizer.from_pretrained(folder, add_bos_token=True)
-    else:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-    return tokenizer
-
-
-def _add_image_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    if getattr(model.config, "mm_use_im_patch_token", True):
-        tokenizer.add_tokens([DEFAULT_IMAGE_PATCH_TOKEN], special_tokens=True)
-    if getattr(model.config, "mm_use_im_start_end", False):
-        tokenizer.add_tokens([DEFAULT_IM_START_TOKEN, DEFAULT_IM_END_TOKEN], special_tokens=True)
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:  # never shrinks a padded vocabulary
-        model.resize_token_embeddings(len(tokenizer))
+    rows = model.get_input_embeddings().num_embeddings
+    add_image_tokens(tokenizer, config, rows, folder)
+    refuse_untrained(tokenizer, config, rows, folder)
+    grow_vocabulary(model, len(tokenizer))
+    return tokenizer, model
 
 
 def _greedy_generation(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:

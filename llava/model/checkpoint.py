@@ -1,18 +1,22 @@
 """What lies in a checkpoint folder, and whether it is whole; read before anything is loaded."""
 
 import json
-import pickle
+import re
 import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
-_INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-_SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
+# In the order in which Transformers looks for them: what is checked here is what it reads.
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_COMPUTED = re.compile(r"\.(?:rotary_emb\.inv_freq|position_ids)$")
 
 
 def checkpoint_folder(path: str) -> Path:
@@ -47,26 +51,59 @@ def read_config(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing: {folder} is not a checkpoint")
+    return read_json(file)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds anything else; names the file.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing")
     try:
-        return json.loads(file.read_text())
-    except json.JSONDecodeError as error:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} holds no JSON object, but {type(content).__name__}")
+    return content
+
+
+@contextmanager
+def naming(what: str | Path) -> Iterator[None]:
+    """Turn what libraries raise about a user's files into a ValueError that names ``what``.
+
+    Missing extras (ImportError) and memory that runs out stay what they are; FileNotFoundError keeps its type.
+    """
+    try:
+        yield
+    except (ImportError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # tokenizers, safetensors and strict dataclasses raise types of their own
+        known = isinstance(error, (OSError, ValueError))
+        text = " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())  # in one line
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(text if str(what) in text else f"{what}: {text}") from error
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder has files of a whole model's weights, whatever is in them."""
+    return any((folder / name).is_file() for name in _WEIGHTS)
 
 
 def weight_files(folder: Path) -> list[Path]:
     """Return the files that hold a checkpoint's weights; each exists and is whole."""
-    for name in _INDEX_FILES:
-        index = folder / name
-        if index.is_file():
-            files = [folder / shard for shard in _shards(index)]
-            missing = [file.name for file in files if not file.is_file()]
-            if missing:
-                raise FileNotFoundError(f"{index} lists shards that are not there: {', '.join(missing)}")
-            break
-    else:
-        files = [folder / name for name in _SINGLE_FILES if (folder / name).is_file()][:1]
-    if not files:
-        raise FileNotFoundError(f"{folder} holds no weights: none of {', '.join(_INDEX_FILES + _SINGLE_FILES)}")
+    found = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
+    if found is None:
+        raise FileNotFoundError(f"{folder} holds no weights: none of {', '.join(_WEIGHTS)}")
+    files = [found]
+    if found.suffix == ".json":
+        files = [folder / shard for shard in _shards(found)]
+        if missing := [file.name for file in files if not file.is_file()]:
+            raise FileNotFoundError(f"{found} lists shards that are not there: {', '.join(missing)}")
     for file in files:
         _check_whole(file)
     return files
@@ -74,29 +111,52 @@ def weight_files(folder: Path) -> list[Path]:
 
 def _shards(index: Path) -> list[str]:
     try:
-        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        shards = sorted(set(read_json(index)["weight_map"].values()))
+        if not shards or not all(shard == Path(shard).name for shard in shards):
+            raise ValueError(f"its weight_map names {shards}")
+        return shards
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{index} is no index of weights ({error!r}): copy or download it again") from error
 
 
 def refuse_missing(missing: set[str], where: str | Path) -> None:
     """Raise if weights are missing: transformers would go on with random numbers in their place."""
     if missing:
-        names = sorted(missing)
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        raise ValueError(f"{where} lacks weights: {', '.join(names[:5])}{more}; loading would leave them random")
+        raise ValueError(f"{where} lacks weights: {listed(missing)}; loading would leave them random")
+
+
+def refuse_mismatched(mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]], where: str | Path) -> None:
+    """Raise if weights have other shapes than the model that the config describes: (name, shape, the model's)."""
+    if differing := [f"{name} is {tuple(given)}, not {tuple(asked)}" for name, given, asked in mismatched]:
+        raise ValueError(f"{where} does not fit its config: {listed(differing)}")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Name the first five, and say how many more there are."""
+    names = sorted(names)
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def is_computed(name: str) -> bool:
+    """Whether a stored tensor follows from the config; old versions of Transformers saved such tensors."""
+    return _COMPUTED.search(name) is not None
+
+
+def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a checkpoint's tensors by name, without reading the tensors."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in weight_files(folder):
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as tensors:
+                shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}
+        else:
+            shapes |= {name: tuple(tensor.shape) for name, tensor in _read_bin(file, "meta").items()}
+    return shapes
 
 
 def weight_names(folder: Path) -> set[str]:
     """Return the names of a checkpoint's tensors, without reading the tensors."""
-    names: set[str] = set()
-    for file in weight_files(folder):
-        if file.suffix == ".safetensors":
-            with safe_open(file, framework="pt") as tensors:
-                names |= set(tensors.keys())
-        else:
-            names |= set(_read_bin(file, "meta"))
-    return names
+    return set(weight_shapes(folder))
 
 
 def mapped_tensors(folder: Path) -> dict[str, Tensor]:
@@ -116,17 +176,25 @@ def mapped_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def load_tensors(file: Path) -> dict[str, Tensor]:
-    """Read a ``.bin`` file of tensors, such as ``mm_projector.bin``."""
+    """Read a file of tensors, such as ``mm_projector.bin`` or ``adapter_model.safetensors``."""
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing")
-    return _read_bin(file, "cpu")
+    if file.suffix != ".safetensors":
+        return _read_bin(file, "cpu")
+    _check_whole(file)
+    return load_file(file)
 
 
 def _read_bin(file: Path, device: str, mmap: bool = False) -> dict[str, Tensor]:
     try:
-        return torch.load(file, map_location=device, weights_only=True, mmap=mmap)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        tensors = torch.load(file, map_location=device, weights_only=True, mmap=mmap)
+    except MemoryError:
+        raise
+    except Exception as error:  # what unpickling damaged bytes comes to is anything
         raise ValueError(_damaged(file, error)) from error
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise ValueError(f"{file} holds something else than tensors by name")
+    return tensors
 
 
 def _check_whole(file: Path) -> None:
@@ -141,4 +209,7 @@ def _check_whole(file: Path) -> None:
 
 
 def _damaged(file: Path, error: Exception) -> str:
+    with file.open("rb") as content:
+        if content.read(40).startswith(b"version https://git-lfs"):
+            return f"{file} is damaged: git-lfs left its pointer in place of the file; run `git lfs pull`"
     return f"{file} is damaged or cut short ({error}): copy or download it again"

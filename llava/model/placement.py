@@ -45,6 +45,8 @@ def placement(
     dtype = _dtype("dtype", dtype if dtype is not None else loading["torch_dtype"])
     dtype = dtype or (torch.float32 if on_cpu else torch.float16)
     quantization = None
+    if load_8bit and load_4bit:
+        raise ValueError("load_8bit and load_4bit exclude each other: choose one")
     if load_8bit or load_4bit:
         quantization = BitsAndBytesConfig(
             load_in_8bit=load_8bit,
@@ -66,6 +68,6 @@ def placement(
 def _dtype(option: str, value: torch.dtype | str | None) -> torch.dtype | None:
     if value is None or isinstance(value, torch.dtype):
         return value
-    if value.removeprefix("torch.") not in DTYPES:
+    if not isinstance(value, str) or value.removeprefix("torch.") not in DTYPES:
         raise ValueError(f"{option} {value!r} is not one of {', '.join(DTYPES)}")
     return DTYPES[value.removeprefix("torch.")]

@@ -327,9 +327,9 @@ def test_checkpoint_sampling_settings_do_not_leak_into_generation(load):
     assert (settings.eos_token_id, settings.pad_token_id) == (2, 0)
 
 
-def test_image_tokens_are_added_where_the_config_asks_for_them(load, broken):
-    edit_config(broken, mm_use_im_start_end=True, mm_use_im_patch_token=True)
-    tokenizer, model, _, _ = load(broken)
+def test_image_tokens_are_added_where_the_config_asks_for_them(load, make_checkpoint):
+    folder = make_checkpoint(name="marks", vocab_size=903, mm_use_im_start_end=True, mm_use_im_patch_token=True)
+    tokenizer, model, _, _ = load(folder)
     assert len(tokenizer) == 903
     assert model.get_input_embeddings().num_embeddings == 903
 

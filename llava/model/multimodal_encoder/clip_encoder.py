@@ -18,7 +18,8 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from llava.model.checkpoint import refuse_missing, weight_files
+from llava.layout import SELECT_FEATURES, check_choice
+from llava.model.checkpoint import naming, read_json, refuse_mismatched, refuse_missing, weight_files
 from llava.model.multimodal_encoder.clip_cues import cls_attention, mean_keys, unsplit_attention
 from llava.model.multimodal_encoder.clip_relevance import ClipRelevance
 from llava.pruners.base import CLIP_TEXT_CUES
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 SELECTED_BLOCK_CUES = frozenset({"cls_attention", "keys"})
 LAST_BLOCK_CUES = frozenset({"last_attention", "last_keys"})
+CLIP_TYPES = ("clip", "clip_vision_model")
 TILES_PER_CALL = 64  # bounds the memory of one pass through the tower, whatever the batch
 
 
@@ -49,11 +51,10 @@ class CLIPVisionTower(nn.Module):
         self.vision_tower_name = vision_tower
         self.select_layer = args.mm_vision_select_layer
         self.select_feature = getattr(args, "mm_vision_select_feature", "patch")
-        if self.select_feature not in ("patch", "cls_patch"):
-            raise ValueError(f"mm_vision_select_feature {self.select_feature!r} is not one of patch, cls_patch")
+        check_choice("mm_vision_select_feature", self.select_feature, SELECT_FEATURES)
         self.is_loaded = False
         self.relevance: ClipRelevance | None = None
-        self.cfg_only = CLIPVisionConfig.from_pretrained(vision_tower)
+        self.cfg_only = read_tower_config(vision_tower)
         if in_checkpoint:
             self._adopt(CLIPVisionModel._from_config(self.cfg_only, dtype=torch.get_default_dtype()))
         elif not delay_load:
@@ -90,18 +91,23 @@ class CLIPVisionTower(nn.Module):
         """Load CLIP or its vision half, every weight of it."""
         if Path(self.vision_tower_name).is_dir():
             weight_files(Path(self.vision_tower_name))
-        with _quiet_load_report():
-            model, report = part.from_pretrained(self.vision_tower_name, output_loading_info=True, **options)
+        options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # they are refused by name here
+        with _quiet_load_report(), naming(self.vision_tower_name):
+            model, report = part.from_pretrained(self.vision_tower_name, **options)
         refuse_missing(set(report["missing_keys"]), self.vision_tower_name)
+        refuse_mismatched(report["mismatched_keys"], self.vision_tower_name)
         return model
 
     def _adopt(self, tower: CLIPVisionModel) -> None:
-        self.image_processor = CLIPImageProcessorPil.from_pretrained(self.vision_tower_name)
+        with naming(f"the image processor of {self.vision_tower_name}"):
+            self.image_processor = CLIPImageProcessorPil.from_pretrained(self.vision_tower_name)
+            _check_processor(self.image_processor, tower.config.image_size)
         self.vision_tower = tower.eval().requires_grad_(False)
         self.is_loaded = True
 
     def _adopt_text_side(self, clip: CLIPModel, text_chunking: str) -> None:
-        tokenizer = CLIPTokenizer.from_pretrained(self.vision_tower_name)
+        with naming(f"the tokenizer of {self.vision_tower_name}"):
+            tokenizer = CLIPTokenizer.from_pretrained(self.vision_tower_name)
         self.relevance = ClipRelevance(clip, tokenizer, text_chunking)
 
     @torch.no_grad()
@@ -207,6 +213,34 @@ class CLIPVisionTower(nn.Module):
     @property
     def num_patches(self) -> int:
         return self.num_patches_per_side**2
+
+
+def read_tower_config(name: str) -> CLIPVisionConfig:
+    """Return the config of a vision tower, a folder or a hub id.
+
+    Raises:
+        FileNotFoundError, ValueError: it is not to be had, broken, or not CLIP's.
+    """
+    with naming(f"mm_vision_tower {name}"):
+        folder = Path(name)
+        raw = read_json(folder / "config.json") if folder.is_dir() else CLIPVisionConfig.get_config_dict(name)[0]
+        if raw.get("model_type", "clip") not in CLIP_TYPES:
+            raise ValueError(f"its model_type is {raw['model_type']!r}; towers are CLIP's: {', '.join(CLIP_TYPES)}")
+        return CLIPVisionConfig.from_pretrained(name)
+
+
+def _check_processor(processor: CLIPImageProcessorPil, side: int) -> None:
+    crop = processor.crop_size
+    for name in ("image_mean", "image_std"):
+        values = getattr(processor, name)
+        if (
+            not isinstance(values, (list, tuple))
+            or len(values) != 3
+            or not all(type(v) in (int, float) for v in values)
+        ):
+            raise ValueError(f"{name} {values!r} is not three numbers")
+    if processor.do_center_crop and (crop["height"], crop["width"]) != (side, side):
+        raise ValueError(f"crop_size is {crop['width']} x {crop['height']}, the tower reads {side} x {side} pixels")
 
 
 def _cues_of_selected_block(block: nn.Module, hidden_states: Tensor, needs: frozenset[str]) -> dict[str, Tensor]:

@@ -13,16 +13,24 @@ class IdentityMap(nn.Module):
         return features
 
 
+def projector_depth(kind: str) -> int:
+    """Return how many linear layers ``mm_projector_type`` has; ValueError for an unknown one."""
+    if kind in ("identity", "linear"):
+        return int(kind == "linear")
+    if isinstance(kind, str) and (match := re.fullmatch(r"mlp([1-9]\d*)x_gelu", kind)):
+        return int(match[1])
+    raise ValueError(f"mm_projector_type {kind!r} in the config is not one of linear, mlp<n>x_gelu, identity")
+
+
 def build_vision_projector(config: PretrainedConfig) -> nn.Module:
     """Build ``config.mm_projector_type``: ``linear``, ``mlp<n>x_gelu`` or ``identity``."""
     kind = getattr(config, "mm_projector_type", "linear")
-    if kind == "identity":
+    depth = projector_depth(kind)
+    if depth == 0:
         return IdentityMap()
+    layers: list[nn.Module] = [nn.Linear(config.mm_hidden_size, config.hidden_size)]
     if kind == "linear":
-        return nn.Linear(config.mm_hidden_size, config.hidden_size)
-    if match := re.fullmatch(r"mlp([1-9]\d*)x_gelu", kind):
-        layers: list[nn.Module] = [nn.Linear(config.mm_hidden_size, config.hidden_size)]
-        for _ in range(1, int(match[1])):
-            layers += [nn.GELU(), nn.Linear(config.hidden_size, config.hidden_size)]
-        return nn.Sequential(*layers)
-    raise ValueError(f"mm_projector_type {kind!r} in the config is not one of linear, mlp<n>x_gelu, identity")
+        return layers[0]
+    for _ in range(1, depth):
+        layers += [nn.GELU(), nn.Linear(config.hidden_size, config.hidden_size)]
+    return nn.Sequential(*layers)

@@ -1,0 +1,108 @@
+"""Whether a checkpoint's config asks for something that this package does, found out before a weight is read."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from transformers import CLIPVisionConfig, PretrainedConfig
+from transformers.activations import ACT2FN
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from llava.layout import MERGE_TYPES, SELECT_FEATURES, check_aspect_ratio, check_choice, check_pinpoints
+from llava.model.checkpoint import naming
+from llava.model.multimodal_encoder.builder import refuse_foreign, resolve_tower
+from llava.model.multimodal_encoder.clip_encoder import read_tower_config
+from llava.model.multimodal_projector.builder import projector_depth
+
+_OF_BITSANDBYTES = (".SCB", ".absmax", ".quant_map")
+
+
+def check_config(config: PretrainedConfig, folder: Path, base: Path | None = None) -> None:
+    """Refuse what a LLaVA config asks for and nothing here does: layouts, layers, projectors, towers.
+
+    Args:
+        config: as ``model_config`` returns it; its ``mm_vision_tower`` becomes what is found by that name.
+        folder: of the checkpoint; its config.json is named in errors.
+        base: of the language model that the checkpoint is put on.
+
+    Raises:
+        FileNotFoundError: there is no such vision tower.
+        ValueError: for the rest; names file, key and valid values.
+    """
+    with naming(folder / "config.json"):
+        _check_modules(config)
+        config.mm_vision_tower = resolve_tower(config.mm_vision_tower, str(folder), base and str(base))
+        refuse_foreign(config.mm_vision_tower)
+        tower = read_tower_config(config.mm_vision_tower)
+        _check_features(config, tower)
+        _check_layout(config, tower)
+
+
+def check_quantization(config: PretrainedConfig, names: Iterable[str], folder: Path, asked: bool) -> None:
+    """Refuse a checkpoint that says it is quantised and is not, or is in a way that nothing here reads.
+
+    Args:
+        config: of the checkpoint.
+        names: of its weights.
+        folder: where it lies.
+        asked: whether it is to be quantised while it is loaded.
+    """
+    stored = getattr(config, "quantization_config", None)
+    if stored is None:
+        return
+    method = stored.get("quant_method") if isinstance(stored, dict) else stored
+    if method != "bitsandbytes" or not any(
+        name.endswith(_OF_BITSANDBYTES) or ".quant_state." in name for name in names
+    ):
+        raise ValueError(
+            f"{folder / 'config.json'} has quantization_config {method!r}; only what bitsandbytes saved is read: "
+            "load the unquantised checkpoint, with load_4bit or load_8bit where memory is short"
+        )
+    if asked:
+        raise ValueError(f"{folder} is quantised already: leave load_4bit and load_8bit out")
+
+
+def _check_modules(config: PretrainedConfig) -> None:
+    check_choice("hidden_act", config.hidden_act, tuple(ACT2FN))
+    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
+    check_choice("rope_type", rope, ("default", *ROPE_INIT_FUNCTIONS))
+    if getattr(config, "s2", False):
+        raise ValueError("multi-scale towers (config.s2) are not supported")
+    check_choice("mm_resampler_type", getattr(config, "mm_resampler_type", None), (None,))
+    for flag in ("mm_use_im_start_end", "mm_use_im_patch_token"):
+        if type(getattr(config, flag, False)) is not bool:
+            raise ValueError(f"{flag} {getattr(config, flag)!r} is not one of true, false")
+    check_choice("tokenizer_padding_side", getattr(config, "tokenizer_padding_side", None), (None, "left", "right"))
+    for limit in ("tokenizer_model_max_length", "max_sequence_length"):
+        length = getattr(config, limit, None)
+        if length is not None and not _is_positive(length):
+            raise ValueError(f"{limit} {length!r} is not a number of tokens")
+
+
+def _check_features(config: PretrainedConfig, tower: CLIPVisionConfig) -> None:
+    check_choice("mm_vision_select_feature", getattr(config, "mm_vision_select_feature", "patch"), SELECT_FEATURES)
+    layer, blocks = getattr(config, "mm_vision_select_layer", None), tower.num_hidden_layers
+    if type(layer) is not int or not -blocks - 1 <= layer <= blocks:
+        raise ValueError(f"mm_vision_select_layer {layer!r} is not one of -{blocks + 1} to {blocks}: see the tower")
+    depth = projector_depth(getattr(config, "mm_projector_type", "linear"))
+    width = getattr(config, "mm_hidden_size", None) if depth else config.hidden_size
+    if width != tower.hidden_size:
+        name = "mm_hidden_size" if depth else "mm_projector_type identity: hidden_size"
+        raise ValueError(f"{name} is {width!r}, the width of mm_vision_tower {tower.hidden_size}")
+
+
+def _check_layout(config: PretrainedConfig, tower: CLIPVisionConfig) -> None:
+    ratio = check_aspect_ratio(getattr(config, "image_aspect_ratio", None))
+    merge_type = getattr(config, "mm_patch_merge_type", "flat")
+    check_choice("mm_patch_merge_type", merge_type, MERGE_TYPES)
+    if ratio != "anyres":
+        return
+    check_pinpoints(getattr(config, "image_grid_pinpoints", None), tower.image_size)
+    if merge_type != "flat" and getattr(config, "mm_vision_select_feature", "patch") == "cls_patch":
+        raise ValueError(
+            f"mm_patch_merge_type {merge_type} lays patches out; mm_vision_select_feature cls_patch adds one"
+        )
+
+
+def _is_positive(value: Any) -> bool:
+    return type(value) is int and value > 0
