@@ -63,6 +63,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     elif image.mode == "LAB":
         profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         return ImageCms.applyTransform(image, ImageCms.buildTransform(*profiles, "LAB", "RGB"))
+    elif image.mode == "La":  # grey with its alpha multiplied in, which PIL turns into one other mode alone
+        image = image.convert("LA")
     return image.convert("RGB")
 
 

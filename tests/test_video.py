@@ -117,3 +117,28 @@ def test_a_missing_package_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ImportError, match=r"\.\[video\]"):
         read_clip(tmp_path / "clip.mp4", 4)
+
+
+def test_frames_of_another_size_are_scaled_to_the_first(av, tmp_path):
+    parts = [
+        write_video(av, tmp_path / name, 5, size, "mpeg2video", 25)
+        for name, size in (("a.ts", (48, 32)), ("b.ts", (64, 96)))
+    ]
+    (tmp_path / "clip.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    with av.open(str(tmp_path / "clip.ts")) as container:
+        assert len({(frame.width, frame.height) for frame in container.decode(video=0)}) == 2
+    clip = read_clip(tmp_path / "clip.ts", 8)
+    assert clip.frames.shape == (8, 32, 48, 3)
+    assert brightness(clip.frames[-1]) == 4  # the last of the second part
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"RIFF\x00\x00\x00\x00AVI ", b"\x00\x00\x00\x18ftypmp42"])
+def test_files_without_a_video_are_one_kind_of_error(av, tmp_path, content):
+    (tmp_path / "clip.mp4").write_bytes(content)
+    with pytest.raises(VideoError, match="clip.mp4"):
+        read_clip(tmp_path / "clip.mp4", 4)
+
+
+def test_a_folder_is_no_video(av, tmp_path):
+    with pytest.raises(VideoError, match="no such file"):
+        read_clip(tmp_path, 4)
