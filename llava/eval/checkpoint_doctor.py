@@ -9,13 +9,25 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from llava.eval.findings import Finding, can_go_on
 from llava.eval.records import local_path
-from llava.model.builder import MODEL_CLASSES
-from llava.model.checkpoint import read_config, weight_files, weight_names
+from llava.model.adapter import read_adapter
+from llava.model.builder import model_class_of, model_config
+from llava.model.checkpoint import (
+    has_weights,
+    is_computed,
+    load_tensors,
+    read_config,
+    refuse_beyond,
+    refuse_mismatched,
+    refuse_missing,
+    weight_files,
+    weight_shapes,
+)
+from llava.model.config_checks import check_config, check_quantization, check_tuned_tower
 from llava.model.multimodal_encoder.builder import resolve_tower
+from llava.model.on_base import BESIDE_LORA, PROJECTOR, is_lora
+from llava.model.vocabulary import TOKENIZERS, load_tokenizer
 
 TOWER = "model.vision_tower."
-ON_TOP = {"adapter_config.json": "non_lora_trainables.bin", "mm_projector.bin": "mm_projector.bin"}
-TOKENIZERS = ("tokenizer.model", "tokenizer.json")
 TOWER_FILES = (("config.json",), ("preprocessor_config.json", "processor_config.json"))
 
 
@@ -29,51 +41,46 @@ def diagnose_checkpoint(path: str) -> list[Finding]:
         return [Finding("missing", path, f"no such folder; get it: hf download OWNER/NAME --local-dir {path}")]
     try:
         config = read_config(folder)
-        model_class = _model_class(config)
+        model_class = model_class_of(config, folder)
     except (AttributeError, OSError, TypeError, ValueError) as error:
         return [Finding("wrong", folder / "config.json", f"{error}; get the whole checkpoint from the hub")]
     findings = [Finding("ok", folder / "config.json", model_class.__name__)]
-    for mark, extra in ON_TOP.items():
-        if (folder / mark).is_file():
-            return [*findings, _look_at_extra(folder / extra), look_at_tower(config, folder, False)]
-    findings.append(_look_for_one(folder, TOKENIZERS, "the tokenizer comes with the checkpoint"))
+    if is_lora(folder) or ((folder / PROJECTOR).is_file() and not has_weights(folder)):
+        return [*findings, _look_at_extra(folder), look_at_tower(config, folder, False)]
+    findings.append(_look_at_tokenizer(folder))
     try:
-        names = weight_names(folder)
+        shapes = weight_shapes(folder)
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         return [*findings, Finding("wrong", folder, f"{error}; get the whole checkpoint from the hub")]
-    in_checkpoint = any(name.startswith(TOWER) for name in names)
+    in_checkpoint = any(name.startswith(TOWER) for name in shapes)
     findings.append(look_at_tower(config, folder, in_checkpoint))
     if can_go_on(findings):
-        findings.append(_look_at_weights(config, model_class, folder, names, in_checkpoint))
+        findings.append(_look_at_weights(config, model_class, folder, shapes, in_checkpoint))
     return findings
 
 
-def _model_class(config: dict[str, Any]) -> Any:
-    """The class that the config names.
-
-    Raises:
-        ValueError: it is not LLaVA's.
-    """
-    names = [*(config.get("architectures") or []), config.get("model_type")]
-    known = [MODEL_CLASSES[name] for name in names if name in MODEL_CLASSES]
-    if not known or "mm_vision_tower" not in config:
-        raise ValueError(
-            f"not a LLaVA checkpoint: {names} is none of {', '.join(MODEL_CLASSES)}, or no mm_vision_tower"
-        )
-    return known[0]
-
-
-def _look_at_extra(file: Path) -> Finding:
-    if not file.is_file():
-        return Finding("missing", file, "a LoRA or projector without it does not load; get the whole checkpoint")
+def _look_at_extra(folder: Path) -> Finding:
+    """Whether the files of a LoRA or a projector are there and whole."""
+    file = folder / (BESIDE_LORA if is_lora(folder) else PROJECTOR)
+    try:
+        if is_lora(folder):
+            read_adapter(folder)
+        load_tensors(file)
+    except FileNotFoundError as error:
+        return Finding("missing", file, f"{error}: it does not load without; get the whole checkpoint")
+    except (ImportError, ValueError) as error:
+        return Finding("wrong", folder, f"{error}; get the whole checkpoint")
     return Finding("note", file, "loads on top of the language model that --model-base names, which is not looked at")
 
 
-def _look_for_one(folder: Path, names: tuple[str, ...], source: str) -> Finding:
-    found = [name for name in names if (folder / name).is_file()]
-    if not found:
-        return Finding("missing", folder, f"none of {', '.join(names)} is there; get it: {source}")
-    return Finding("ok", folder / found[0], "there")
+def _look_at_tokenizer(folder: Path) -> Finding:
+    try:
+        load_tokenizer(folder)
+    except FileNotFoundError as error:
+        return Finding("missing", folder, f"{error}; get it: the tokenizer comes with the checkpoint")
+    except ValueError as error:
+        return Finding("wrong", folder, f"{error}; get it: the tokenizer comes with the checkpoint")
+    return Finding("ok", folder / next(name for name in TOKENIZERS if (folder / name).is_file()), "there")
 
 
 def look_at_tower(config: dict[str, Any], folder: Path, in_checkpoint: bool) -> Finding:
@@ -108,23 +115,32 @@ def _local_tower(name: str, folder: Path) -> Path:
 
 
 def _look_at_weights(
-    config: dict[str, Any], model_class: Any, folder: Path, names: set[str], in_checkpoint: bool
+    config: dict[str, Any], model_class: Any, folder: Path, shapes: dict[str, tuple[int, ...]], in_checkpoint: bool
 ) -> Finding:
-    """Whether the checkpoint holds every weight that the model has, told from a model without storage."""
+    """Whether the config can be met and the checkpoint holds the model's weights, told from one without storage."""
     try:
         _local_tower(config["mm_vision_tower"], folder)
     except LocalEntryNotFoundError:
         return Finding("note", folder, "its weights are compared with the model once the vision tower is here")
     try:
-        given = model_class.config_class.from_dict({key: value for key, value in config.items() if key != "model_type"})
-        given.name_or_path = str(folder)
+        given = model_config(model_class, config, folder)
+        check_config(given, folder)
+        check_quantization(given, shapes, folder, False)
+        check_tuned_tower(given, in_checkpoint, folder)
+        if getattr(given, "quantization_config", None) is not None:
+            return Finding("note", folder, "its weights are quantised and not compared with the model")
         with torch.device("meta"):
-            needed = model_class(given, tower_in_checkpoint=in_checkpoint).state_dict()
+            model = model_class(given, tower_in_checkpoint=in_checkpoint)
+        needed = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        _compare(needed, shapes, {"lm_head.weight"} if given.tie_word_embeddings else set(), folder)
     except Exception as error:  # configs raise whatever their checks come to
-        return Finding("wrong", folder / "config.json", f"no model can be built from it: {error}; get it from the hub")
-    tied = {"lm_head.weight"} if given.tie_word_embeddings else set()
-    held = {name.replace("vision_tower.vision_model.", "vision_tower.") for name in names}
-    if lacking := sorted(set(needed) - held - tied):
-        more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
-        return Finding("wrong", folder, f"lacks {', '.join(lacking[:5])}{more}; get the whole checkpoint from the hub")
+        return Finding("wrong", folder, f"{error}; get the whole checkpoint from the hub")
     return Finding("ok", folder, f"all {len(needed)} weights")
+
+
+def _compare(needed: dict[str, Any], shapes: dict[str, Any], tied: set[str], folder: Path) -> None:
+    """Raise ValueError unless a checkpoint holds the weights of its model, in their shapes."""
+    held = {name.replace("vision_tower.vision_model.", "vision_tower."): shape for name, shape in shapes.items()}
+    refuse_missing(set(needed) - set(held) - tied, folder)
+    refuse_mismatched(((n, held[n], each) for n, each in needed.items() if n in held and held[n] != each), folder)
+    refuse_beyond((name for name in held if name not in needed and not is_computed(name)), folder)

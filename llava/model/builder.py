@@ -22,11 +22,12 @@ from llava.model.checkpoint import (
     listed,
     naming,
     read_config,
+    refuse_beyond,
     refuse_mismatched,
     refuse_missing,
     weight_names,
 )
-from llava.model.config_checks import check_config, check_quantization
+from llava.model.config_checks import check_config, check_quantization, check_tuned_tower
 from llava.model.language_model.llava_llama import LlavaLlamaForCausalLM
 from llava.model.language_model.llava_mistral import LlavaMistralForCausalLM
 from llava.model.late_selection import check_prune_layer
@@ -46,14 +47,6 @@ MODEL_CLASSES = {
     "LlavaLlamaForCausalLM": LlavaLlamaForCausalLM,
     "LlavaMistralForCausalLM": LlavaMistralForCausalLM,
 }
-PARTS = (
-    "model.layers.",
-    "model.mm_projector.",
-    "model.vision_tower.",
-    "lm_head.",
-    "model.norm.",
-    "model.embed_tokens.",
-)
 ANYRES = ("native", "fixed")
 BUDGET_SCOPES = (None, "tile", "image")
 POSITIONS = ("compact", "original")
@@ -217,8 +210,7 @@ def _from_pretrained(
 
 def _tell_unread(names: set[str], folder: Path) -> None:
     """Refuse weights of parts that the config makes smaller than they are; warn of weights of unknown parts."""
-    if beyond := [name for name in names if name.startswith(PARTS)]:
-        raise ValueError(f"{folder} holds weights that its config leaves no place for: {listed(beyond)}")
+    refuse_beyond(names, folder)
     if names:
         logger.warning("%s holds weights that nothing reads: %s", folder, listed(names))
 
@@ -229,10 +221,7 @@ def _load_whole(
     names = weight_names(folder)
     check_quantization(config, names, folder, place.quantization is not None)
     with_tower = any(name.startswith("model.vision_tower.") for name in names)
-    if getattr(config, "unfreeze_mm_vision_tower", False) and not with_tower:
-        raise ValueError(
-            f"{folder} lacks weights: its config sets unfreeze_mm_vision_tower, and there is no model.vision_tower"
-        )
+    check_tuned_tower(config, with_tower, folder)
     tokenizer = load_tokenizer(folder)
     model, missing = _from_pretrained(model_class, config, place, folder, with_tower)
     refuse_missing(missing, folder)

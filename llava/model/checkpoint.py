@@ -16,6 +16,10 @@ from torch import Tensor
 
 # In the order in which Transformers looks for them: what is checked here is what it reads.
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_PARTS = (
+    *("model.layers.", "model.norm.", "model.embed_tokens.", "lm_head."),
+    *("model.mm_projector.", "model.vision_tower."),
+)
 _COMPUTED = re.compile(r"\.(?:rotary_emb\.inv_freq|position_ids)$")
 
 
@@ -123,6 +127,12 @@ def refuse_missing(missing: set[str], where: str | Path) -> None:
     """Raise if weights are missing: transformers would go on with random numbers in their place."""
     if missing:
         raise ValueError(f"{where} lacks weights: {listed(missing)}; loading would leave them random")
+
+
+def refuse_beyond(names: Iterable[str], where: str | Path) -> None:
+    """Raise if weights of known parts are more than the model has: its config describes a smaller one."""
+    if beyond := [name for name in names if name.startswith(_PARTS)]:
+        raise ValueError(f"{where} holds weights that its config leaves no place for: {listed(beyond)}")
 
 
 def refuse_mismatched(mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]], where: str | Path) -> None:

@@ -62,6 +62,14 @@ def check_quantization(config: PretrainedConfig, names: Iterable[str], folder: P
         raise ValueError(f"{folder} is quantised already: leave load_4bit and load_8bit out")
 
 
+def check_tuned_tower(config: PretrainedConfig, in_checkpoint: bool, folder: Path) -> None:
+    """Refuse a checkpoint whose vision tower was trained and is lost: CLIP's own would be another."""
+    if getattr(config, "unfreeze_mm_vision_tower", False) and not in_checkpoint:
+        raise ValueError(
+            f"{folder} lacks weights: its config sets unfreeze_mm_vision_tower, and there is no model.vision_tower"
+        )
+
+
 def _check_modules(config: PretrainedConfig) -> None:
     check_choice("hidden_act", config.hidden_act, tuple(ACT2FN))
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from llava.eval.checkpoint_doctor import diagnose_checkpoint
 from llava.eval.findings import can_go_on
@@ -28,6 +29,12 @@ def drop_weight(folder, name):
     torch.save({key: value for key, value in weights.items() if key != name}, shard)
 
 
+def drop_tower(folder):
+    for shard in folder.glob("*.bin"):
+        weights = torch.load(shard, weights_only=True)
+        torch.save({name: each for name, each in weights.items() if "vision_tower" not in name}, shard)
+
+
 BREAKAGES = {
     "whole": lambda folder: None,
     "no config": lambda folder: (folder / "config.json").unlink(),
@@ -46,6 +53,13 @@ BREAKAGES = {
     "a projector weight missing": lambda folder: drop_weight(folder, "model.mm_projector.2.weight"),
     "a layer missing": lambda folder: edit_config(folder, num_hidden_layers=3),
     "unknown projector": lambda folder: edit_config(folder, mm_projector_type="mlp"),
+    "unknown layout": lambda folder: edit_config(folder, image_aspect_ratio="anyres_max_9"),
+    "unknown layer": lambda folder: edit_config(folder, mm_vision_select_layer=-99),
+    "a trained tower lost": lambda folder: [edit_config(folder, unfreeze_mm_vision_tower=True), drop_tower(folder)],
+    "a smaller model": lambda folder: edit_config(folder, num_hidden_layers=1),
+    "another vocabulary": lambda folder: edit_config(folder, vocab_size=1000),
+    "quantised elsewhere": lambda folder: edit_config(folder, quantization_config={"quant_method": "gptq"}),
+    "a tokenizer cut short": lambda folder: (folder / "tokenizer.model").write_bytes(b"cut"),
     "multi-scale tower": lambda folder: edit_config(folder, s2=True),
     "tower without weights": lambda folder: (folder.parent / "clip/pytorch_model.bin").unlink(),
     "tower without preprocessor": lambda folder: (folder.parent / "clip/preprocessor_config.json").unlink(),
@@ -80,16 +94,28 @@ def test_the_embedded_checkpoint_is_whole():
 
 
 @pytest.mark.parametrize("extra", ["mm_projector.bin", "non_lora_trainables.bin"])
-def test_a_projector_or_lora_needs_its_base_and_its_file(tmp_path, extra):
+def test_a_projector_or_lora_needs_its_base_and_its_files(tmp_path, extra):
     shutil.copytree(E2E / "clip", tmp_path / "clip")
-    (tmp_path / "tuned").mkdir()
-    shutil.copy(E2E / "llava-v1.5-tiny" / "config.json", tmp_path / "tuned")
+    folder = tmp_path / "tuned"
+    folder.mkdir()
+    shutil.copy(E2E / "llava-v1.5-tiny" / "config.json", folder)
+    contents = {extra: lambda file: torch.save({"model.mm_projector.0.bias": torch.ones(2)}, file)}
     if extra == "non_lora_trainables.bin":
-        (tmp_path / "tuned/adapter_config.json").touch()
-        assert not can_go_on(diagnose_checkpoint(str(tmp_path / "tuned")))
-    (tmp_path / "tuned" / extra).touch()
-    findings = diagnose_checkpoint(str(tmp_path / "tuned"))
+        settings = '{"peft_type": "LORA", "target_modules": ["q_proj"]}'
+        contents["adapter_config.json"] = lambda file: file.write_text(settings)
+        halves = {"base_model.model.lm_head.lora_A.weight": torch.ones(2, 2)}
+        contents["adapter_model.safetensors"] = lambda file: save_file(halves, file)
+    for name, write in contents.items():
+        write(folder / name)
+    findings = diagnose_checkpoint(str(folder))
     assert can_go_on(findings) and any("--model-base" in finding.message for finding in findings)
+    for name, write in contents.items():
+        (folder / name).write_bytes(b"cut")
+        assert [finding.status for finding in diagnose_checkpoint(str(folder)) if finding.is_problem] == ["wrong"]
+        (folder / name).unlink()
+        problems = [finding for finding in diagnose_checkpoint(str(folder)) if finding.is_problem]
+        assert problems and (extra == "mm_projector.bin" or any(name in finding.message for finding in problems))
+        write(folder / name)
 
 
 def test_a_tower_that_the_first_run_would_download_is_a_note(tmp_path):
