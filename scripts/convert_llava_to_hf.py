@@ -24,7 +24,7 @@ from llava.convert.weights import EMBEDDINGS, add_tower, check_weights, read_wei
 from llava.eval.program import run_program
 from llava.eval.records import InputError
 from llava.model.builder import load_tokenizer, model_class_of
-from llava.model.checkpoint import checkpoint_folder, read_config, read_json
+from llava.model.checkpoint import checkpoint_folder, naming, read_config, read_json
 from llava.model.language_model.llava_mistral import LlavaMistralForCausalLM
 from llava.model.multimodal_encoder.builder import resolve_tower
 
@@ -58,7 +58,8 @@ def to_hf(
     weights = add_tower(read_weights(source), lambda: checkpoint_folder(clip))
     weights = check_weights(weights, config, source)
     set_vocabulary(config, weights, tokenizer)
-    image_processor = hf_image_processor(CLIPImageProcessorPil.from_pretrained(clip), raw, config)
+    with naming(f"the image processor of {clip}"):
+        image_processor = hf_image_processor(CLIPImageProcessorPil.from_pretrained(clip), raw, config)
     if conv_mode is None:
         conv_mode = "mistral_instruct" if model_class is LlavaMistralForCausalLM else "vicuna_v1"
     with new_folder(target) as folder:

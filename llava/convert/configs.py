@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, CLIPVisionConfig, LlavaConfig, LlavaNextConfig, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, LlavaConfig, LlavaNextConfig, PretrainedConfig, PreTrainedModel
 
 from llava.layout import check_pinpoints
 from llava.model.builder import model_config
+from llava.model.checkpoint import naming
+from llava.model.multimodal_encoder.clip_encoder import read_tower_config
 
 RECORD = "llava_format"  # the key under which Transformers' config keeps LLaVA's, for the way back
 SELECT_STRATEGY = {"patch": "default", "cls_patch": "full"}
@@ -42,7 +44,7 @@ def to_hf_config(
         ValueError: for what Transformers' classes cannot express.
     """
     _refuse_unknown(raw, folder / "config.json")
-    vision = CLIPVisionConfig.from_pretrained(clip)
+    vision = read_tower_config(str(clip))
     feature = raw.get("mm_vision_select_feature", "patch")
     patches = (vision.image_size // vision.patch_size) ** 2
     shared = {
@@ -85,7 +87,8 @@ def read_hf_config(raw: dict[str, Any], folder: Path) -> PretrainedConfig:
             f"{folder / 'config.json'} has model_type {raw.get('model_type')!r} and architectures "
             f"{raw.get('architectures')}; LLaVA's format can be written from {', '.join(ARCHITECTURES.values())}"
         )
-    config = AutoConfig.from_pretrained(folder)
+    with naming(folder / "config.json"):
+        config = AutoConfig.from_pretrained(folder)
     problems = {
         "text_config.model_type": (config.text_config.model_type, tuple(BACKBONES)),
         "vision_config.model_type": (config.vision_config.model_type, ("clip_vision_model",)),
@@ -172,7 +175,7 @@ def _tower_of(config: PretrainedConfig, name: str | None) -> str:
     if name is None:
         raise ValueError("the config names no CLIP checkpoint for its vision tower: give one with --vision-tower")
     if Path(name).is_dir():
-        clip = CLIPVisionConfig.from_pretrained(name).to_dict()
+        clip = read_tower_config(name).to_dict()
         if differing := [key for key in _CLIP_KEYS if own[key] != clip[key]]:
             pairs = ", ".join(f"{key} {own[key]!r} here and {clip[key]!r} there" for key in differing)
             raise ValueError(f"the vision tower is not that of {name}: {pairs}")

@@ -11,6 +11,8 @@ from llava.eval.figures import PATCH_PIXELS, fade_dropped
 from llava.mm_utils import expand2square, get_anyres_image_grid_shape, resize_and_pad_image, to_rgb
 from llava.model.tiles import NEWLINE, grid_ids, reading_order
 
+LONGEST_SIDE = 4096  # pixels of a picture that is drawn
+
 
 def pictures(model: Any, image_processor: Any, image: Image.Image) -> list[np.ndarray]:
     """What the encoder saw of the one image of the model's last call, dropped patches faded.
@@ -30,6 +32,8 @@ def views(image: Image.Image, image_processor: Any, config: Any) -> list[Image.I
     image, side = to_rgb(image), image_processor.size["shortest_edge"]
     aspect_ratio = getattr(config, "image_aspect_ratio", None)
     if aspect_ratio == "pad":
+        if max(image.size) > LONGEST_SIDE:  # a square of a long screenshot's side would take gigabytes
+            image = ImageOps.contain(image, (LONGEST_SIDE, LONGEST_SIDE))
         return [expand2square(image, tuple(int(255 * channel) for channel in image_processor.image_mean))]
     if aspect_ratio == "anyres":
         columns, rows = get_anyres_image_grid_shape(image.size, config.image_grid_pinpoints, side)

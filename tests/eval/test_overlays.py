@@ -83,6 +83,11 @@ def test_the_views_are_what_the_encoder_sees():
     assert cropped.size == (8, 8)
 
 
+def test_a_long_screenshot_is_drawn_in_a_size_that_fits_into_memory(clip_processor):
+    (view,) = views(Image.new("RGB", (30_000, 10)), clip_processor, SimpleNamespace(image_aspect_ratio="pad"))
+    assert view.size == (4096, 4096)
+
+
 @pytest.mark.parametrize("anyres", ["native", "fixed"])
 def test_as_many_patches_are_shown_as_the_language_model_saw(anyres):
     folder = str(E2E / "checkpoints/llava-v1.6-vicuna-tiny")

@@ -32,6 +32,10 @@ def edited(tmp_path: Path, **changes) -> Path:
         ({"mm_use_im_start_end": True}, r"mm_use_im_start_end is True"),
         ({"image_aspect_ratio": "anyres", "mm_patch_merge_type": "spatial"}, r"mm_patch_merge_type is 'spatial'"),
         ({"image_aspect_ratio": "anyres", "mm_patch_merge_type": "spatial_unpad"}, r"no image_grid_pinpoints"),
+        (
+            {"image_aspect_ratio": "anyres", "mm_patch_merge_type": "spatial_unpad", "image_grid_pinpoints": "(1x1)"},
+            r"image_grid_pinpoints '\(1x1\)' is no list of canvases",
+        ),
         ({"num_hidden_layers": 3}, r"lacks weights: model\.layers\.2"),
         ({"intermediate_size": 100}, r"layers\.0\.mlp\.\w+\.weight is \(.*by its config"),
     ],
@@ -41,6 +45,14 @@ def test_what_cannot_be_converted_is_told_before_anything_is_written(tmp_path, c
     with pytest.raises((ValueError, OSError), match=message):
         convert_llava_to_hf.to_hf(source, tmp_path / "out" / "hf")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_tower_of_another_kind_is_told(tmp_path):
+    clip = shutil.copytree(E2E / "checkpoints" / "clip", tmp_path / "clip")
+    config = json.loads((clip / "config.json").read_text())
+    (clip / "config.json").write_text(json.dumps(config | {"model_type": "siglip"}))
+    with pytest.raises(ValueError, match="'siglip'; towers are CLIP's"):
+        convert_llava_to_hf.to_hf(CHECKPOINT, tmp_path / "hf", vision_tower=str(clip))
 
 
 def test_a_tower_without_weights_is_told(tmp_path):
