@@ -8,11 +8,14 @@ each, ``rank00003.jsonl``, until all are done and merged in question order.
 import fcntl
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from llava.eval.identity import Files, differences, of_file
+from llava.eval.outputs import nothing_left
 from llava.eval.records import InputError, check_writable, read_jsonl, replace_file
 
 logger = logging.getLogger(__name__)
@@ -22,17 +25,23 @@ WriteAnswer = Callable[[int, dict[str, Any]], None]
 """Takes a question's index and the line that answers it."""
 PART_KEYS = {"index": int, "answer": dict}
 WAYS_OUT = "--overwrite starts anew, another --answers-file keeps them"
+PLACES = {"model_path": "checkpoint", "model_base": "base", "text_tower": "text tower"}
+"""Settings that say where something lies, with the part of ``Files`` that says what it is."""
+COMPARED_MEDIA = 1000
+"""Images or videos that a run which goes on looks at again: so many, evenly spread, of those behind the answers."""
 
 
 @contextmanager
 def appending(path: str | Path) -> Iterator[Write]:
     """Open a file for records, one line each, that are on disk as soon as they are written.
 
+    A block that raises before it has written one leaves no file.
+
     Raises:
         InputError: the file cannot be written, as on a full disk; what it holds then ends with a whole line.
     """
-    path = check_writable(path)
-    with path.open("ab", buffering=0) as file:
+    path = Path(path).expanduser()
+    with nothing_left(path), check_writable(path).open("ab", buffering=0) as file:
         _lock(file, path)
 
         def write(record: dict[str, Any]) -> None:
@@ -61,6 +70,13 @@ def _lock(file: IO[bytes], path: Path) -> None:
         logger.warning("%s cannot be locked (%s): see to it that only one run writes it", path, error.strerror)
 
 
+def _identity(file: Path) -> str | None:
+    try:
+        return of_file(file)
+    except OSError:
+        return None
+
+
 def _repair(path: Path) -> None:
     """Drop a last line that was cut short."""
     with path.open("r+b") as file:
@@ -76,12 +92,27 @@ class AnswersFile:
         path: the answers file.
         expected: for every question the keys and values by which its line is recognised.
         settings: everything the answers depend on; a run with other settings does not continue this one.
+        files: what the files behind ``PLACES`` hold; where it is known of both runs, their places may differ.
+        usual: what a setting of None means, where another value says the same.
+        media: for every question the file it shows, or None; its line may hold the identity under ``media`` of its
+            ``metadata``, and another file in its place does not continue the run either.
     """
 
-    def __init__(self, path: str | Path, expected: Sequence[dict[str, Any]], settings: dict[str, Any]):
+    def __init__(
+        self,
+        path: str | Path,
+        expected: Sequence[dict[str, Any]],
+        settings: dict[str, Any],
+        files: Files | None = None,
+        usual: Mapping[str, Any] | None = None,
+        media: Sequence[Path | None] = (),
+    ):
         self.path = Path(path).expanduser()
         self.expected = expected
         self.settings = json.loads(json.dumps(settings))
+        self.files = files
+        self.usual = usual or {}
+        self.media = media
         self.header = self.path.with_name(f"{self.path.name}.run")
         self.folder = self.path.with_suffix("") if self.path.suffix else self.path.with_name(f"{self.path.name}.parts")
 
@@ -89,21 +120,41 @@ class AnswersFile:
     def claim(self, overwrite: bool = False) -> Iterator[list[int]]:
         """Keep other runs away, repair what was cut short, and yield which questions have no answer yet.
 
+        A run that is refused, or fails before its first answer, leaves nothing.
+
         Args:
             overwrite: drop the answers there are.
 
         Raises:
-            InputError: another run is at it; there are answers to other questions, or of other settings.
+            InputError: another run is at it; there are answers to other questions, of other settings or other files.
         """
-        check_writable(self.path)
-        with check_writable(self.header).open("r+b", buffering=0) as header:
-            _lock(header, self.header)
-            if overwrite or not (self.path.stat().st_size or self.parts()):
-                self._start(header)
-            self._check_settings(header)
-            for path in (self.path, *self.parts()):
-                _repair(path)
-            yield self._missing()
+        with nothing_left(self.path, self.header):
+            is_new = not self.header.exists()
+            check_writable(self.path)
+            with check_writable(self.header).open("r+b", buffering=0) as header:
+                self._lock_header(header)
+                try:
+                    yield self._claimed(header, overwrite)
+                except BaseException:
+                    if is_new and not (self.path.stat().st_size or self.parts()):
+                        header.truncate(0)
+                    raise
+
+    def _claimed(self, header: IO[bytes], overwrite: bool) -> list[int]:
+        if overwrite or not (self.path.stat().st_size or self.parts()):
+            self._start(header)
+        moved = self._check_settings(header)
+        for path in (self.path, *self.parts()):
+            _repair(path)
+        answered = self._answered()
+        self._check_media(answered, moved)
+        return [index for index in range(len(self.expected)) if index not in answered]
+
+    def _lock_header(self, header: IO[bytes]) -> None:
+        """Lock, and make sure that the run before has not just removed the file that was opened."""
+        _lock(header, self.header)
+        if not self.header.exists() or not os.path.samestat(os.fstat(header.fileno()), self.header.stat()):
+            raise InputError(f"{self.header}: another process is writing here")
 
     @contextmanager
     def writer(self, rank: int | None) -> Iterator[WriteAnswer]:
@@ -152,23 +203,64 @@ class AnswersFile:
         try:
             self.path.open("w").close()
             header.truncate()
-            header.write(f"{json.dumps({'settings': self.settings}, indent=1)}\n".encode())
+            head = {"settings": self.settings} | ({} if self.files is None else {"files": self.files})
+            header.write(f"{json.dumps(head, indent=1)}\n".encode())
         except OSError as error:
             raise InputError(f"cannot write {self.header}: {error.strerror}") from error
 
-    def _check_settings(self, header: IO[bytes]) -> None:
+    def _check_settings(self, header: IO[bytes]) -> str:
+        """Refuse to go on with other settings or files.
+
+        Returns:
+            How the folder of the images has changed, "" if it has not; what lies in it may be the same.
+        """
         header.seek(0)
         try:
-            settings = json.load(header)["settings"]
-        except (ValueError, KeyError, TypeError) as error:
+            stored = json.load(header)
+            settings, files = stored["settings"], stored.get("files")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{self.header} does not say how the answers in {self.path} were made: {WAYS_OUT}"
             ) from error
-        names = dict.fromkeys([*settings, *self.settings])
-        changed = [name for name in names if settings.get(name) != self.settings.get(name)]
-        if changed:
-            values = [f"{n}: {json.dumps(settings.get(n))}, now {json.dumps(self.settings.get(n))}" for n in changed]
-            raise InputError(f"{self.path} holds answers of another run: {'; '.join(values)}. {WAYS_OUT}")
+        changed = self._changed(settings)
+        moved = changed.pop("image_folder", "") if files is not None and self.media else ""
+        if files is None and self.files is not None:
+            logger.warning("%s does not say what its files held: they are known by name alone", self.header)
+        known = [part for part in self.files or () if part in (files or ())]
+        others = [f"{part}, {each}" for part in known for each in differences(files[part], self.files[part])]
+        same = [] if others else [place for place, part in PLACES.items() if part in known]
+        faults = [text for name, text in changed.items() if name not in same] + others
+        if faults:
+            raise InputError(f"{self.path} holds answers of another run: {'; '.join(faults)}. {WAYS_OUT}")
+        return moved
+
+    def _changed(self, settings: dict[str, Any]) -> dict[str, str]:
+        """In words, by name, which settings are not those of this run."""
+        changed = {}
+        for name in dict.fromkeys([*settings, *self.settings]):
+            before, now = settings.get(name), self.settings.get(name)
+            meant = [self.usual.get(name) if value is None else value for value in (before, now)]
+            if meant[0] != meant[1]:
+                changed[name] = f"{name}: {json.dumps(before)}, now {json.dumps(now)}"
+        return changed
+
+    def _check_media(self, answered: dict[int, dict[str, Any]], moved: str) -> None:
+        """Refuse to go on where the answers were given about other images or videos than there are now.
+
+        Files that are gone are no fault, unless the folder is another one, ``moved``.
+        """
+        if not self.media:
+            return
+        noted = {index: (answered[index].get("metadata") or {}).get("media") for index in sorted(answered)}
+        known = [index for index, identity in noted.items() if identity and self.media[index]]
+        for index in known[:: -(-len(known) // COMPARED_MEDIA) or 1]:
+            now = _identity(self.media[index])
+            if now != noted[index] and (now or moved):
+                where = f"question number {index + 1}, {self.media[index]}: {json.dumps(noted[index])}"
+                faults = [*filter(None, [moved]), f"{where}, now {json.dumps(now)}"]
+                raise InputError(f"{self.path} holds answers of another run: {'; '.join(faults)}. {WAYS_OUT}")
+        if moved and not known:
+            raise InputError(f"{self.path} holds answers of another run: {moved}. {WAYS_OUT}")
 
     def _missing(self) -> list[int]:
         answered = self._answered()

@@ -1,6 +1,6 @@
 """Samples and the dataset that turns them into model input, in worker processes if asked to."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
+from llava.constants import IMAGE_TOKEN_INDEX
+from llava.eval.losses import noted, without_placeholders
 from llava.eval.prompts import first_turn, image_token
 from llava.images import open_image
 from llava.mm_utils import process_images, tokenizer_image_token
@@ -33,6 +34,7 @@ class Sample:
         record: what the answer's line begins with, key by key; ``answer_key`` may stand among them to keep its place.
             LLaVA's ``question_id``, ``prompt`` and ``text`` if not given.
         answer_key: the key that the answer gets.
+        lost: what the prompt lost already, by the names of ``llava.eval.losses``.
     """
 
     question_id: int | str
@@ -41,14 +43,27 @@ class Sample:
     image: Path | bytes | None
     record: dict[str, Any] = field(default_factory=dict)
     answer_key: str = "text"
+    lost: Mapping[str, int] = field(default_factory=dict)
+
+    def losses(self) -> dict[str, int]:
+        """What of the question does not reach the model, by the names of ``llava.eval.losses``."""
+        return noted({"placeholders": without_placeholders(self.prompt)[1], **self.lost})
 
     def line(self, answer: str = "") -> dict[str, Any]:
         """The beginning of the answer's line."""
         return (self.record or {"question_id": self.question_id, "prompt": self.prompt}) | {self.answer_key: answer}
 
 
-class ImageError(ValueError):
+class QuestionError(ValueError):
+    """A question that cannot be asked; the message names it."""
+
+
+class ImageError(QuestionError):
     """An image that cannot be read; the message names question and path."""
+
+
+class TextError(QuestionError):
+    """A text that no tokenizer reads; the message names the question."""
 
 
 def read_image(image: Path | bytes, question_id: int | str) -> Image.Image:
@@ -63,8 +78,25 @@ def read_image(image: Path | bytes, question_id: int | str) -> Image.Image:
     try:
         return open_image(image)
     except (OSError, ValueError) as error:
-        name = "its image" if isinstance(image, bytes) else f"the image {image}"
-        raise ImageError(f"question {question_id!r}: cannot read {name}: {error}") from error
+        raise ImageError(f"question {question_id!r}: cannot read {_name(image)}: {error}") from error
+
+
+def _name(image: Path | bytes) -> str:
+    return "its image" if isinstance(image, bytes) else f"the image {image}"
+
+
+def check_text(sample: Sample) -> None:
+    """Raise ``TextError`` for a question that is no text, such as half of a pair of UTF-16 surrogates.
+
+    JSON can hold one; no file and no tokenizer can.
+    """
+    try:
+        (sample.prompt + sample.query).encode()
+    except UnicodeEncodeError as error:
+        character = error.object[error.start]
+        raise TextError(
+            f"question {sample.question_id!r}: its text holds {character!r}, which is no character"
+        ) from error
 
 
 class QuestionDataset(Dataset):
@@ -88,21 +120,32 @@ class QuestionDataset(Dataset):
         return len(self.samples)
 
     def prompt_length(self, index: int) -> int:
-        """Tokens of a prompt, its image counted as one."""
+        """Tokens of a prompt, its image counted as one; 0 of one that cannot be read."""
         sample = self.samples[index]
+        try:
+            check_text(sample)
+        except TextError:
+            return 0
         return len(self._encode(self._user_text(sample)))
 
     def __getitem__(self, index: int) -> Item:
         sample = self.samples[index]
+        check_text(sample)
         input_ids = self._encode(self._user_text(sample))
         if sample.image is None:
             return input_ids, None, None
         image = read_image(sample.image, sample.question_id)
-        pixels = process_images([image], self.image_processor, self.model_config)[0]
+        try:
+            pixels = process_images([image], self.image_processor, self.model_config)[0]
+        except (ArithmeticError, MemoryError, OSError, TypeError, ValueError) as error:
+            raise ImageError(
+                f"question {sample.question_id!r}: cannot use {_name(sample.image)} of {image.width} x {image.height} "
+                f"pixels, mode {image.mode}: {error}"
+            ) from error
         return input_ids, pixels, image.size
 
     def _user_text(self, sample: Sample) -> str:
-        question = sample.prompt.replace(DEFAULT_IMAGE_TOKEN, "")  # a text that says <image> shows no second one
+        question, _ = without_placeholders(sample.prompt)  # a text that says <image> shows no second one
         return question if sample.image is None else f"{image_token(self.model_config)}\n{question}"
 
     def _encode(self, user_text: str) -> Tensor:
@@ -111,7 +154,7 @@ class QuestionDataset(Dataset):
 
 
 class ErrorsAsItems(Dataset):
-    """The indices and items of another dataset, whose unreadable images come back as the ``ImageError`` itself.
+    """The indices and items of another dataset; what cannot be asked comes back as the ``QuestionError`` itself.
 
     An exception raised in a worker would take its whole batch with it.
     """
@@ -122,10 +165,10 @@ class ErrorsAsItems(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> tuple[int, Item | ImageError]:
+    def __getitem__(self, index: int) -> tuple[int, Item | QuestionError]:
         try:
             return index, self.dataset[index]
-        except ImageError as error:
+        except QuestionError as error:
             return index, error
 
 

@@ -2,15 +2,17 @@
 
 import logging
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llava.eval.answers import AnswersFile, WriteAnswer
+from llava.eval import identity
+from llava.eval.answers import PLACES, AnswersFile, WriteAnswer
 from llava.eval.dataset import QuestionDataset, Sample
 from llava.eval.latency import save_latency
+from llava.eval.losses import count_losses, told
 from llava.eval.options import (
     add_generation_args,
     add_loop_args,
@@ -98,8 +100,8 @@ def evaluate(
             full disk, with the answers so far on disk.
     """
     samples = get_chunk(samples, args.num_chunks, args.chunk_idx)
-    expected = [{k: v for k, v in sample.line().items() if k != sample.answer_key} for sample in samples]
-    answers = AnswersFile(args.answers_file, expected, describe_settings(args, pruner, question_file))
+    files = identity.of_run(**{part: getattr(args, place, None) for place, part in PLACES.items()})
+    answers = _answers_file(args, samples, describe_settings(args, pruner, question_file), files)
     processes = join(args.device)
     args.device = processes.device
 
@@ -116,16 +118,52 @@ def evaluate(
         if share:
             with answers.writer(processes.rank if in_parts else None) as write:
                 ask = ask or partial(_ask, make_dataset)
-                ask(args, pruner, {index: samples[index] for index in share}, write, processes)
+                ask(args, pruner, {index: samples[index] for index in share}, _identified(write, answers), processes)
         processes.wait()
         processes.by_main(answers.finish)
     if processes.is_main:
         _report(args, answers.path, len(samples))
 
 
+def _answers_file(
+    args: Namespace, samples: Sequence[Sample], settings: dict[str, Any], files: identity.Files
+) -> AnswersFile:
+    expected = [{k: v for k, v in sample.line().items() if k != sample.answer_key} for sample in samples]
+    media = [sample.image if isinstance(sample.image, Path) else None for sample in samples]
+    return AnswersFile(args.answers_file, expected, settings, files, _usual(settings), media)
+
+
+def _usual(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a setting that was left to its default means, where a word says the same.
+
+    A model of Transformers' own has positions of its own where none are named.
+    """
+    usual = {"prune_layer": 0, "text_chunking": "release"}
+    if "conv_mode" in settings:
+        usual |= {"positions": "original" if settings.get("prune_layer") else "compact"}
+        usual |= {"vision_dtype": settings["dtype"]}
+    return usual
+
+
+def _identified(write: WriteAnswer, answers: AnswersFile) -> WriteAnswer:
+    """Write answers that say which checkpoint and which image they belong to."""
+    parts = {part.replace(" ", "_"): identity.digest(files) for part, files in (answers.files or {}).items()}
+
+    def write_identified(index: int, record: dict[str, Any]) -> None:
+        metadata = record["metadata"]
+        metadata["run"] = metadata.get("run", {}) | ({"files": parts} if parts else {})
+        if answers.media[index] is not None and "error" not in metadata:
+            metadata["media"] = identity.of_file(answers.media[index])
+        write(index, record)
+
+    return write_identified
+
+
 def _report(args: Namespace, answers_file: Path, questions: int) -> None:
-    """Say where the answers are and, if asked for, how long they took."""
+    """Say where the answers are, what was lost and, if asked for, how long they took."""
     logger.info("%d answers in %s", questions, answers_file)
+    if answers_file.stat().st_size and (lost := told(count_losses(read_jsonl(answers_file, {})))):
+        logger.warning("of %d questions %s", questions, lost)
     if args.save_latency:
         save_latency(answers_file)
     if args.profile and questions:

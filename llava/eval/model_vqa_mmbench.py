@@ -5,6 +5,7 @@ missing: an option called ``None`` or ``NA`` is an option.
 """
 
 import base64
+import string
 from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ NO_HINT = ("nan", "none")
 def read_rows(path: str | Path) -> list[dict[str, Any]]:
     """The rows of the table: ``index``, ``text`` (hint and question), ``options`` and the ``image`` file's content.
 
+    ``dropped`` is how many options stand behind an empty cell or have another letter than LLaVA's program asks for.
+
     Raises:
         InputError: no table, a column is missing, or a cell cannot be used; names file and row.
     """
@@ -50,7 +53,9 @@ def _row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     hint = "" if filled.get("hint", "nan").lower() in NO_HINT else f"{filled['hint']}\n"
     count = next((i for i, letter in enumerate(LETTERS) if letter not in filled), len(LETTERS))
     options = [filled[letter] for letter in LETTERS[:count]]
-    return {"index": int(filled["index"]), "text": hint + filled["question"], "options": options, "image": image}
+    dropped = sum(letter in filled for letter in string.ascii_uppercase) - count
+    text = hint + filled["question"]
+    return {"index": int(filled["index"]), "text": text, "options": options, "image": image, "dropped": dropped}
 
 
 def rounds(options: Sequence[str], all_rounds: bool) -> Iterator[tuple[list[str], list[str]]]:
@@ -75,7 +80,8 @@ def mmbench_samples(rows: Sequence[Mapping[str, Any]], request: str = "", all_ro
             prompt = "\n".join([row["text"], *shown])
             record = {"question_id": row["index"], "round_id": turn, "prompt": prompt, "text": ""}
             record |= {"options": options, "option_char": letters}
-            samples.append(Sample(row["index"], prompt + request, mmbench_query(prompt), row["image"], record))
+            question = (row["index"], prompt + request, mmbench_query(prompt), row["image"], record)
+            samples.append(Sample(*question, lost={"options_dropped": row.get("dropped", 0)}))
     return samples
 
 

@@ -53,7 +53,8 @@ def qbench_samples(questions: Sequence[dict[str, Any]], image_folder: str | Path
         candidates = "".join(f"{letter}. {candidate}\n" for letter, candidate in lettered)
         prompt = f"{question['question']}{CHOOSE[lang]}{candidates}"
         query, image = qbench_query(question["question"], candidates), folder / question["img_path"]
-        samples.append(Sample(question["img_path"], prompt, query, image, question, "response"))
+        lost = {"options_dropped": max(0, len(question["candidates"]) - len(string.ascii_uppercase))}
+        samples.append(Sample(question["img_path"], prompt, query, image, question, "response", lost))
     return samples
 
 

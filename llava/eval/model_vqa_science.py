@@ -12,6 +12,7 @@ from typing import Any
 from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.eval.dataset import Sample
 from llava.eval.evaluation import evaluate, prepare, question_parser
+from llava.eval.losses import without_placeholders
 from llava.eval.program import run_program
 from llava.eval.queries import OPTION_LETTER, science_query
 from llava.eval.records import InputError, check_record, get_chunk, split_list
@@ -52,12 +53,14 @@ def science_samples(
     folder = Path(image_folder).expanduser()
     samples = []
     for question in questions:
-        text = question["conversations"][0]["value"].replace(DEFAULT_IMAGE_TOKEN, "").strip()
+        text, placeholders = without_placeholders(question["conversations"][0]["value"])
+        text = text.strip()
         prompt = text + OPTION_LETTER if single_pred_prompt else text
         image = folder / question["image"] if "image" in question else None
         recorded = f"{DEFAULT_IMAGE_TOKEN}\n{prompt}" if image else prompt
         record = {"question_id": question["id"], "prompt": recorded}
-        samples.append(Sample(question["id"], prompt, science_query(recorded), image, record))
+        lost = {"placeholders": max(0, placeholders - (image is not None))}  # one says where the image goes
+        samples.append(Sample(question["id"], prompt, science_query(recorded), image, record, lost=lost))
     return samples
 
 

@@ -10,8 +10,8 @@ import logging
 import time
 from argparse import ArgumentParser, Namespace
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,14 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 from transformers.video_utils import VideoMetadata
 
-from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.eval import provenance
 from llava.eval.answers import WriteAnswer
 from llava.eval.backends.conversations import Video
-from llava.eval.backends.requests import Question
+from llava.eval.backends.requests import Question, Reply
 from llava.eval.backends.vlm import VlmBackend
-from llava.eval.dataset import ImageError, Sample, batches
+from llava.eval.dataset import ImageError, QuestionError, Sample, batches, check_text
 from llava.eval.evaluation import evaluate
+from llava.eval.losses import noted, without_placeholders
 from llava.eval.options import (
     add_generation_args,
     add_loop_args,
@@ -49,6 +49,7 @@ from llava.video import VideoError, import_av, read_clip
 logger = logging.getLogger(__name__)
 
 QUESTION_KEYS = {"question_id": (int, str), "video": str, "text": str}
+VIDEO_PLACEHOLDER = "<video>"
 PRUNING_OPTIONS = ("attention", "relevance", "text_tower", "text_chunking", "positions", "budget_scope", "prune_layer")
 """What ``llava.pruning.prune`` takes besides the pruner."""
 
@@ -63,6 +64,7 @@ class VideoAnswer:
         visual_tokens: visual tokens the language model read.
         tokens_before: visual tokens before pruning.
         latency_ms: wall time of the batch divided by its size, milliseconds, frames already decoded.
+        lost: what was lost of it, by the names of ``llava.eval.losses``.
     """
 
     text: str
@@ -70,6 +72,7 @@ class VideoAnswer:
     visual_tokens: int
     tokens_before: int
     latency_ms: float
+    lost: Mapping[str, Any] = field(default_factory=dict)
 
 
 class VideoDataset(Dataset):
@@ -93,9 +96,10 @@ class VideoDataset(Dataset):
 
     def __getitem__(self, index: int) -> Video:
         sample = self.samples[index]
+        check_text(sample)
         try:
             clip = read_clip(sample.image, self.num_frames)
-        except VideoError as error:
+        except (VideoError, MemoryError, OSError, ValueError) as error:
             raise ImageError(f"question {sample.question_id!r}: cannot read its video: {error}") from error
         return Video(clip.frames, VideoMetadata(clip.total, fps=clip.fps, frames_indices=clip.indices))
 
@@ -120,10 +124,12 @@ class VideoBackend(VlmBackend):
 def video_samples(questions: Iterable[dict[str, Any]], video_folder: str | Path) -> list[Sample]:
     """Questions as they are asked; ``video`` is relative to ``video_folder``."""
     folder = Path(video_folder).expanduser()
-    return [
-        Sample(line["question_id"], line["text"], vqa_loader_query(line["text"]), folder / line["video"])
-        for line in questions
-    ]
+    samples = []
+    for line in questions:
+        lost = {"placeholders": without_placeholders(line["text"], VIDEO_PLACEHOLDER)[1]}
+        places = (line["text"], vqa_loader_query(line["text"]), folder / line["video"])
+        samples.append(Sample(line["question_id"], *places, lost=lost))
+    return samples
 
 
 def eval_model(args: Any) -> None:
@@ -190,7 +196,7 @@ def _ask(
     bar = tqdm(total=len(dataset), unit="video", desc=plan.model_id, leave=None, disable=not plan.progress)
     with bar as progress:
         for place, result in _answers(dataset, backend, plan):
-            if isinstance(result, ImageError) and plan.on_error == "stop":
+            if isinstance(result, QuestionError) and plan.on_error == "stop":
                 raise InputError(f"{result}; a rerun continues here (--on-error skip goes on)") from result
             write(indices[place], record(dataset.samples[place], result, plan))
             progress.update()
@@ -207,7 +213,9 @@ def _load(args: Namespace, pruner: Pruner | None, processes: Processes) -> Video
         raise InputError(f"cannot load {args.model_path}: {error}") from error
 
 
-def _answers(dataset: VideoDataset, backend: VideoBackend, plan: Run) -> Iterator[tuple[int, VideoAnswer | ImageError]]:
+def _answers(
+    dataset: VideoDataset, backend: VideoBackend, plan: Run
+) -> Iterator[tuple[int, VideoAnswer | QuestionError]]:
     """Yield the index of every sample with its answer, or with the reason why its video could not be read.
 
     Videos of a batch that have different numbers of frames are shown apart: not every processor can stack them.
@@ -215,11 +223,27 @@ def _answers(dataset: VideoDataset, backend: VideoBackend, plan: Run) -> Iterato
     for batch in batches(dataset, plan.batch_size, plan.num_workers):
         alike = defaultdict(dict)
         for index, video in batch:
-            if not isinstance(video, ImageError):
+            if not isinstance(video, QuestionError):
                 alike[len(video.frames)][index] = video
         for videos in alike.values():
-            yield from zip(videos, _answer_batch(dataset, backend, videos, plan.generation), strict=True)
-        yield from ((index, error) for index, error in batch if isinstance(error, ImageError))
+            yield from _answer_all(dataset, backend, videos, plan.generation)
+        yield from ((index, error) for index, error in batch if isinstance(error, QuestionError))
+
+
+def _answer_all(
+    dataset: VideoDataset, backend: VideoBackend, videos: dict[int, Video], generation: dict[str, Any]
+) -> Iterator[tuple[int, VideoAnswer | QuestionError]]:
+    """Answer a batch; where the model refuses it, every question alone, so that one costs no other its answer."""
+    try:
+        answered = _answer_batch(dataset, backend, videos, generation)
+    except ValueError as error:
+        if len(videos) > 1:
+            for index, video in videos.items():
+                yield from _answer_all(dataset, backend, {index: video}, generation)
+            return
+        (index,) = videos
+        answered = [QuestionError(f"question {dataset.samples[index].question_id!r} cannot be asked: {error}")]
+    yield from zip(videos, answered, strict=True)
 
 
 def _answer_batch(
@@ -231,12 +255,19 @@ def _answer_batch(
     kept = backend.shown if backend.record is None else backend.record.visual_tokens
 
     counts = zip(replies, videos.values(), kept, backend.shown, strict=True)
-    return [VideoAnswer(reply.text, len(video.frames), *tokens, latency_ms) for reply, video, *tokens in counts]
+    return [
+        VideoAnswer(reply.text, len(video.frames), *tokens, latency_ms, _lost(reply, video, dataset.num_frames))
+        for reply, video, *tokens in counts
+    ]
+
+
+def _lost(reply: Reply, video: Video, frames: int) -> dict[str, Any]:
+    return noted({"frames_missing": frames - len(video.frames)}) | reply.lost
 
 
 def _question(sample: Sample, video: Video) -> Question:
-    text = sample.prompt.replace("<video>", "").replace(DEFAULT_IMAGE_TOKEN, "").strip()  # the template places it
-    return Question(text, lambda: [video], f"question {sample.question_id!r}")
+    text, _ = without_placeholders(sample.prompt, VIDEO_PLACEHOLDER)  # the template places it
+    return Question(text.strip(), lambda: [video], f"question {sample.question_id!r}")
 
 
 def _describe_run(args: Namespace, model: Any) -> dict[str, Any]:

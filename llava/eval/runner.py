@@ -1,7 +1,7 @@
 """The one loop behind every program that asks questions: generate in batches, write each answer with its place."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -11,10 +11,12 @@ import torch
 from tqdm import tqdm
 
 from llava.eval.answers import WriteAnswer
-from llava.eval.dataset import ImageError, Item, QuestionDataset, Sample, batches, left_pad, stack_images
+from llava.eval.dataset import Item, QuestionDataset, QuestionError, Sample, batches, left_pad, stack_images
+from llava.eval.losses import noted
 from llava.eval.profile import share_of_batch
 from llava.eval.records import InputError
 from llava.model.stages import Stopwatch
+from llava.pruners.base import CLIP_TEXT_CUES
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Answer:
         tiles: encoder tiles of the image.
         latency_ms: wall time of the batch divided by its size, milliseconds.
         profile: what of it each stage took, from ``llava.eval.profile.share_of_batch``; None if it was not measured.
+        lost: what was lost of prompt, query and answer, by the names of ``llava.eval.losses``.
     """
 
     text: str
@@ -38,6 +41,7 @@ class Answer:
     tiles: int
     latency_ms: float
     profile: dict[str, float | None] | None = None
+    lost: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ class Run:
         generation: keywords of ``generate``, from ``generation_options``.
         batch_size: questions per call of ``generate``; above 1, questions of similar length share a call.
         num_workers: processes that decode images; 0 decodes in this one.
-        on_error: ``"stop"`` raises at an unreadable image, ``"skip"`` records it and goes on.
+        on_error: ``"stop"`` raises at a question that cannot be asked, as its image is unreadable; ``"skip"`` records
+            it and goes on.
         progress: show a progress bar.
         profile: time the stages of every batch but the first, which warms up.
     """
@@ -114,7 +119,41 @@ def answer_batch(
     texts = tokenizer.batch_decode(output_ids, skip_special_tokens=True)
     latency_ms = round(1000 * (time.perf_counter() - start) / len(items), 2)
     counts = _token_counts(model.last_prune, items)
-    return [Answer(text.strip(), *count, latency_ms) for text, count in zip(texts, counts, strict=True)]
+    losses = _losses(model, tokenizer, output_ids, queries, generation)
+    return [
+        Answer(text.strip(), *count, latency_ms, lost=lost)
+        for text, count, lost in zip(texts, counts, losses, strict=True)
+    ]
+
+
+def _losses(
+    model: Any, tokenizer: Any, output_ids: torch.Tensor, queries: Sequence[str], generation: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """What was lost in a call, row by row."""
+    cut = getattr(model.last_prune, "cut", None) or [0] * len(queries)
+    over = query_overflow(model, queries)
+    for row in zip(cut, over, unfinished(output_ids, model, tokenizer, generation), strict=True):
+        yield noted(dict(zip(("cut", "query_cut", "unfinished"), row, strict=True)))
+
+
+def unfinished(output_ids: torch.Tensor, model: Any, tokenizer: Any, generation: Mapping[str, Any]) -> list[bool]:
+    """Which rows of new ids, (B, L), hold as many as ``max_new_tokens`` allows and no end among them."""
+    if output_ids.shape[1] < generation.get("max_new_tokens", float("inf")):
+        return [False] * len(output_ids)
+    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ends = tokenizer.eos_token_id if ends is None else ends
+    ends = torch.tensor(ends if isinstance(ends, list) else [ends], device=output_ids.device)
+    return (~torch.isin(output_ids, ends).any(dim=1)).tolist()
+
+
+def query_overflow(model: Any, queries: Sequence[str]) -> list[int]:
+    """By how many tokens each query is longer than CLIP's text side reads in one piece, where the pruner asks it."""
+    pruner = getattr(model, "pruner", None)
+    relevance = model.get_vision_tower().relevance if pruner is not None and pruner.needs & CLIP_TEXT_CUES else None
+    if relevance is None:
+        return [0] * len(queries)
+    lengths = {query: len(relevance.tokenizer(query, verbose=False)["input_ids"]) for query in queries}
+    return [max(0, lengths[query] - relevance.context_length) for query in queries]
 
 
 def _token_counts(prune: Any, items: Sequence[Item]) -> Iterator[tuple[int, int, int, int]]:
@@ -127,8 +166,8 @@ def _token_counts(prune: Any, items: Sequence[Item]) -> Iterator[tuple[int, int,
 
 def answers(
     dataset: QuestionDataset, model: Any, tokenizer: Any, plan: Run, watch: Stopwatch | None = None
-) -> Iterator[tuple[int, Answer | ImageError]]:
-    """Yield the index of every sample with its answer, or with the reason why its image could not be read.
+) -> Iterator[tuple[int, Answer | QuestionError]]:
+    """Yield the index of every sample with its answer, or with the reason why it could not be asked.
 
     Batches come as ``batches`` makes them; what is unreadable in a batch comes after its answers.
 
@@ -137,16 +176,30 @@ def answers(
     """
     warm = False
     for batch in batches(dataset, plan.batch_size, plan.num_workers):
-        broken = [(index, item) for index, item in batch if isinstance(item, ImageError)]
-        readable = {index: item for index, item in batch if not isinstance(item, ImageError)}
-        queries = [dataset.samples[index].query for index in readable]
-        answered = answer_batch(model, tokenizer, list(readable.values()), queries, plan.generation)
+        broken = [(index, item) for index, item in batch if isinstance(item, QuestionError)]
+        readable = {index: item for index, item in batch if not isinstance(item, QuestionError)}
+        samples = [dataset.samples[index] for index in readable]
+        answered = _answer_all(model, tokenizer, list(readable.values()), samples, plan.generation)
         if watch is not None and answered:
             profile = share_of_batch(*watch.lap(), len(answered))
-            answered = [replace(answer, profile=profile) for answer in answered] if warm else answered
+            if warm:
+                answered = [replace(each, profile=profile) if isinstance(each, Answer) else each for each in answered]
             warm = True
         yield from zip(readable, answered, strict=True)
         yield from broken
+
+
+def _answer_all(
+    model: Any, tokenizer: Any, items: Sequence[Item], samples: Sequence[Sample], generation: dict[str, Any]
+) -> list[Answer | QuestionError]:
+    """Answer a batch; where the model refuses it, every question alone, so that one costs no other its answer."""
+    try:
+        return answer_batch(model, tokenizer, items, [sample.query for sample in samples], generation)
+    except ValueError as error:
+        if len(items) == 1:
+            return [QuestionError(f"question {samples[0].question_id!r} cannot be asked: {error}")]
+    alone = zip(items, samples, strict=True)
+    return [answer for item, sample in alone for answer in _answer_all(model, tokenizer, [item], [sample], generation)]
 
 
 def run(dataset: QuestionDataset, model: Any, tokenizer: Any, plan: Run, write: WriteAnswer) -> float:
@@ -159,7 +212,8 @@ def run(dataset: QuestionDataset, model: Any, tokenizer: Any, plan: Run, write: 
         Questions per second, decoding and writing included.
 
     Raises:
-        InputError: an unreadable image under ``on_error="stop"``, after every answer computed so far is written.
+        InputError: a question that cannot be asked under ``on_error="stop"``, after every answer computed so far is
+            written.
     """
     start, answered, visual_tokens = time.perf_counter(), 0, 0
     bar = tqdm(total=len(dataset), unit="image", desc=plan.model_id, leave=None, disable=not plan.progress)
@@ -177,10 +231,15 @@ def run(dataset: QuestionDataset, model: Any, tokenizer: Any, plan: Run, write: 
     return len(dataset) / (time.perf_counter() - start)
 
 
-def record(sample: Sample, result: Answer | ImageError, plan: Run) -> dict[str, Any]:
-    """One line of the answers file, with LLaVA's keys in LLaVA's order."""
-    measured = {"error": str(result)} if isinstance(result, ImageError) else asdict(result)
+def record(sample: Sample, result: Any, plan: Run) -> dict[str, Any]:
+    """One line of the answers file, with LLaVA's keys in LLaVA's order.
+
+    Args:
+        result: an ``Answer``, or a dataclass like it with ``text`` and ``lost``; or a ``QuestionError``.
+    """
+    measured = {"error": str(result)} if isinstance(result, QuestionError) else asdict(result)
     measured = {key: value for key, value in measured.items() if value is not None}
+    measured |= sample.losses() | measured.pop("lost", {})
     return {
         **sample.line(measured.pop("text", "")),
         "answer_id": shortuuid.uuid(),

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from llava.eval.backends.arguments import positive
 from llava.eval.backends.requests import Question, cut, decoding, ignored, in_batches, question_of, stops
+from llava.eval.losses import told
 from llava.eval.processes import Processes, join
 
 
@@ -84,10 +85,10 @@ class PrunedModel(lmms):
         self, requests: list[Instance], respond: Callable[[Sequence[Question]], list[GenerationResult]]
     ) -> list[GenerationResult]:
         questions = [question_of(request.args, self.task_dict) for request in requests]
-        start, seen = time.perf_counter(), self.backend.visual_tokens.copy()
+        start, seen, lost = time.perf_counter(), self.backend.visual_tokens.copy(), self.backend.lost.copy()
         with tqdm(total=len(questions), desc="Model Responding", disable=self.rank != 0) as progress:
             results = in_batches(questions, self.batch_size, respond, progress.update)
-        self._log(results, time.perf_counter() - start, self.backend.visual_tokens - seen)
+        self._log(results, time.perf_counter() - start, self.backend.visual_tokens - seen, self.backend.lost - lost)
         return results
 
     def _answer(self, questions: Sequence[Question]) -> list[GenerationResult]:
@@ -105,12 +106,15 @@ class PrunedModel(lmms):
     def _score(self, questions: Sequence[Question]) -> list[GenerationResult]:
         return [GenerationResult(score) for score in self.backend.score(questions)]
 
-    def _log(self, results: list[GenerationResult], seconds: float, seen: Any) -> None:
-        """Put what was measured where lmms-eval keeps it: under ``throughput`` in the results."""
+    def _log(self, results: list[GenerationResult], seconds: float, seen: Any, lost: Any) -> None:
+        """Put what was measured and lost where lmms-eval keeps it: under ``throughput`` in the results."""
+        if lost:
+            logger.warning(f"of {len(results)} questions {told(lost)}")
         tokens = sum(result.token_counts.output_tokens for result in results if result.token_counts)
         images = seen["images"]
         per_image = {"visual_tokens": seen["kept"] / images, "visual_tokens_before": seen["before"] / images}
-        log_metrics(seconds, tokens, tokens / seconds, {**(per_image if images else {}), "num_requests": len(results)})
+        counts = {"num_requests": len(results)} | {f"lost_{name}": count for name, count in lost.items()}
+        log_metrics(seconds, tokens, tokens / seconds, (per_image if images else {}) | counts)
 
     def _report_ignored(self, requests: list[Instance]) -> None:
         unread = {key for request in requests for key in ignored(request.args[1])} - self._reported

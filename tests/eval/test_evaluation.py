@@ -1,9 +1,11 @@
 import json
+import os
+import shutil
 from argparse import Namespace
 
 import pytest
 
-from llava.eval import evaluation, model_vqa_loader
+from llava.eval import evaluation, identity, model_vqa_loader
 from llava.eval.records import InputError
 
 
@@ -128,3 +130,126 @@ def test_latencies_of_all_answers_are_summarised_whichever_run_they_are_from(eva
 def test_an_empty_chunk_has_no_latency(evaluate):
     assert evaluate(num_chunks=20, chunk_idx=19, save_latency=True) == []
     assert not evaluate.answers.with_name("echo_latency.json").exists()
+
+
+class TestFilesAreKnownByWhatTheyHold:
+    @pytest.fixture
+    def checkpoint(self, llava_shapes, tmp_path):
+        shutil.copytree(os.path.dirname(llava_shapes), tmp_path / "checkpoints")
+        return tmp_path / "checkpoints" / os.path.basename(llava_shapes)
+
+    @pytest.fixture
+    def asks(self, evaluate, checkpoint):
+        def call(**attributes):
+            return evaluate(**{"model_path": str(checkpoint), "conv_mode": "vicuna_v1"} | attributes)
+
+        return call
+
+    @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.model", "tokenizer_config.json"])
+    def test_another_checkpoint_in_the_same_place_is_refused_by_the_file_that_differs(
+        self, asks, checkpoint, loads, name, evaluate
+    ):
+        records = asks()
+        change(checkpoint / name)
+        with pytest.raises(InputError, match=f"checkpoint, {name}: .*, now .*--overwrite"):
+            asks()
+        assert len(loads) == 1 and [json.loads(x) for x in evaluate.answers.read_text().splitlines()] == records
+
+    def test_another_tower_beside_it_is_refused(self, asks, checkpoint):
+        asks()
+        (tower,) = checkpoint.parent.glob("clip*")
+        change(tower / "model.safetensors")
+        with pytest.raises(InputError, match=r"tower, model\.safetensors: "):
+            asks()
+
+    def test_a_copy_in_another_place_with_another_time_is_the_same(self, asks, checkpoint, questions, tmp_path, loads):
+        asks()
+        shutil.copytree(checkpoint.parent, tmp_path / "moved")
+        shutil.copytree(questions.images, tmp_path / "moved images")
+        for file in (tmp_path / "moved").rglob("*"):
+            os.utime(file, (1, 1))
+        asks(model_path=str(tmp_path / "moved" / checkpoint.name), image_folder=tmp_path / "moved images")
+        assert len(loads) == 1
+
+    def test_another_image_in_the_same_place_is_refused(self, asks, questions):
+        asks()
+        change(questions.images / "4.png")
+        with pytest.raises(InputError, match=r"question number 5, .*4\.png: .*, now .*"):
+            asks()
+
+    def test_an_image_that_is_gone_or_mended_is_no_other_one(self, asks, questions, loads):
+        whole = (questions.images / "3.png").read_bytes()
+        (questions.images / "3.png").write_bytes(b"broken")
+        with pytest.raises(InputError, match="question 3"):
+            asks()
+        (questions.images / "3.png").write_bytes(whole)
+        asks()
+        (questions.images / "3.png").unlink()
+        asks()
+        assert len(loads) == 2
+
+    def test_answers_say_to_which_checkpoint_and_image_they_belong(self, asks, checkpoint, questions):
+        (first, *_), files = asks(), identity.of_run(checkpoint=str(checkpoint))
+        assert first["metadata"]["run"]["files"]["checkpoint"] == identity.digest(files["checkpoint"])
+        assert first["metadata"]["media"] == identity.of_file(questions.images / "0.png")
+
+    def test_a_run_of_before_is_continued_by_name_with_a_warning(self, asks, evaluate, checkpoint, caplog):
+        records = asks()
+        header = evaluate.answers.with_name("echo.jsonl.run")
+        header.write_text(json.dumps({"settings": json.loads(header.read_text())["settings"]}))
+        change(checkpoint / "config.json")
+        assert asks() == records
+        assert "does not say what its files held" in caplog.text
+        with pytest.raises(InputError, match="model_path: "):
+            asks(model_path="another/llava")
+
+
+def change(file):
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "words", [{"positions": "compact"}, {"prune_layer": 0}, {"text_chunking": "release"}, {"vision_dtype": "float32"}]
+)
+def test_a_default_in_words_is_the_same_setting_either_way_round(evaluate, loads, words):
+    evaluate(visual_token_num=9)
+    evaluate(visual_token_num=9, **words)
+    evaluate(visual_token_num=9, overwrite=True, **words)
+    evaluate(visual_token_num=9)
+    assert len(loads) == 2
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_a_run_that_fails_before_its_first_answer_leaves_nothing(evaluate, questions, tmp_path, batch_size):
+    for image in questions.images.iterdir():
+        image.write_bytes(b"broken")
+    before = sorted(tmp_path.rglob("*"))
+    for file in (evaluate.answers, tmp_path / "new" / "folders" / "a.jsonl"):
+        with pytest.raises(InputError, match="cannot read the image"):
+            evaluate(batch_size=batch_size, answers_file=file)
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_checkpoint_that_does_not_load_leaves_nothing(evaluate, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise InputError("cannot load it")
+
+    monkeypatch.setattr(evaluation, "load_model", refuse)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match="cannot load it"):
+        evaluate()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_was_lost_is_counted_at_the_end_of_every_run(evaluate, questions, caplog):
+    lines = [{**line, "text": f"<image> {line['text']}"} if i < 2 else line for i, line in enumerate(questions.lines)]
+    questions.file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (questions.images / "3.png").unlink()
+    records = evaluate(on_error="skip")
+    assert [record["metadata"].get("placeholders") for record in records] == [1, 1, *[None] * 5]
+    caplog.clear()
+    evaluate(on_error="skip")
+    assert "of 7 questions 1 without an answer" in caplog.text
+    assert "2 that lost words which stand for images (placeholders)" in caplog.text

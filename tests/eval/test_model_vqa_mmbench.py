@@ -139,3 +139,17 @@ def test_a_missing_column_is_named(ask, table, column):
     columns = [name for name in COLUMNS if name != column]
     with pytest.raises(InputError, match=rf"mm\.tsv: no column {column}"):
         ask(model_vqa_mmbench, question_file=table([row[: len(columns)] for row in ROWS], columns))
+
+
+def test_options_that_are_not_asked_are_counted(ask, table):
+    columns = [*COLUMNS[:7], "E", *COLUMNS[7:]]
+    rows = [[*ROWS[0][:7], "fifth", *ROWS[0][7:]], [*ROWS[1][:5], "", "behind a gap", "", *ROWS[1][7:]]]
+    rows.append([*ROWS[2][:7], "", *ROWS[2][7:]])
+    records = ask(model_vqa_mmbench, question_file=table(rows, columns))
+    assert [record["metadata"].get("options_dropped") for record in records] == [1, 1, None]
+
+
+def test_words_that_stand_for_images_are_taken_out_and_counted(ask, table):
+    rows = [[*ROWS[0][:1], "Which <image>?", "<im<image>age>", *ROWS[0][3:]], ROWS[1]]
+    first, second = ask(model_vqa_mmbench, question_file=table(rows))
+    assert first["metadata"]["placeholders"] == 3 and "placeholders" not in second["metadata"]

@@ -82,3 +82,9 @@ def test_a_broken_question_file_is_refused_before_the_model_loads(ask, put, load
     with pytest.raises(InputError, match=rf"q\.json.*{complaint}"):
         ask(model_vqa_qbench, questions_file=put("q.json", content))
     assert loads == []
+
+
+def test_candidates_beyond_the_alphabet_are_counted(ask, put, qbench):
+    question = {"img_path": "0.jpg", "question": "How?", "candidates": [str(i) for i in range(29)]}
+    (record,) = ask(model_vqa_qbench, **qbench | {"questions_file": put("many.json", [question])})
+    assert record["metadata"]["options_dropped"] == 3

@@ -98,3 +98,13 @@ def test_llavas_defaults_and_flags_are_kept(ask, science):
     assert (args.question_file, args.temperature, args.max_new_tokens) == ("tables/question.json", 0.2, 1024)
     record = ask(model_vqa_science, **science, conv_mode=None, model_path="llava-x")[0]
     assert record["metadata"]["run"]["conv_mode"] == "llava_v0"
+
+
+def test_only_marks_that_stand_for_no_image_are_counted_as_lost(ask, put, science):
+    questions = [
+        question("4", "Which <image>?"),
+        question("5", "<image>\nWhich?", "5/image.png"),
+        question("7", "<image>\nWhich <image>?", "7/image.png"),
+    ]
+    records = ask(model_vqa_science, **science | {"question_file": put("marks.json", questions)})
+    assert [record["metadata"].get("placeholders") for record in records] == [1, None, 1]

@@ -2,6 +2,7 @@
 
 import json
 from argparse import Namespace
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -303,3 +304,43 @@ class TestTinyModels:
         plain, kept = (ask(model_path=path, max_new_tokens=5, **pruning) for pruning in ({}, everything))
         assert [record["text"] for record in plain] == [record["text"] for record in kept]
         assert all(r["metadata"]["visual_tokens"] == r["metadata"]["tokens_before"] for r in plain + kept)
+
+
+class TestLosses:
+    def test_frames_and_placeholders_are_told(self, ask, backends, files, caplog):
+        lines = [
+            line | {"text": f"<video>\n{line['text']}"} if line["question_id"] == 2 else line for line in files.lines
+        ]
+        files.file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        metadata = [record["metadata"] for record in ask()]
+        assert [entry.get("frames_missing") for entry in metadata] == [None, 1, None, None]
+        assert [entry.get("placeholders") for entry in metadata] == [None, None, 1, None]
+        assert "of 4 questions" in caplog.text and "(frames_missing)" in caplog.text
+
+    def test_what_the_model_loses_comes_with_its_reply(self, ask, backends, monkeypatch):
+        answer = EchoBackend.answer
+        lose = {"unfinished": True}
+        replies = lambda *args: [replace(reply, lost=lose) for reply in answer(*args)]  # noqa: E731
+        monkeypatch.setattr(EchoBackend, "answer", replies)
+        assert all(record["metadata"]["unfinished"] for record in ask())
+
+    @pytest.mark.parametrize("batch_size", [1, 4])
+    def test_a_question_that_the_model_refuses_costs_no_other_its_answer(self, ask, backends, monkeypatch, batch_size):
+        answer = EchoBackend.answer
+
+        def refuse(self, questions, generation):
+            if any(question.text.count("very") == 2 for question in questions):
+                raise ValueError("tokens and features do not match")
+            return answer(self, questions, generation)
+
+        monkeypatch.setattr(EchoBackend, "answer", refuse)
+        with pytest.raises(InputError, match="question 2 cannot be asked: tokens and features do not match"):
+            ask(batch_size=batch_size)
+        records = ask(batch_size=batch_size, on_error="skip")
+        assert ["error" in record["metadata"] for record in records] == [False, False, True, False]
+
+    def test_a_video_that_was_exchanged_is_noticed(self, ask, backends, files):
+        ask()
+        write_video(files.videos / "0.mp4", FRAMES[0], 99)
+        with pytest.raises(InputError, match=r"question number 1, .*0\.mp4"):
+            ask(overwrite=False)

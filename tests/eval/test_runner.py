@@ -1,3 +1,4 @@
+from argparse import Namespace
 from dataclasses import replace
 
 import pytest
@@ -5,10 +6,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llava.eval import dataset as dataset_module
 from llava.eval.dataset import QuestionDataset, left_pad, stack_images
-from llava.eval.model_vqa_loader import CustomDataset
+from llava.eval.model_vqa_loader import CustomDataset, build_parser
+from llava.eval.options import load_model, with_defaults
+from llava.eval.prompts import first_turn
 from llava.eval.records import InputError
 from llava.eval.runner import Run, generation_options, pad_token_id, run
+from llava.mm_utils import tokenizer_image_token
+from llava.pruners import resolve_pruner
 
 
 @pytest.fixture
@@ -165,3 +171,98 @@ def test_plain_images_are_stacked_and_tiled_ones_stay_apart():
 def test_a_tokenizer_without_a_pad_token_pads_with_the_end(llama_tokenizer):
     assert llama_tokenizer.pad_token_id is None
     assert pad_token_id(llama_tokenizer) == llama_tokenizer.eos_token_id
+
+
+class TestLosses:
+    """What the embedded model's questions and answers lose, one by one and in batches."""
+
+    @pytest.fixture
+    def shapes(self, llava_shapes, questions):
+        """Answer questions of the given texts; returns their metadata."""
+        loaded = load_model(with_defaults(Namespace(model_path=llava_shapes, device="cpu"), build_parser()), None)
+
+        def call(texts, pruner=None, batch_size=1, limit=None, max_new_tokens=8):
+            lines = [{**line, "text": text} for line, text in zip(questions.lines, texts, strict=False)]
+            places = (lines, questions.images, loaded.tokenizer, loaded.image_processor, loaded.model.config)
+            loaded.model.set_pruner(pruner)
+            loaded.model.config.tokenizer_model_max_length = limit
+            plan = Run("shapes", generation=generation_options(max_new_tokens=max_new_tokens), batch_size=batch_size)
+            records = {}
+            run(CustomDataset(*places, "vicuna_v1"), loaded.model, loaded.tokenizer, plan, records.__setitem__)
+            return [records[index]["metadata"] for index in range(len(lines))]
+
+        def text_tokens(text):
+            return len(tokenizer_image_token(first_turn(f"<image>\n{text}", "vicuna_v1"), loaded.tokenizer)) - 1
+
+        call.prompt_length = text_tokens
+        return call
+
+    @pytest.mark.parametrize("batch_size", [1, 3])
+    @pytest.mark.parametrize("pruner", [None, resolve_pruner("divprune", 9)])
+    def test_positions_over_the_length_limit(self, shapes, pruner, batch_size):
+        texts = ["How many shapes are there?", f"{'The scene was drawn. ' * 9}How many?", "Which?"]
+        whole = shapes(texts, pruner, batch_size)
+        assert not any("cut" in metadata for metadata in whole)
+        visual = whole[0]["visual_tokens"]
+        limit = visual + shapes.prompt_length(texts[0])
+        cut = [metadata.get("cut") for metadata in shapes(texts, pruner, batch_size, limit)]
+        assert cut[0] is None and cut[2] is None
+        assert cut[1] == shapes.prompt_length(texts[1]) - shapes.prompt_length(texts[0])
+
+    def test_the_end_of_an_answer_that_has_no_room(self, shapes):
+        (short,), (whole,) = (shapes(["How many shapes are there?"], max_new_tokens=n) for n in (1, 8))
+        assert short["unfinished"] is True and "unfinished" not in whole
+
+    def test_what_clip_does_not_read_of_a_query_in_one_piece(self, shapes):
+        texts = ["How many shapes are there?", "Is there a red square? " * 40]
+        for name, asks_clip in {"cdpruner": True, "trim": True, "divprune": False}.items():
+            short, long = shapes(texts, resolve_pruner(name, 9), batch_size=2)
+            assert "query_cut" not in short and (long.get("query_cut", 0) > 0) == asks_clip
+
+    @pytest.mark.parametrize("text", ["Is <image> red?", "<image>", "<im<image>age> what?", "</s><unk><s> <pad>", ""])
+    def test_words_that_look_like_placeholders_or_specials_get_an_answer(self, shapes, text):
+        (metadata,) = shapes([text])
+        assert metadata.get("placeholders", 0) == (2 if text.startswith("<im<") else text.count("<image>"))
+        assert "error" not in metadata
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_text_that_no_tokenizer_reads_is_an_error_as_an_image_is(dataset, ask, batch_size):
+    samples = list(dataset.samples)
+    dataset.samples = [replace(s, prompt=s.prompt + "\ud83d") if i == 4 else s for i, s in enumerate(samples)]
+    with pytest.raises(InputError, match=r"question 4: its text holds '\\ud83d', which is no character"):
+        ask(batch_size=batch_size)
+    records = ask(batch_size=batch_size, on_error="skip")
+    assert ["error" in record["metadata"] for record in records] == [index == 4 for index in range(7)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_an_image_that_cannot_be_prepared_is_an_error_as_one_that_cannot_be_read(ask, monkeypatch, loaded, batch_size):
+    prepare = dataset_module.process_images
+
+    def refuse_the_third(images, *rest):
+        if images[0].width == 10:
+            raise ValueError("height and width must be > 0")
+        return prepare(images, *rest)
+
+    monkeypatch.setattr(dataset_module, "process_images", refuse_the_third)
+    with pytest.raises(InputError, match=r"question 2: cannot use the image .*2\.png of 10 x 12 pixels, mode RGB: "):
+        ask(batch_size=batch_size)
+    assert "error" in ask(batch_size=batch_size, on_error="skip")[2]["metadata"]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_prompt_that_the_model_refuses_costs_no_other_its_answer(ask, monkeypatch, echo_model, batch_size):
+    whole, generate = asked(ask()), echo_model.generate
+
+    def refuse(*args, texts, **options):
+        if any(text.count("very") == 4 for text in texts):
+            raise ValueError("the prompt is too long")
+        return generate(*args, texts=texts, **options)
+
+    monkeypatch.setattr(echo_model, "generate", refuse)
+    with pytest.raises(InputError, match="question 4 cannot be asked: the prompt is too long"):
+        ask(batch_size=batch_size)
+    records = ask(batch_size=batch_size, on_error="skip")
+    assert asked(records[:4] + records[5:]) == whole[:4] + whole[5:]
+    assert "too long" in records[4]["metadata"]["error"]

@@ -10,6 +10,7 @@ from transformers.video_utils import VideoMetadata, load_video
 
 from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.eval.backends.requests import Question
+from llava.eval.losses import without_placeholders
 from llava.mm_utils import to_rgb
 
 
@@ -43,7 +44,7 @@ def conversation(question: Question, max_frames: int) -> Turn:
     images = [visual for visual in visuals if not isinstance(visual, Video)]
     pieces = question.text.split(DEFAULT_IMAGE_TOKEN)
     if len(pieces) != len(images) + 1:
-        pieces = [""] * len(images) + ["".join(pieces)]
+        pieces = [""] * len(images) + [without_placeholders(question.text)[0]]
     content = [{"type": "video"}] * len(videos)
     for number, piece in enumerate(pieces):
         content += [{"type": "image"}] if number else []

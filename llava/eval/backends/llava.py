@@ -12,13 +12,14 @@ from PIL import Image
 from llava.constants import DEFAULT_IMAGE_TOKEN, IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from llava.conversation import conv_templates
 from llava.eval.backends.arguments import place, refuse_unknown, require_name
-from llava.eval.backends.requests import Question, Reply, with_images
+from llava.eval.backends.requests import Question, Reply, placeholders_lost, with_images
 from llava.eval.backends.scoring import common_prefix, score_rows
 from llava.eval.dataset import left_pad, stack_images
+from llava.eval.losses import noted
 from llava.eval.processes import Processes
 from llava.eval.prompts import first_turn, image_token
 from llava.eval.queries import lmms_query
-from llava.eval.runner import pad_token_id
+from llava.eval.runner import pad_token_id, query_overflow, unfinished
 from llava.mm_utils import get_model_name_from_path, process_images, tokenizer_image_token
 from llava.model.builder import LOADING_OPTIONS, load_pretrained_model
 from llava.pruners import option_names
@@ -40,6 +41,7 @@ class LlavaBackend:
 
     Attributes:
         visual_tokens: of all images so far: ``images``, ``kept`` and ``before`` pruning.
+        lost: how many questions so far lost something, by the names of ``llava.eval.losses``.
 
     Raises:
         TypeError, ValueError, FileNotFoundError: unusable options, or as ``load_pretrained_model``.
@@ -57,6 +59,7 @@ class LlavaBackend:
         parts = load_pretrained_model(pretrained, base, get_model_name_from_path(pretrained), **options)
         self.tokenizer, self.model, self.image_processor, _ = parts
         self.visual_tokens: Counter[str] = Counter()
+        self.lost: Counter[str] = Counter()
 
     @torch.inference_mode()
     def answer(self, questions: Sequence[Question], options: dict[str, Any]) -> list[Reply]:
@@ -75,7 +78,9 @@ class LlavaBackend:
         texts = self.tokenizer.batch_decode(output, skip_special_tokens=True)
         written = (output != pad_token_id(self.tokenizer)).sum(dim=1).tolist()
         read = self._lengths(rows)
-        return [Reply(text.strip(), *counts) for text, *counts in zip(texts, read, written, strict=True)]
+        ended = unfinished(output, self.model, self.tokenizer, options)
+        lost = self._losses(questions, [row.count(IMAGE_TOKEN_INDEX) for row in rows], ended)
+        return [Reply(text.strip(), *counts) for text, *counts in zip(texts, read, written, lost, strict=True)]
 
     @torch.inference_mode()
     def score(self, questions: Sequence[Question]) -> list[tuple[float, bool]]:
@@ -103,7 +108,18 @@ class LlavaBackend:
             logits = self.model(**inputs, choose_tokens=late).logits[:, :-1]
             labels = late.shorten(labels)[:, 1:]
         self._lengths(rows)
+        self._losses(questions, [row.count(IMAGE_TOKEN_INDEX) for row in rows], [False] * len(rows))
         return score_rows(logits, labels)
+
+    def _losses(self, questions: Sequence[Question], images: list[int], ended: list[bool]) -> list[dict[str, Any]]:
+        """What the last call lost of every question; adds it up."""
+        cut = getattr(self.model.last_prune, "cut", None) or [0] * len(questions)
+        over = query_overflow(self.model, [lmms_query(question.text) for question in questions])
+        missed = [placeholders_lost(question.text, count) for question, count in zip(questions, images, strict=True)]
+        names = ("cut", "placeholders", "query_cut", "unfinished")
+        rows = [noted(dict(zip(names, row, strict=True))) for row in zip(cut, missed, over, ended, strict=True)]
+        self.lost.update(name for row in rows for name in row)
+        return rows
 
     def _said(self, user: str, answer: str) -> str:
         """The prompt of one exchange, with the separator that ends an answer; the template brings its own space."""

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from llava.constants import DEFAULT_IMAGE_TOKEN
+from llava.eval.losses import without_placeholders
 
 Result = TypeVar("Result")
 
@@ -41,11 +42,16 @@ class Question:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, with the number of tokens the language model read (kept visual tokens included) and wrote."""
+    """An answer, with the number of tokens the language model read (kept visual tokens included) and wrote.
+
+    Args:
+        lost: what was lost on the way, by the names of ``llava.eval.losses``.
+    """
 
     text: str
     prompt_tokens: int
     new_tokens: int
+    lost: Mapping[str, Any] = field(default_factory=dict)
 
 
 def question_of(args: tuple, documents: Mapping[str, Mapping[str, Any]]) -> Question:
@@ -138,5 +144,10 @@ def with_images(text: str, count: int) -> str:
     """A question that shows ``count`` images: where its ``<image>`` stand if it has that many, else in front."""
     if text.count(DEFAULT_IMAGE_TOKEN) == count:
         return text
-    text = text.replace(DEFAULT_IMAGE_TOKEN, "").strip()
+    text = without_placeholders(text)[0].strip()
     return f"{' '.join([DEFAULT_IMAGE_TOKEN] * count)}\n{text}" if count else text
+
+
+def placeholders_lost(text: str, count: int, *others: str) -> int:
+    """How many placeholders of a question that shows ``count`` images stand for none; those of ``others`` never do."""
+    return max(0, without_placeholders(text, *others)[1] - count)

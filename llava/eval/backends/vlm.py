@@ -3,6 +3,7 @@
 import inspect
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,15 @@ from transformers import (
     PreTrainedModel,
 )
 
+from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.eval.backends.arguments import PRUNING, place, positive, refuse_unknown, require_name
-from llava.eval.backends.conversations import conversation, rendered, separated
-from llava.eval.backends.requests import Question, Reply
+from llava.eval.backends.conversations import Video, conversation, rendered, separated
+from llava.eval.backends.requests import Question, Reply, placeholders_lost
 from llava.eval.backends.scoring import common_prefix, score_rows, tail_labels
+from llava.eval.losses import noted, without_placeholders
 from llava.eval.processes import Processes
 from llava.eval.queries import lmms_query
+from llava.eval.runner import unfinished
 from llava.model.checkpoint import refuse_no_checkpoint
 from llava.pruners import Pruner, option_names, resolve_pruner
 from llava.pruning import FAMILIES, Pruning, check_transformers, prune
@@ -49,6 +53,7 @@ class VlmBackend:
 
     Attributes:
         visual_tokens: of all images and videos so far, if there is a pruner: ``images``, ``kept``, ``before`` pruning.
+        lost: how many questions so far lost something, by the names of ``llava.eval.losses``.
 
     Raises:
         TypeError, ValueError, FileNotFoundError: unusable options, before the weights are loaded.
@@ -77,10 +82,12 @@ class VlmBackend:
         ).eval()
         self.record: Pruning | None = None if pruner is None else prune(self.model, pruner, **settings)
         self.visual_tokens: Counter[str] = Counter()
+        self.lost: Counter[str] = Counter()
 
     @torch.inference_mode()
     def answer(self, questions: Sequence[Question], options: dict[str, Any]) -> list[Reply]:
         """Answer a batch; ``options`` are keywords of ``generate``."""
+        questions, missed = self._readable(questions)
         conversations = [conversation(question, self.max_frames) for question in questions]
         prompts = [rendered(self.processor, each) for each in conversations]
         inputs = self._inputs(prompts, conversations, questions)
@@ -90,11 +97,14 @@ class VlmBackend:
         texts = self.tokenizer.batch_decode(output, skip_special_tokens=True)
         written = (output != self.tokenizer.pad_token_id).sum(dim=1).tolist()
         read = self._lengths(inputs["attention_mask"], conversations)
-        return [Reply(text.strip(), *counts) for text, *counts in zip(texts, read, written, strict=True)]
+        ended = unfinished(output, self.model, self.tokenizer, options)
+        lost = self._losses(questions, conversations, missed, ended)
+        return [Reply(text.strip(), *counts) for text, *counts in zip(texts, read, written, lost, strict=True)]
 
     @torch.inference_mode()
     def score(self, questions: Sequence[Question]) -> list[tuple[float, bool]]:
         """The loss of every question's continuation, and whether it is what greedy decoding says."""
+        questions, missed = self._readable(questions)
         conversations = [conversation(question, self.max_frames) for question in questions]
         prompts = [rendered(self.processor, each) for each in conversations]
         said = [
@@ -109,7 +119,38 @@ class VlmBackend:
         labels = tail_labels(inputs["input_ids"], counts)
         logits = self.model(**inputs, logits_to_keep=labels.shape[1] + 1).logits[:, :-1]
         self._lengths(inputs["attention_mask"], conversations)
+        self._losses(questions, conversations, missed, [False] * len(questions))
         return score_rows(logits, labels)
+
+    def _readable(self, questions: Sequence[Question]) -> tuple[list[Question], list[int]]:
+        """Questions without the words that the processor would take for an image or a video, and how many they had.
+
+        ``<image>`` stays: it says where an image goes, in every processor's questions.
+        """
+        names = ("image_token", "video_token")
+        marks = {str(getattr(self.processor, name, None) or "") for name in names} - {"", DEFAULT_IMAGE_TOKEN}
+        cleaned, missed = [], []
+        for question in questions:
+            text, removed = question.text, 0
+            if any(mark in text for mark in marks):
+                pieces = [without_placeholders(piece, *marks) for piece in text.split(DEFAULT_IMAGE_TOKEN)]
+                text = DEFAULT_IMAGE_TOKEN.join(piece for piece, _ in pieces)
+                removed = sum(count for _, count in pieces)
+            cleaned.append(replace(question, text=text))
+            missed.append(removed)
+        return cleaned, missed
+
+    def _losses(
+        self, questions: Sequence[Question], turns: list, missed: list[int], ended: list[bool]
+    ) -> list[dict[str, Any]]:
+        """What was lost of every question; adds it up."""
+        rows = []
+        for question, turn, removed, cut_short in zip(questions, turns, missed, ended, strict=True):
+            images = sum(not isinstance(visual, Video) for visual in turn.visuals)
+            lost = {"placeholders": removed + placeholders_lost(question.text, images), "unfinished": cut_short}
+            rows.append(noted(lost))
+        self.lost.update(name for row in rows for name in row)
+        return rows
 
     def _inputs(self, prompts: list[str], conversations: list, questions: Sequence[Question]) -> Any:
         """The model's inputs for prompts and what they show, padded in front."""

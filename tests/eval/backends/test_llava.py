@@ -182,3 +182,31 @@ class TestOptions:
     def test_a_video_is_an_error_that_names_the_question(self, backend):
         with pytest.raises(ValueError, match="films, document 3 shows str: llava_pruned reads images alone"):
             backend.answer([Question("What happens?", lambda: ["film.mp4"], "films, document 3")], GREEDY)
+
+
+class TestLosses:
+    def test_are_told_with_the_answer_and_added_up(self, backend, scenes):
+        image = scenes[0].question().load_visuals()[0]
+        questions = [
+            scenes[0].question(),
+            Question("<image> or <im<image>age>: what?", lambda: [image]),
+            Question("Is there a red square? " * 30, lambda: [image]),
+        ]
+        before = backend.lost.copy()
+        replies = backend.answer(questions, GREEDY)
+        assert replies[0].lost == {} and replies[1].lost == {"placeholders": 2}
+        assert replies[2].lost["query_cut"] > 0
+        (short,) = backend.answer(questions[:1], GREEDY | {"max_new_tokens": 1})
+        assert short.lost == {"unfinished": True}
+        lost = backend.lost - before
+        assert lost["placeholders"] == lost["query_cut"] == 1 and lost["unfinished"] >= 1
+
+    def test_of_a_prompt_over_the_length_limit(self, backend, scenes, monkeypatch):
+        question = scenes[0].question()
+        read = backend.answer([question], GREEDY)[0].prompt_tokens
+        monkeypatch.setattr(backend.model.config, "tokenizer_model_max_length", read - 3)
+        assert backend.answer([question], GREEDY)[0].lost["cut"] == 3
+        monkeypatch.setattr(backend.model.config, "tokenizer_model_max_length", read + 3)
+        before = backend.lost.copy()
+        backend.score([scenes[0].question(continuation="a b c d e f g h")])
+        assert (backend.lost - before)["cut"] == 1

@@ -148,3 +148,17 @@ class TestOptions:
         assert (settings.pruner.keep_ratio, settings.pruner.important_ratio) == (0.25, 0.3)
         assert settings.budget_scope == "image"
         assert backend.model.dtype == torch.bfloat16 and backend.model.config._attn_implementation == "eager"
+
+
+def test_what_is_lost_is_told_with_the_answer_and_added_up(backend, scenes, monkeypatch):
+    image = scenes[0].question().load_visuals()[0]
+    monkeypatch.setattr(backend.processor, "video_token", "<clip>", raising=False)
+    text = scenes[0].text
+    texts = [text, f"<image><image><image> {text}", f"<im<clip>age>{text}"]
+    before = backend.lost.copy()
+    replies = backend.answer([Question(text, lambda: [image]) for text in texts], GREEDY)
+    assert [reply.lost for reply in replies] == [{}, {"placeholders": 2}, {"placeholders": 2}]
+    assert len({reply.text for reply in replies}) == 1
+    (short,) = backend.answer([Question(texts[0], lambda: [image])], GREEDY | {"max_new_tokens": 1})
+    assert short.lost == {"unfinished": True}
+    assert backend.lost - before == {"placeholders": 2, "unfinished": 1}
