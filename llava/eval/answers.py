@@ -128,8 +128,8 @@ class AnswersFile:
         Raises:
             InputError: another run is at it; there are answers to other questions, of other settings or other files.
         """
-        with nothing_left(self.path, self.header):
-            is_new = not self.header.exists()
+        is_new = not (self.header.exists() or self.path.exists())
+        with nothing_left(self.header):
             check_writable(self.path)
             with check_writable(self.header).open("r+b", buffering=0) as header:
                 self._lock_header(header)
@@ -138,6 +138,7 @@ class AnswersFile:
                 except BaseException:
                     if is_new and not (self.path.stat().st_size or self.parts()):
                         header.truncate(0)
+                        self.path.unlink()
                     raise
 
     def _claimed(self, header: IO[bytes], overwrite: bool) -> list[int]:

@@ -12,6 +12,7 @@ from argparse import ArgumentParser, Namespace
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from transformers.video_utils import VideoMetadata
 from llava.eval import provenance
 from llava.eval.answers import WriteAnswer
 from llava.eval.backends.conversations import Video
-from llava.eval.backends.requests import Question, Reply
+from llava.eval.backends.requests import Question
 from llava.eval.backends.vlm import VlmBackend
 from llava.eval.dataset import ImageError, QuestionError, Sample, batches, check_text
 from llava.eval.evaluation import evaluate
@@ -40,7 +41,7 @@ from llava.eval.processes import Processes
 from llava.eval.program import at_least, run_program
 from llava.eval.queries import vqa_loader_query
 from llava.eval.records import InputError, read_jsonl
-from llava.eval.runner import Run, generation_options, record
+from llava.eval.runner import Run, answered_or_refused, generation_options, record
 from llava.model.late_selection import check_prune_layer
 from llava.pruners import Pruner, add_pruner_args
 from llava.pruning import RELEVANCE
@@ -226,43 +227,25 @@ def _answers(
             if not isinstance(video, QuestionError):
                 alike[len(video.frames)][index] = video
         for videos in alike.values():
-            yield from _answer_all(dataset, backend, videos, plan.generation)
+            asked = [(dataset.samples[index], video) for index, video in videos.items()]
+            respond = partial(_answer_batch, backend, dataset.num_frames, plan.generation)
+            answered = answered_or_refused(respond, asked, [sample.question_id for sample, _ in asked])
+            yield from zip(videos, answered, strict=True)
         yield from ((index, error) for index, error in batch if isinstance(error, QuestionError))
 
 
-def _answer_all(
-    dataset: VideoDataset, backend: VideoBackend, videos: dict[int, Video], generation: dict[str, Any]
-) -> Iterator[tuple[int, VideoAnswer | QuestionError]]:
-    """Answer a batch; where the model refuses it, every question alone, so that one costs no other its answer."""
-    try:
-        answered = _answer_batch(dataset, backend, videos, generation)
-    except ValueError as error:
-        if len(videos) > 1:
-            for index, video in videos.items():
-                yield from _answer_all(dataset, backend, {index: video}, generation)
-            return
-        (index,) = videos
-        answered = [QuestionError(f"question {dataset.samples[index].question_id!r} cannot be asked: {error}")]
-    yield from zip(videos, answered, strict=True)
-
-
 def _answer_batch(
-    dataset: VideoDataset, backend: VideoBackend, videos: dict[int, Video], generation: dict[str, Any]
+    backend: VideoBackend, frames: int, generation: dict[str, Any], asked: Sequence[tuple[Sample, Video]]
 ) -> list[VideoAnswer]:
     start = time.perf_counter()
-    replies = backend.answer([_question(dataset.samples[index], video) for index, video in videos.items()], generation)
-    latency_ms = round(1000 * (time.perf_counter() - start) / len(videos), 2)
+    replies = backend.answer([_question(*each) for each in asked], generation)
+    latency_ms = round(1000 * (time.perf_counter() - start) / len(asked), 2)
     kept = backend.shown if backend.record is None else backend.record.visual_tokens
-
-    counts = zip(replies, videos.values(), kept, backend.shown, strict=True)
-    return [
-        VideoAnswer(reply.text, len(video.frames), *tokens, latency_ms, _lost(reply, video, dataset.num_frames))
-        for reply, video, *tokens in counts
-    ]
-
-
-def _lost(reply: Reply, video: Video, frames: int) -> dict[str, Any]:
-    return noted({"frames_missing": frames - len(video.frames)}) | reply.lost
+    answers = []
+    for reply, (_, video), *tokens in zip(replies, asked, kept, backend.shown, strict=True):
+        lost = noted({"frames_missing": frames - len(video.frames)}) | reply.lost
+        answers.append(VideoAnswer(reply.text, len(video.frames), *tokens, latency_ms, lost))
+    return answers
 
 
 def _question(sample: Sample, video: Video) -> Question:

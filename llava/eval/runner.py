@@ -1,9 +1,10 @@
 """The one loop behind every program that asks questions: generate in batches, write each answer with its place."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import shortuuid
@@ -179,7 +180,9 @@ def answers(
         broken = [(index, item) for index, item in batch if isinstance(item, QuestionError)]
         readable = {index: item for index, item in batch if not isinstance(item, QuestionError)}
         samples = [dataset.samples[index] for index in readable]
-        answered = _answer_all(model, tokenizer, list(readable.values()), samples, plan.generation)
+        asked = [(item, sample.query) for item, sample in zip(readable.values(), samples, strict=True)]
+        respond = partial(_answer_asked, model, tokenizer, plan.generation)
+        answered = answered_or_refused(respond, asked, [sample.question_id for sample in samples])
         if watch is not None and answered:
             profile = share_of_batch(*watch.lap(), len(answered))
             if warm:
@@ -189,17 +192,31 @@ def answers(
         yield from broken
 
 
-def _answer_all(
-    model: Any, tokenizer: Any, items: Sequence[Item], samples: Sequence[Sample], generation: dict[str, Any]
-) -> list[Answer | QuestionError]:
-    """Answer a batch; where the model refuses it, every question alone, so that one costs no other its answer."""
+def _answer_asked(
+    model: Any, tokenizer: Any, generation: dict[str, Any], asked: Sequence[tuple[Item, str]]
+) -> list[Answer]:
+    return answer_batch(model, tokenizer, [item for item, _ in asked], [query for _, query in asked], generation)
+
+
+def answered_or_refused(
+    respond: Callable[[Sequence[Any]], Sequence[Any]], items: Sequence[Any], names: Sequence[int | str]
+) -> list[Any]:
+    """Answer a batch; where the model refuses it, every question alone, so that one costs no other its answer.
+
+    Args:
+        respond: answers a batch, or raises ValueError.
+        names: the ``question_id`` of every item.
+
+    Returns:
+        What ``respond`` says of each item, or a ``QuestionError``.
+    """
     try:
-        return answer_batch(model, tokenizer, items, [sample.query for sample in samples], generation)
+        return list(respond(items))
     except ValueError as error:
         if len(items) == 1:
-            return [QuestionError(f"question {samples[0].question_id!r} cannot be asked: {error}")]
-    alone = zip(items, samples, strict=True)
-    return [answer for item, sample in alone for answer in _answer_all(model, tokenizer, [item], [sample], generation)]
+            return [QuestionError(f"question {names[0]!r} cannot be asked: {error}")]
+    alone = zip(items, names, strict=True)
+    return [answer for item, name in alone for answer in answered_or_refused(respond, [item], [name])]
 
 
 def run(dataset: QuestionDataset, model: Any, tokenizer: Any, plan: Run, write: WriteAnswer) -> float:
