@@ -10,6 +10,9 @@
 # CKPT, DATA_DIR, and CUDA_VISIBLE_DEVICES, whose every device gets a process of its own.
 set -euo pipefail
 
+# shellcheck source=scripts/eval/names.sh
+source "$(dirname "${BASH_SOURCE[0]}")/names.sh"
+
 FOLDER=$1 SPLITS=$2 VERSION=$3
 SPLIT=${SPLITS%% *}
 shift 3
@@ -41,9 +44,10 @@ EOF
 }
 
 # What every run of a checkpoint has unless told otherwise; the path of the answers names only what differs.
-USUAL=" r0.5 seed0 temperature0 $CONVERSATION "
-case $CKPT in *v1.6*) USUAL+="fixed " ;; *) USUAL+="native " ;; esac
-PRUNER="" SETTING="" SUFFIX="" LAUNCHER="" OPTIONS=()
+USUAL="r0.5 seed0 cuespaper contextual_ratio0.15625 temperature0 num_beams1 positionscompact prune_layer0"
+USUAL+=" text_chunkingrelease $CONVERSATION"
+case $CKPT in *v1.6*) USUAL+=" fixed" ;; *) USUAL+=" native" ;; esac
+PRUNER="" TOKENS="" RATIO="" LAUNCHER="" OPTIONS=()
 
 # take OPTION [VALUE]: pass it to Python, and let the path of the answers tell it from choices with other answers.
 take() {
@@ -65,18 +69,18 @@ take() {
 }
 
 note() {
-    local label
+    local value
+    value=$(plain "$2")
     case $1 in
-        --pruner) PRUNER=$2 && return ;;
-        --visual_token_num) SETTING=vtn_$2 && return ;;
-        --keep_ratio) SETTING=${SETTING:+${SETTING}_}ratio_$2 && return ;;
-        --batch_size | --num_workers | --device | --on-error | --overwrite | --save-latency) return ;;
-        --profile | --static-cache) return ;;
-        --important_ratio) label=r$2 ;;
-        --anyres | --conv-mode) label=$2 ;;
-        *) label=${1#--}${2:-} ;;
+        --pruner) PRUNER=$2 ;;
+        --visual_token_num) TOKENS=vtn_$value ;;
+        --keep_ratio) RATIO=ratio_$value ;;
+        --batch_size | --num_workers | --device | --on-error | --overwrite | --save-latency) ;;
+        --profile | --static-cache) ;;
+        --important_ratio) remember "$1" "r$value" ;;
+        --anyres | --conv-mode) remember "$1" "$value" ;;
+        *) remember "$1" "${1#--}$value" ;;
     esac
-    [[ $USUAL == *" $label "* ]] || SUFFIX+=_${label//\//-}
 }
 
 # default OPTION VALUE: pass this option to Python unless the caller has given it.
@@ -108,6 +112,7 @@ default --pruner cdpruner
 default --anyres "$ANYRES"
 default --conv-mode "$CONVERSATION"
 default --temperature 0
+SETTING=$TOKENS${TOKENS:+${RATIO:+_}}$RATIO
 case $PRUNER in
     none) [[ -z $SETTING ]] || usage "--pruner none keeps every token: leave TOKENS out" ;;
     *) [[ -n $SETTING ]] || usage "TOKENS is missing" ;;
@@ -115,7 +120,7 @@ esac
 
 EVAL=./playground/data/eval/$FOLDER
 DATA=${DATA_DIR:-./playground/data/eval}/$FOLDER
-WHICH=$SPLIT/$CKPT/$PRUNER/${SETTING:-full}$SUFFIX
+WHICH=$SPLIT/$CKPT/$PRUNER/${SETTING:-full}$(suffix "$USUAL")
 RUN=$EVAL/answers/$WHICH
 ANSWERS=$RUN.jsonl
 RESULT=$RUN.json
@@ -141,7 +146,6 @@ infer() {
     esac
     [[ $LAUNCHER != torchrun ]] || launcher+=(--standalone)
     command=(python "${launcher[@]}" -m "$1" --model-path "${CKPT_DIR:-./checkpoints}/$CKPT" "${@:2}" "${OPTIONS[@]}")
-    mkdir -p "$(dirname "$RUN")"
     if ((${#devices[@]} > 1)) && [[ -z $LAUNCHER ]]; then
         in_parallel "${command[@]}"
     else

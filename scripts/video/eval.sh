@@ -4,6 +4,9 @@
 # process of its own.
 set -euo pipefail
 
+# shellcheck source=scripts/eval/names.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../eval/names.sh"
+
 CKPT=${CKPT:-LLaVA-NeXT-Video-7B-hf}
 
 usage() {
@@ -26,14 +29,18 @@ shift 2
 [[ ! ${1:-} =~ ^[0-9]+$ ]] || set -- --visual_token_num "$@"
 
 # The path of the answers tells choices with other answers apart.
-PRUNER=cdpruner SETTING="" SUFFIX="" OPTIONS=()
+PRUNER=cdpruner SETTING="" OPTIONS=()
+USUAL="important_ratio0.5 seed0 cuespaper contextual_ratio0.15625 temperature0 num_beams1 prune_layer0"
+USUAL+=" text_chunkingrelease for_get_frames_num32 max_new_tokens128"
 note() {
+    local value
+    value=$(plain "$2")
     case $1 in
         --pruner) PRUNER=$2 ;;
-        --visual_token_num) SETTING=vtn_$2 ;;
-        --keep_ratio) SETTING=ratio_$2 ;;
+        --visual_token_num) SETTING=vtn_$value ;;
+        --keep_ratio) SETTING=ratio_$value ;;
         --batch_size | --num_workers | --device | --on-error | --overwrite | --save-latency | --static-cache) ;;
-        *) SUFFIX+=_${1#--}${2//\//-} ;;
+        *) remember "$1" "${1#--}$value" ;;
     esac
 }
 while (($#)); do
@@ -66,8 +73,7 @@ python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("transf
     PATH=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/.venv/bin:$PATH
 
 name=$(basename "$QUESTIONS")
-ANSWERS=${OUTPUT_DIR:-./results/video}/${name%.*}/$CKPT/$PRUNER/${SETTING:-full}$SUFFIX.jsonl
-mkdir -p "$(dirname "$ANSWERS")"
+ANSWERS=${OUTPUT_DIR:-./results/video}/${name%.*}/$CKPT/$PRUNER/${SETTING:-full}$(suffix "$USUAL").jsonl
 IFS=', ' read -ra devices <<< "${CUDA_VISIBLE_DEVICES:-0}"
 ((${#devices[@]} == 1)) || launcher=(-m torch.distributed.run --standalone --nproc-per-node "${#devices[@]}")
 python ${launcher[@]+"${launcher[@]}"} -m llava.eval.model_vqa_video \

@@ -39,6 +39,7 @@ def main(notes: str, trouble: str, *words: str) -> int:
         if trouble == rank:
             return 3
         answers = Path(value_of("--answers-file", options))
+        answers.parent.mkdir(parents=True, exist_ok=True)
         answers.write_text(f"answers of rank {rank}\n")
         chunk = {"num_chunks": int(value_of("--num-chunks", options)), "chunk_idx": int(rank)}
         answers.with_name(f"{answers.name}.run").write_text(json.dumps({"settings": chunk}, indent=1))

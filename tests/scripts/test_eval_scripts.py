@@ -105,6 +105,49 @@ class TestAnswersPath:
         found = workplace.answers_path(f"{GQA} {arguments}")
         assert found == f"llava_gqa_testdev_balanced/llava-v1.5-7b/{path}.jsonl"
 
+    @pytest.mark.parametrize(
+        ("spellings", "path"),
+        [
+            (["036 --pruner=divprune", "--visual_token_num 3_6 --pruner random --pruner divprune"], "divprune/vtn_36"),
+            (["--keep_ratio .25 --keep_ratio .5", "--keep_ratio=0.50 --positions compact"], "cdpruner/ratio_0.5"),
+            (["64 .750", "64 --important_ratio 0.75 --pruner vispruner"], "vispruner/vtn_64_r0.75"),
+            (
+                ["64 --theta 0.3 --dtype float32 --prune_layer 2", "64 --prune_layer 02 --theta=.3 --dtype float32"],
+                "cdpruner/vtn_64_dtypefloat32_prune_layer2_theta0.3",
+            ),
+        ],
+    )
+    def test_is_one_for_one_setting_however_it_is_written(self, workplace, spellings, path):
+        found = {workplace.answers_path(f"{GQA} {arguments}") for arguments in spellings}
+        assert found == {f"llava_gqa_testdev_balanced/llava-v1.5-7b/{path}.jsonl"}
+
+    def test_has_a_number_as_python_reads_it(self):
+        values = [
+            ".5",
+            "0.50",
+            "+.5",
+            "5e-1",
+            "036",
+            "3_6",
+            "36.",
+            "1e-3",
+            "0",
+            "0.0",
+            "10/64",
+            "1e",
+            "v1_5",
+            "llava_v1",
+        ]
+        loop = 'source "$1"; shift; for value in "$@"; do plain "$value"; echo; done'
+        command = ["bash", "-c", loop, "-", SCRIPTS / "eval" / "names.sh", *values]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        assert shown == [*["0.5"] * 4, *["36"] * 3, "0.001", "0", "0", "10/64", "1e", "v1_5", "llava_v1"]
+
+    def test_of_a_run_that_is_refused_leaves_no_folder(self, workplace):
+        workplace.trouble = "0"
+        result = workplace.run(f"{GQA} 64")
+        assert result.returncode == 3 and not (workplace.folder / "playground").exists()
+
     def test_tells_the_layouts_of_one_checkpoint_apart(self, workplace):
         runs = {
             "v1_6 64": "vtn_64",

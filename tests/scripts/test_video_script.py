@@ -25,6 +25,7 @@ def asked(workplace):
         ("64", "LLaVA-NeXT-Video-7B-hf/cdpruner/vtn_64"),
         ("64 --pruner divprune --batch_size 4", "LLaVA-NeXT-Video-7B-hf/divprune/vtn_64"),
         ("--keep_ratio=0.1 --pruner=vispruner", "LLaVA-NeXT-Video-7B-hf/vispruner/ratio_0.1"),
+        ("064 --seed 00 --theta=.30 --theta .5", "LLaVA-NeXT-Video-7B-hf/cdpruner/vtn_64_theta0.5"),
         ("64 --budget_scope image", "LLaVA-NeXT-Video-7B-hf/cdpruner/vtn_64_budget_scopeimage"),
         ("--pruner none --for_get_frames_num 8", "LLaVA-NeXT-Video-7B-hf/none/full_for_get_frames_num8"),
     ],
