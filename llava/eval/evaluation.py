@@ -182,11 +182,11 @@ def _ask(
     """Load the model and let it answer ``samples``, given by their index among all questions."""
     loaded = load_model(args, pruner)
     model, tokenizer = loaded.model, loaded.tokenizer
-    indices = list(samples)
+    indices, base = list(samples), {"model_base": args.model_base} if args.model_base else {}
     dataset = make_dataset(list(samples.values()), tokenizer, loaded.image_processor, model.config, args.conv_mode)
     plan = Run(
         loaded.name,
-        describe_pruner(pruner) | {"run": describe_run(args, model)},
+        describe_pruner(pruner) | {"run": describe_run(args, model) | base},
         generation_options(args.temperature, args.top_p, args.num_beams, args.max_new_tokens, args.static_cache),
         args.batch_size,
         args.num_workers,

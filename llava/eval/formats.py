@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from llava.eval.losses import told
 from llava.eval.summary import Row, Table, per_percent, title
 from llava.model.stages import STAGES
 
@@ -50,7 +51,18 @@ def notes(table: Table) -> list[str]:
     if not table.unpruned:
         found.append("Nothing was measured here without a pruner (--pruner none), so nothing is relative to it.")
     found.append(f"* {unanswered} questions without an answer, counted as wrong." if unanswered else "")
+    found += _losses(table)
     return [note for note in found if note]
+
+
+def _losses(table: Table) -> list[str]:
+    """What was lost of the questions of each row, row by row and benchmark by benchmark."""
+    said = []
+    for row in table.rows:
+        for column, cell in row.cells.items():
+            lost = told({name: count for name, count in cell.lost.items() if name != "error"})
+            said.append(f"{row.pruner}, {row.label}, {title(column)}: questions {lost}." if lost else "")
+    return said
 
 
 def time_lines(table: Table) -> list[list[str]]:

@@ -8,29 +8,39 @@ an underscore, every option that differs from its default.
 import logging
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from llava.conversation import conv_templates
 from llava.eval.benchmarks import BENCHMARKS
+from llava.eval.losses import count_losses
 from llava.eval.profile import Profile, profile_of
 from llava.eval.records import InputError, check_record, read_jsonl
 from llava.eval.scorer import read_json
+from llava.pruners import PRUNERS, option_names
 
 logger = logging.getLogger(__name__)
 
 PATTERN = "*/answers/*/*/*/*.json"
 RESULT_KEYS = {"benchmark": str, "metric": str, "value": (int, float), "count": int}
-BUDGET = re.compile(r"(vtn_\d+|ratio_[\d.]+|full)(?=_|$)")
-LAYOUT = re.compile(r"_(native|fixed)(?=_|$)")
-SEED = re.compile(r"_seed(\d+)(?=_|$)")
-OPTIONS = ("r", "theta", "contextual_ratio", "cues", "budget_scope", "positions", "prune_layer", "text_chunking")
-VALUES = (r"[\d.]+", "paper", "qwen_release", "tile", "image", "compact", "original", "release", "bos_eos")
-PRUNER_OPTION = re.compile(rf"_(?:{'|'.join(OPTIONS)})(?:{'|'.join(VALUES)})(?=_|$)")
+NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+BUDGET = re.compile(rf"(?:(vtn|ratio)_({NUMBER})|full)(?=_|$)")
+LAYOUTS = ("native", "fixed")
+RATIO = "important_ratio"  # has a short name, as in VisPruner's own scripts
+OF_ROWS = ("budget_scope", "positions", "prune_layer", "text_chunking")
+"""Options of the model that belong to a row; those of the pruners do, too."""
+OF_TABLES = (
+    *("attn", "dtype", "vision_dtype", "model-base", "temperature", "top_p", "num_beams", "max_new_tokens"),
+    *conv_templates,
+)
+"""Options of a run, and its template, that no two rows of a table may differ in."""
+USUAL = ("temperature0", "num_beams1", "positionscompact", "prune_layer0", "text_chunkingrelease")
+"""Options that say what holds without them; the pruners' defaults are others."""
 
 
 class Group(NamedTuple):
@@ -77,6 +87,7 @@ class Measurement:
         ci95: interval of the value, None if the result has none.
         unanswered: questions without an answer.
         profile: how long answering took, None unless it ran with ``--profile``.
+        lost: how many questions lost something on their way, by the names of ``llava.eval.losses``.
     """
 
     group: Group
@@ -90,19 +101,52 @@ class Measurement:
     visual_tokens: float | None
     path: Path
     profile: Profile | None = None
+    lost: Mapping[str, int] = field(default_factory=dict)
 
 
-def parse_setting(name: str) -> Setting | None:
-    """Take the name of a result apart; None if it is not one of the scripts'."""
+def parse_setting(name: str, options: Iterable[str] = ()) -> Setting | None:
+    """Take the name of a result apart; None if it is not one of the scripts'.
+
+    Numbers and the order of options may be written in any way: they come out in one.
+
+    Args:
+        options: of the pruner, where it has some that no pruner here has.
+    """
     budget = BUDGET.match(name)
     if budget is None:
         return None
-    rest = name[budget.end() :]
-    options = "".join(PRUNER_OPTION.findall(rest))
-    layout, seed = LAYOUT.search(rest), SEED.search(rest)
-    for taken in (PRUNER_OPTION, LAYOUT, SEED):
-        rest = taken.sub("", rest)
-    return Setting(budget[0] + options, layout and layout[1], rest.strip("_"), int(seed[1]) if seed else 0)
+    of_rows = {RATIO, *OF_ROWS, *option_names(), *options} - {"seed"}
+    found = _options(name[budget.end() :], of_rows)
+    usual = {*USUAL, *_pruner_defaults()}
+    told = {option: value for option, value in found.items() if f"{option}{value}" not in usual}
+    rows = [f"{'r' if option == RATIO else option}{told[option]}" for option in sorted(of_rows & told.keys())]
+    variant = [f"{option}{told[option]}" for option in sorted(told.keys() - of_rows - {"seed", *LAYOUTS})]
+    label = f"{budget[1]}_{_plain(budget[2])}" if budget[1] else "full"
+    layout = next((layout for layout in LAYOUTS if layout in told), None)
+    seed = found.get("seed", "")
+    return Setting("_".join([label, *rows]), layout, "_".join(variant), int(seed) if seed.isdecimal() else 0)
+
+
+def _options(text: str, of_rows: Iterable[str]) -> dict[str, str]:
+    """Options and their values from ``_OPTIONVALUE_OPTIONVALUE``; of one that stands there twice the last counts."""
+    names = sorted({*of_rows, *OF_TABLES, "seed", *LAYOUTS}, key=len, reverse=True)
+    starts = list(re.finditer(rf"_(?:(r)(?=[\d.])|({'|'.join(map(re.escape, names))}))", text))
+    ends = [*(start.start() for start in starts), len(text)]
+    found = {text[: ends[0]].strip("_"): ""}  # options of nobody, as a whole
+    for start, end in zip(starts, ends[1:], strict=True):
+        found[RATIO if start[1] else start[2]] = _plain(text[start.end() : end])
+    return {name: value for name, value in found.items() if name}
+
+
+def _plain(value: str) -> str:
+    """A number as it is usually written, anything else as it is."""
+    return f"{float(value):.15g}" if re.fullmatch(NUMBER, value) else value
+
+
+def _pruner_defaults() -> list[str]:
+    """The options of all pruners with their defaults, where these say something."""
+    known = [option for cls in PRUNERS.values() for option in fields(cls) if option.name in option_names()]
+    return [f"{option.name}{_plain(str(option.default))}" for option in known if option.default is not None]
 
 
 def collect(eval_dir: str | Path) -> list[Measurement]:
@@ -135,8 +179,11 @@ def _measurements(path: Path) -> Iterator[Measurement]:
     if not math.isfinite(result["value"]):
         raise InputError(f"{path}: its value is {result['value']}; score the answers again")
     split, checkpoint, pruner = path.parts[-4:-1]
-    visual_tokens, layout, profile = _read_answers(path.with_suffix(".jsonl"))
-    layout = layout or setting.layout or ("fixed" if "v1.6" in checkpoint else "native")
+    metadata = _metadata(path.with_suffix(".jsonl"))
+    tokens = [entry["visual_tokens"] for entry in metadata if "visual_tokens" in entry]
+    first = metadata[0] if metadata else {}
+    setting = parse_setting(path.stem, first.get("options", ()))
+    layout = first.get("run", {}).get("anyres") or setting.layout or ("fixed" if "v1.6" in checkpoint else "native")
     interval = result.get("ci95")
     yield Measurement(
         group=Group(checkpoint, layout, setting.variant),
@@ -147,9 +194,10 @@ def _measurements(path: Path) -> Iterator[Measurement]:
         count=result["count"],
         ci95=tuple(interval) if interval else None,
         unanswered=result.get("missing", 0),
-        visual_tokens=visual_tokens,
+        visual_tokens=fmean(tokens) if tokens else None,
         path=path,
-        profile=profile,
+        profile=profile_of(metadata),
+        lost=count_losses({"metadata": entry} for entry in metadata),
     )
 
 
@@ -158,10 +206,6 @@ def _column(benchmark: str, split: str) -> str:
     return benchmark if usual else f"{benchmark} ({split})"
 
 
-def _read_answers(path: Path) -> tuple[float | None, str | None, Profile | None]:
-    """Mean number of visual tokens, layout of the tiles and profile, None where the answers do not record them."""
-    if not path.is_file():
-        return None, None, None
-    metadata: list[dict[str, Any]] = [record.get("metadata") or {} for record in read_jsonl(path, {})]
-    tokens = [entry["visual_tokens"] for entry in metadata if "visual_tokens" in entry]
-    return fmean(tokens) if tokens else None, metadata[0].get("run", {}).get("anyres"), profile_of(metadata)
+def _metadata(path: Path) -> list[dict[str, Any]]:
+    """The metadata of answers, empty where they say nothing; none where they are not there."""
+    return [record.get("metadata") or {} for record in read_jsonl(path, {})] if path.is_file() else []

@@ -9,16 +9,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from llava.eval import model_vqa_loader
+from llava.eval import identity, model_vqa_loader
 from llava.eval.dataset import QuestionDataset, read_image
 from llava.eval.options import load_model, with_defaults
 from llava.eval.overlays import kept_masks, views
 from llava.eval.prompts import check_conv_mode
+from llava.eval.records import InputError
 from llava.eval.runner import answer_batch, generation_options
 from llava.eval.samples import Questions
 from llava.pruners import resolve_pruner
 
-LOADING = ("anyres", "vision_dtype", "text_chunking")
+LOADING = ("anyres", "model_base", "vision_dtype", "dtype", "attention")
 """What of a run the model is loaded with again."""
 
 
@@ -42,12 +43,21 @@ class Selector:
 
     Args:
         checkpoint: folder of the model.
-        run: how the answers were made, from the ``metadata`` of one; layout, tower and text cutting are taken over.
+        run: how the answers were made, from the ``metadata`` of one; layout, base and numerics are taken over, as far
+            as the device has them: a CPU has neither float16 in any reasonable time nor flash attention.
         device: where it runs; as ``--device``.
+
+    Raises:
+        InputError: the checkpoint does not load, or is another one than that which answered.
     """
 
     def __init__(self, checkpoint: str, run: Mapping[str, Any], device: str | None = None):
         chosen = {name: run[name] for name in LOADING if name in run}
+        chosen["attn_implementation"] = chosen.pop("attention", None)
+        if device == "cpu" or not torch.cuda.is_available():
+            beyond = ("float16", "flash_attention_2")
+            chosen = {name: value for name, value in chosen.items() if value not in beyond}
+        _refuse_another(checkpoint, run)
         options = Namespace(model_path=checkpoint, device=device, **chosen)
         self.loaded = load_model(with_defaults(options, model_vqa_loader.build_parser()), None)
 
@@ -72,15 +82,32 @@ class Selector:
         """Ask a question again.
 
         Args:
-            metadata: of the answer, for pruner, options and scope.
+            metadata: of the answer, for pruner, options, scope, layer, positions and the cutting of texts.
         """
         model, item = self.loaded.model, dataset[index]
-        model.budget_scope = metadata["run"].get("budget_scope")
-        model.prune_layer = metadata["run"].get("prune_layer", 0)
-        model.set_pruner(resolve_pruner(metadata["pruner"], **metadata["options"]))
         run, query = metadata["run"], dataset.samples[index].query
+        self._set_up(metadata["pruner"], metadata["options"], run)
         decoding = {name: run[name] for name in ("num_beams", "max_new_tokens") if name in run}
         (answer,) = answer_batch(model, self.loaded.tokenizer, [item], [query], generation_options(**decoding))
         keep = model.last_prune.keep
         masks = kept_masks(None if keep is None else keep[0], item[2], model)
         return Selection(masks, answer.visual_tokens, answer.text)
+
+    def _set_up(self, pruner: str, options: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+        """Prune from now on as a run did; what it does not name is as the model has it without."""
+        model = self.loaded.model
+        model.budget_scope = run.get("budget_scope")
+        model.prune_layer = run.get("prune_layer", 0)
+        model.positions = run.get("positions") or ("original" if model.prune_layer else "compact")
+        if run.get("text_chunking", "release") != model.text_chunking:
+            model.text_chunking = run.get("text_chunking", "release")
+            model.get_vision_tower().relevance = None  # remembers texts, cut as before; the pruner has it loaded anew
+        model.set_pruner(resolve_pruner(pruner, **options))
+
+
+def _refuse_another(checkpoint: str, run: Mapping[str, Any]) -> None:
+    """Raise InputError where a checkpoint has other files than the one that a run notes."""
+    noted = run.get("files", {}).get("checkpoint")
+    files = identity.of_run(checkpoint=checkpoint).get("checkpoint")
+    if noted and files and identity.digest(files) != noted:
+        raise InputError(f"--checkpoint {checkpoint}: has other files than the one that gave the answers")

@@ -1,7 +1,8 @@
 """Tables of results: pruners and budgets down, benchmarks across, one table for each group that may be compared."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
@@ -24,6 +25,7 @@ class Cell:
         unanswered: questions without an answer.
         visual_tokens: mean number the language model read, None if unknown.
         profile: how long answering took, None if that was not measured.
+        lost: how many questions lost something on their way, by the names of ``llava.eval.losses``.
     """
 
     value: float
@@ -33,6 +35,7 @@ class Cell:
     visual_tokens: float | None
     paths: tuple[Path, ...]
     profile: Profile | None = None
+    lost: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,7 @@ def _cell(found: Sequence[Measurement]) -> Cell:
         visual_tokens=fmean(tokens) if tokens else None,
         paths=tuple(each.path for each in found),
         profile=merge([each.profile for each in found if each.profile]),
+        lost=sum((Counter(each.lost) for each in found), Counter()),
     )
 
 

@@ -1,11 +1,15 @@
 import json
+import re
 from argparse import ArgumentParser
+from pathlib import Path
 
 import pytest
 
+from llava.eval.formats import notes
 from llava.eval.profile import share_of_batch
 from llava.eval.records import InputError
 from llava.eval.results import Group, Setting, collect, parse_setting
+from llava.eval.summary import build_tables
 from llava.pruners import add_pruner_args
 
 
@@ -22,8 +26,19 @@ from llava.pruners import add_pruner_args
         ("vtn_8_dtypefloat32_r0.25_llava_v1", Setting("vtn_8_r0.25", None, "dtypefloat32_llava_v1", 0)),
         (
             "vtn_8_text_chunkingbos_eos_budget_scopeimage_prune_layer2",
-            Setting("vtn_8_text_chunkingbos_eos_budget_scopeimage_prune_layer2", None, "", 0),
+            Setting("vtn_8_budget_scopeimage_prune_layer2_text_chunkingbos_eos", None, "", 0),
         ),
+        ("vtn_036", Setting("vtn_36", None, "", 0)),
+        ("ratio_.50", Setting("ratio_0.5", None, "", 0)),
+        ("vtn_64_contextual_ratio1e-3", Setting("vtn_64_contextual_ratio0.001", None, "", 0)),
+        ("vtn_64_r.75_seed00", Setting("vtn_64_r0.75", None, "", 0)),
+        ("vtn_64_positionscompact_prune_layer0_temperature0.0_r0.50", Setting("vtn_64", None, "", 0)),
+        ("vtn_64_llava_v1_dtypefloat32", Setting("vtn_64", None, "dtypefloat32_llava_v1", 0)),
+        (
+            "vtn_64_max_new_tokens9_vision_dtypefloat32_theta.5",
+            Setting("vtn_64_theta0.5", None, "max_new_tokens9_vision_dtypefloat32", 0),
+        ),
+        ("full_something_else", Setting("full", None, "something_else", 0)),
         ("vtn_64_cuesqwen_release", Setting("vtn_64_cuesqwen_release", None, "", 0)),
         ("full_vision_dtypefloat32", Setting("full", None, "vision_dtypefloat32", 0)),
     ],
@@ -41,6 +56,31 @@ def test_the_options_of_every_pruner_stay_with_its_row():
         assert parse_setting(f"vtn_64_{label}0.25") == Setting(f"vtn_64_{label}0.25", None, "", 0), option
 
 
+def test_an_option_of_a_new_pruner_stays_in_the_table_of_its_checkpoint(measure, tmp_path):
+    folder = "pope/answers/llava_pope_test/llava-v1.5-7b/newcomer"
+    for power in ("1.0", "2"):
+        measure(f"{folder}/vtn_64_power{power}", options={"visual_token_num": 64, "power": float(power)})
+    found = collect(tmp_path)
+    assert {each.group for each in found} == {Group("llava-v1.5-7b", "native", "")}
+    assert [each.setting.label for each in found] == ["vtn_64_power1", "vtn_64_power2"]
+
+
+def test_what_was_lost_of_the_questions_is_counted_from_the_answers(measure, put, tmp_path):
+    measure()
+    answers = [{"metadata": {"visual_tokens": 64, "cut": 7}}, {"metadata": {"visual_tokens": 64}}, {"text": "old"}]
+    put("pope/answers/llava_pope_test/llava-v1.5-7b/cdpruner/vtn_64.jsonl", answers)
+    (found,) = collect(tmp_path)
+    assert found.lost == {"cut": 1}
+    (table,) = build_tables([found])
+    assert any("cdpruner, vtn_64, POPE: questions 1 whose prompt lost its end" in note for note in notes(table))
+
+
+def test_the_scripts_and_the_tables_agree_on_what_is_usual():
+    text = (Path(__file__).parents[2] / "scripts" / "eval" / "driver.sh").read_text()
+    words = " ".join(re.findall(r'^USUAL\+?="([^"$]*)', text, re.MULTILINE)).split()
+    assert len(words) > 8 and parse_setting("_".join(["vtn_64", *words])) == Setting("vtn_64", None, "", 0)
+
+
 @pytest.mark.parametrize("name", ["vtn64", "result", "full2", "64"])
 def test_other_names_are_not_those_of_results(name):
     assert parse_setting(name) is None
@@ -50,7 +90,9 @@ def test_other_names_are_not_those_of_results(name):
 def measure(put):
     """Write a result and, beside it, answers that read some numbers of visual tokens."""
 
-    def write(path="pope/answers/llava_pope_test/llava-v1.5-7b/cdpruner/vtn_64", tokens=(64, 66), run=None, **result):
+    usual = "pope/answers/llava_pope_test/llava-v1.5-7b/cdpruner/vtn_64"
+
+    def write(path=usual, tokens=(64, 66), run=None, options=None, **result):
         content = {
             "benchmark": "pope",
             "metric": "mean F1",
@@ -59,7 +101,8 @@ def measure(put):
             "ci95": [86.0, 89.0],
             "missing": 1,
         }
-        answers = [{"text": "Yes", "metadata": {"visual_tokens": n, **({"run": run} if run else {})}} for n in tokens]
+        said = ({"run": run} if run else {}) | ({"options": options} if options else {})
+        answers = [{"text": "Yes", "metadata": {"visual_tokens": n, **said}} for n in tokens]
         if tokens:
             put(f"{path}.jsonl", answers)
         return put(f"{path}.json", content | result)
