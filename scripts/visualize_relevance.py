@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from llava.eval.outputs import nothing_left
 from llava.eval.program import run_program
 from llava.eval.records import InputError, check_writable
 from llava.eval.run_llava import load_image
@@ -114,8 +115,9 @@ def visualize(args: argparse.Namespace) -> None:
         image = load_image(str(path))
         maps = relevance_maps(tower, image, [args.template.format(word) for word in words])
         for word, relevance in zip(words, maps, strict=True):
-            output = check_writable(folder / path.stem / f"{word.replace('/', '-')}.png")
-            heat_map(image, relevance, size).save(output)
+            output = folder / path.stem / f"{word.replace('/', '-')}.png"
+            with nothing_left(output):
+                heat_map(image, relevance, size).save(check_writable(output))
     logger.info("%d images in %s", len(images), folder)
 
 

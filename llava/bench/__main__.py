@@ -20,6 +20,7 @@ import torch
 from llava.bench import report, select
 from llava.bench.flops import CONVENTIONS, SHAPES
 from llava.bench.harness import threads
+from llava.eval.outputs import nothing_left
 from llava.eval.program import at_least, run_program
 from llava.eval.provenance import environment
 from llava.eval.records import InputError, check_writable, replace_file
@@ -123,7 +124,14 @@ def check(args: Namespace) -> None:
 
 def bench(args: Namespace) -> None:
     """Run the suites; after each, print its table and write everything so far."""
-    check(args)
+    outputs = [args.json] if args.json else []
+    with nothing_left(*outputs):
+        check(args)
+        run_suites(args)
+
+
+def run_suites(args: Namespace) -> None:
+    """What ``bench`` does with options that are checked."""
     with threads(args.threads):
         run = Bench(args)
         results: dict[str, Any] = {"meta": run.meta(), "rows": [], "prefill": []}

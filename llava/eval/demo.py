@@ -19,6 +19,7 @@ from tqdm import tqdm
 from llava.eval import eval_shapes, figures, model_vqa_loader
 from llava.eval.dataset import read_image
 from llava.eval.options import LoadedModel, describe_pruner, describe_run, load_model, with_defaults
+from llava.eval.outputs import nothing_left
 from llava.eval.program import at_least, run_program
 from llava.eval.provenance import environment
 from llava.eval.records import check_writable, read_jsonl, replace_file
@@ -208,16 +209,23 @@ def run_demo(args: Namespace) -> None:
     """Measure every setting, print the table, write results and pictures into ``args.output_dir``."""
     import_matplotlib()
     args.output_dir = Path(args.output_dir).expanduser()
-    results_file = check_writable(args.output_dir / "shapes_results.json")
-    benchmark = draw_benchmark(args.output_dir / "shapes", args.num_questions, args.seed)
+    results_file = args.output_dir / "shapes_results.json"
     inference = with_defaults(args, model_vqa_loader.build_parser())
     args = Namespace(**(vars(inference) | vars(args) | {"conv_mode": "vicuna_v1", "temperature": 0.0}))
-    loaded = load_model(Namespace(**vars(args) | {"positions": args.positions[0]}), None)
+    with nothing_left(results_file):
+        check_writable(results_file)
+        loaded = load_model(Namespace(**vars(args) | {"positions": args.positions[0]}), None)
+        measure_and_draw(loaded, args, results_file)
+
+
+def measure_and_draw(loaded: LoadedModel, args: Namespace, results_file: Path) -> None:
+    """Draw the benchmark, measure every setting, and write ``results_file`` and the pictures."""
+    benchmark = draw_benchmark(args.output_dir / "shapes", args.num_questions, args.seed)
     rows = measure_all(loaded, benchmark, args)
     loaded.model.positions = args.positions[0]
     run_settings = describe_run(args, loaded.model) | {"seed": args.seed, "batch_size": args.batch_size}
     results = {"rows": rows, "environment": environment() | run_settings, "note": NOTE}
-    results_file.write_text(json.dumps(results, indent=1) + "\n")
+    replace_file(results_file, json.dumps(results, indent=1) + "\n")
     plotted = [row for row in rows if row["positions"] in (None, args.positions[0])]
     figures.plot_accuracy(plotted, args.output_dir / "shapes_accuracy.png", "shapes, embedded model")
     draw_selection(loaded, benchmark, 0, args.output_dir / "shapes_selection.png", args.conv_mode)

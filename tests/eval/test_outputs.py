@@ -1,6 +1,16 @@
+import runpy
+from pathlib import Path
+
 import pytest
 
+from llava.bench import __main__ as bench
+from llava.eval import demo, eval_shapes, summarize
 from llava.eval.outputs import nothing_left
+from llava.eval.program import run_program
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+SCENE = Path(__file__).parents[2] / "docs" / "scene.png"
+MAINS = ("eval_answers", "run_demo", "visualize", "summarize")
 
 
 def test_a_refusal_takes_away_the_empty_files_and_folders_it_has_made(tmp_path):
@@ -26,3 +36,51 @@ def test_a_good_end_leaves_empty_files_alone(tmp_path):
     with nothing_left(tmp_path / "a.json"):
         (tmp_path / "a.json").touch()
     assert (tmp_path / "a.json").exists()
+
+
+def of_script(name):
+    return lambda: runpy.run_path(str(SCRIPTS / f"{name}.py"))
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (lambda: vars(summarize), "--eval-dir {0} --output {0}/new/t.md --html {0}/new/t.html"),
+        (lambda: vars(eval_shapes), "--annotation-file {0}/none --result-file {0}/none --output {0}/new/r.json"),
+        (lambda: vars(demo), "--output-dir {0}/new/results --model-path {0}/nowhere"),
+        (
+            of_script("visualize_diversity"),
+            f"{SCENE} --output {{0}}/new/d.png --model-path {{0}}/x --keep_ratio .5 --pruner divprune",
+        ),
+        (
+            of_script("visualize_selection"),
+            f"{SCENE} what? --output {{0}}/new/s.png --model-path {{0}}/x --visual_token_num 9 --pruner divprune",
+        ),
+    ],
+)
+def test_a_program_that_is_refused_leaves_no_file_and_no_folder(program, words, tmp_path, monkeypatch):
+    program = program()
+    main = next(program[name] for name in MAINS if name in program)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="error: "):
+        run_program(program["build_parser"](), main, words.format(tmp_path).split())
+    assert list(tmp_path.rglob("*")) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "work", "main", "words"),
+    [
+        (demo, "measure_and_draw", "run_demo", "--output-dir {0}/new"),
+        (bench, "run_suites", "bench", "--json {0}/new/b.json --device cpu"),
+    ],
+)
+def test_a_program_that_is_interrupted_before_its_first_result_leaves_nothing(
+    monkeypatch, tmp_path, module, work, main, words
+):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, work, stop)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(module, main)(module.build_parser().parse_args(words.format(tmp_path).split()))
+    assert list(tmp_path.iterdir()) == []
