@@ -22,6 +22,7 @@ from llava.eval.scorer import (
     publish,
     refuse_repeated,
     scorer_parser,
+    tell_losses,
 )
 from llava.eval.scoring import Result
 
@@ -104,7 +105,7 @@ def read_annotations(path: str) -> list[dict[str, Any]]:
 def eval_answers(args: argparse.Namespace) -> None:
     """Score ``args.result_file``."""
     annotations = read_annotations(args.annotation_file)
-    answers = read_jsonl(args.result_file, ANSWER_KEYS, OPTIONAL_KEYS)
+    answers = tell_losses(args.result_file, read_jsonl(args.result_file, ANSWER_KEYS, OPTIONAL_KEYS))
     with naming_files(result_file=args.result_file, annotation_file=args.annotation_file):
         result = score(answers, annotations, args.lang)
     publish(result, report(result), args.output)

@@ -7,7 +7,7 @@ from typing import Any
 
 from llava.eval.program import run_program
 from llava.eval.records import InputError, check_output, check_record, read_jsonl
-from llava.eval.scorer import naming_files, percent
+from llava.eval.scorer import naming_files, percent, tell_losses
 from llava.eval.scoring import Result, bootstrap_interval, wilson_interval, write_result
 
 LABEL_KEYS = {"question_id": (int, str), "answer": str, "category": str}
@@ -90,7 +90,7 @@ def eval_answers(args: argparse.Namespace) -> None:
     """Score ``args.result_file`` against ``args.annotation_file`` and print the table."""
     if args.output:
         check_output(args.output)
-    answers = read_jsonl(args.result_file, ANSWER_KEYS)
+    answers = tell_losses(args.result_file, read_jsonl(args.result_file, ANSWER_KEYS))
     for number, answer in enumerate(answers, 1):
         check_record(answer["metadata"], f"{args.result_file}, answer {number}, metadata", {}, METADATA_KEYS)
     with naming_files(result_file=args.result_file, annotation_file=args.annotation_file):

@@ -31,7 +31,7 @@ from llava.eval.program import run_program
 from llava.eval.prompts import check_conv_mode, first_turn, image_token
 from llava.eval.queries import user_query
 from llava.eval.records import InputError
-from llava.eval.runner import generation_options, pad_token_id
+from llava.eval.runner import generation_options, pad_token_id, warn_of_losses
 from llava.images import open_image
 from llava.mm_utils import process_images, tokenizer_image_token
 
@@ -107,6 +107,7 @@ def ask(loaded: LoadedModel, query: str, images: Sequence[Image.Image], conv_mod
         pad_token_id=pad_token_id(tokenizer),
         **generation,
     )
+    warn_of_losses(model, tokenizer, output_ids, [user_query(query)], generation)
     return tokenizer.batch_decode(output_ids, skip_special_tokens=True)[0].strip()
 
 

@@ -1,5 +1,6 @@
 """The one loop behind every program that asks questions: generate in batches, write each answer with its place."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -13,11 +14,13 @@ from tqdm import tqdm
 
 from llava.eval.answers import WriteAnswer
 from llava.eval.dataset import Item, QuestionDataset, QuestionError, Sample, batches, left_pad, stack_images
-from llava.eval.losses import noted
+from llava.eval.losses import count_losses, noted, told
 from llava.eval.profile import share_of_batch
 from llava.eval.records import InputError
 from llava.model.stages import Stopwatch
 from llava.pruners.base import CLIP_TEXT_CUES
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -131,10 +134,19 @@ def _losses(
     model: Any, tokenizer: Any, output_ids: torch.Tensor, queries: Sequence[str], generation: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """What was lost in a call, row by row."""
-    cut = getattr(model.last_prune, "cut", None) or [0] * len(queries)
+    cut = getattr(getattr(model, "last_prune", None), "cut", None) or [0] * len(queries)
     over = query_overflow(model, queries)
     for row in zip(cut, over, unfinished(output_ids, model, tokenizer, generation), strict=True):
         yield noted(dict(zip(("cut", "query_cut", "unfinished"), row, strict=True)))
+
+
+def warn_of_losses(
+    model: Any, tokenizer: Any, output_ids: torch.Tensor, queries: Sequence[str], generation: Mapping[str, Any]
+) -> None:
+    """Log what was lost of the questions of the last call, for programs that keep no answers."""
+    answers = [{"metadata": lost} for lost in _losses(model, tokenizer, output_ids, queries, generation)]
+    if lost := told(count_losses(answers)):
+        logger.warning("of %d questions %s", len(answers), lost)
 
 
 def unfinished(output_ids: torch.Tensor, model: Any, tokenizer: Any, generation: Mapping[str, Any]) -> list[bool]:

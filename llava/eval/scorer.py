@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from llava.eval.losses import count_losses, told
 from llava.eval.records import InputError, read_jsonl
 from llava.eval.records import read_json as read_json
 from llava.eval.scoring import Result, bootstrap_interval, write_result
@@ -19,8 +20,19 @@ OPTIONAL_KEYS = {"prompt": str, "metadata": (dict, type(None)), "round_id": int}
 
 
 def read_answers(path: str | Path, *keys: str) -> list[dict[str, Any]]:
-    """Read an answers file: objects with ``question_id``, ``text`` and the further string ``keys``."""
-    return read_jsonl(path, {"question_id": (int, str), "text": str} | dict.fromkeys(keys, str), OPTIONAL_KEYS)
+    """Read an answers file: objects with ``question_id``, ``text`` and the further string ``keys``.
+
+    What was lost of the questions is said in one line.
+    """
+    required = {"question_id": (int, str), "text": str} | dict.fromkeys(keys, str)
+    return tell_losses(path, read_jsonl(path, required, OPTIONAL_KEYS))
+
+
+def tell_losses(path: str | Path, answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return ``answers``, and say what they note as lost on the way of their questions."""
+    if lost := told(count_losses(answers)):
+        logger.warning("%s: of %d questions %s", path, len(answers), lost)
+    return answers
 
 
 def is_missing(answer: Mapping[str, Any]) -> bool:

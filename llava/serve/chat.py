@@ -13,7 +13,7 @@ from llava.eval.dataset import stack_images
 from llava.eval.options import LoadedModel
 from llava.eval.prompts import image_token
 from llava.eval.queries import user_query
-from llava.eval.runner import pad_token_id
+from llava.eval.runner import pad_token_id, warn_of_losses
 from llava.mm_utils import KeywordsStoppingCriteria, process_images, tokenizer_image_token
 
 
@@ -100,6 +100,7 @@ class Chat:
             stopping_criteria=[KeywordsStoppingCriteria([self.stop], tokenizer, input_ids)],
             **generation,
         )
+        warn_of_losses(model, tokenizer, output_ids, [user_query(query)], generation)
         text = tokenizer.batch_decode(output_ids, skip_special_tokens=True)[0]
         answer = text.partition(self.stop)[0].strip()
         self.conversation.messages[-1][-1] = answer

@@ -8,9 +8,18 @@ from PIL import Image
 
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.eval import run_llava
-from llava.eval.options import LoadedModel
+from llava.eval.options import LoadedModel, load_model, with_defaults
 from llava.eval.records import InputError
-from llava.eval.run_llava import choose_conv_mode, eval_model, image_parser, load_image, place_images
+from llava.eval.run_llava import (
+    ask,
+    build_parser,
+    choose_conv_mode,
+    eval_model,
+    image_parser,
+    load_image,
+    place_images,
+)
+from llava.eval.runner import generation_options
 
 
 class OneQuestionModel:
@@ -131,3 +140,14 @@ def test_the_template_follows_the_models_name_and_another_is_used_with_a_warning
     with caplog.at_level(logging.WARNING):
         assert choose_conv_mode(SimpleNamespace(model_path="x/llava-v1.5-7b", conv_mode="vicuna_v1")) == "vicuna_v1"
     assert "implies --conv-mode llava_v1" in caplog.text
+
+
+def test_an_answer_without_room_and_a_prompt_that_is_cut_are_said(llava_shapes, caplog):
+    args = Namespace(model_path=llava_shapes, device="cpu")
+    loaded = load_model(with_defaults(args, build_parser(), required=("--image-file", "--query")), None)
+    image = Image.new("RGB", (20, 20))
+    ask(loaded, "How many shapes are there?", [image], "vicuna_v1", **generation_options(max_new_tokens=64))
+    assert caplog.text == ""
+    loaded.model.config.tokenizer_model_max_length = 150
+    ask(loaded, "How many shapes are there?", [image], "vicuna_v1", **generation_options(max_new_tokens=1))
+    assert "of 1 questions 1 whose prompt lost its end" in caplog.text

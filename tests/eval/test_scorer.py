@@ -89,3 +89,9 @@ def test_a_result_is_printed_and_written_and_what_is_missing_is_said(tmp_path, c
     assert capsys.readouterr().out == "F1 0.5\n"
     assert "1 of 8 questions without an answer, 2 answers that cannot be read" in caplog.text
     assert json.loads((tmp_path / "r.json").read_text())["missing"] == 1
+
+
+def test_what_was_lost_of_the_questions_is_said_with_the_score(put, caplog):
+    lines = [{"question_id": i, "text": "", "metadata": {"cut": 4} if i < 2 else {}} for i in range(3)]
+    assert len(read_answers(put("a.jsonl", lines))) == 3
+    assert "of 3 questions 2 whose prompt lost its end" in caplog.text
