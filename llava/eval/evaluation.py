@@ -3,7 +3,7 @@
 import logging
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,8 @@ def _identified(write: WriteAnswer, answers: AnswersFile) -> WriteAnswer:
         metadata = record["metadata"]
         metadata["run"] = metadata.get("run", {}) | ({"files": parts} if parts else {})
         if answers.media[index] is not None and "error" not in metadata:
-            metadata["media"] = identity.of_file(answers.media[index])
+            with suppress(OSError):  # gone since it was read
+                metadata["media"] = identity.of_file(answers.media[index])
         write(index, record)
 
     return write_identified
