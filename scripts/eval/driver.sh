@@ -10,8 +10,8 @@
 # CKPT, DATA_DIR, and CUDA_VISIBLE_DEVICES, whose every device gets a process of its own.
 set -euo pipefail
 
-# shellcheck source=scripts/eval/names.sh
-source "$(dirname "${BASH_SOURCE[0]}")/names.sh"
+# shellcheck source=scripts/eval/names.bash
+source "$(dirname "${BASH_SOURCE[0]}")/names.bash"
 
 FOLDER=$1 SPLITS=$2 VERSION=$3
 SPLIT=${SPLITS%% *}

@@ -4,8 +4,8 @@
 # process of its own.
 set -euo pipefail
 
-# shellcheck source=scripts/eval/names.sh
-source "$(dirname "${BASH_SOURCE[0]}")/../eval/names.sh"
+# shellcheck source=scripts/eval/names.bash
+source "$(dirname "${BASH_SOURCE[0]}")/../eval/names.bash"
 
 CKPT=${CKPT:-LLaVA-NeXT-Video-7B-hf}
 

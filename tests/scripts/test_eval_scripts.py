@@ -139,7 +139,7 @@ class TestAnswersPath:
             "llava_v1",
         ]
         loop = 'source "$1"; shift; for value in "$@"; do plain "$value"; echo; done'
-        command = ["bash", "-c", loop, "-", SCRIPTS / "eval" / "names.sh", *values]
+        command = ["bash", "-c", loop, "-", SCRIPTS / "eval" / "names.bash", *values]
         shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         assert shown == [*["0.5"] * 4, *["36"] * 3, "0.001", "0", "0", "10/64", "1e", "v1_5", "llava_v1"]
 
