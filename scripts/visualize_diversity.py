@@ -23,6 +23,7 @@ from tqdm import tqdm
 from llava.eval.figures import STYLES, new_figure
 from llava.eval.lineup import add_lineup_args, lineup
 from llava.eval.options import LoadedModel, load_model
+from llava.eval.outputs import nothing_left
 from llava.eval.program import run_program
 from llava.eval.records import InputError, check_output
 from llava.eval.run_llava import load_image
@@ -143,8 +144,9 @@ def visualize(args: argparse.Namespace) -> None:
     """
     import_matplotlib()
     pruners, images = choose(args), find_images(args.images)
-    output = check_output(args.output)
-    draw(*measure(load_model(args, None), pruners, images, args.question), output)
+    with nothing_left(args.output):
+        output = check_output(args.output)
+        draw(*measure(load_model(args, None), pruners, images, args.question), output)
     logger.info("%s", output)
 
 

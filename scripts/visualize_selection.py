@@ -9,6 +9,7 @@ shown, the whole image as one tile and the grid of tiles.
 import argparse
 import logging
 import textwrap
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -17,12 +18,14 @@ from tqdm import tqdm
 from llava.eval.figures import draw_panels
 from llava.eval.lineup import add_lineup_args, lineup
 from llava.eval.options import LoadedModel, load_model
+from llava.eval.outputs import nothing_left
 from llava.eval.overlays import pictures
 from llava.eval.program import at_least, run_program
 from llava.eval.records import check_output
 from llava.eval.run_llava import ask, choose_conv_mode, load_image
 from llava.eval.runner import generation_options
 from llava.eval.tables import import_matplotlib
+from llava.pruners import Pruner
 
 logger = logging.getLogger("llava.scripts.visualize_selection")
 
@@ -57,7 +60,13 @@ def visualize(args: argparse.Namespace) -> None:
     pruners = lineup(args)
     args.conv_mode = choose_conv_mode(args)
     image = load_image(args.image)
-    output = check_output(args.output)
+    with nothing_left(args.output):
+        draw(args, pruners, image, check_output(args.output))
+    logger.info("%s", args.output)
+
+
+def draw(args: argparse.Namespace, pruners: dict[str, list[Pruner | None]], image: Image.Image, output: Path) -> None:
+    """Load the model, let every pruner choose at every budget, and draw a row of panels for each."""
     loaded = load_model(args, None)
     rows, total = [], sum(map(len, pruners.values()))
     with tqdm(total=total, unit="panel") as progress:
@@ -68,7 +77,6 @@ def visualize(args: argparse.Namespace) -> None:
                 rows[-1].append(panel(loaded, name, image, args))
                 progress.update()
     draw_panels(rows, output, textwrap.fill(args.question, 2 * CAPTION_WIDTH))
-    logger.info("%s", output)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from llava.eval.outputs import nothing_left
 from llava.eval.program import run_program
 from llava.eval.records import InputError, check_output, check_record, read_jsonl
 from llava.eval.scorer import naming_files, percent, tell_losses
@@ -88,16 +89,21 @@ def report(result: Result) -> str:
 
 def eval_answers(args: argparse.Namespace) -> None:
     """Score ``args.result_file`` against ``args.annotation_file`` and print the table."""
+    with nothing_left(*filter(None, [args.output])):
+        if args.output:
+            check_output(args.output)
+        result = _score_files(args)
+    print(report(result))
     if args.output:
-        check_output(args.output)
+        write_result(result, args.output)
+
+
+def _score_files(args: argparse.Namespace) -> Result:
     answers = tell_losses(args.result_file, read_jsonl(args.result_file, ANSWER_KEYS))
     for number, answer in enumerate(answers, 1):
         check_record(answer["metadata"], f"{args.result_file}, answer {number}, metadata", {}, METADATA_KEYS)
     with naming_files(result_file=args.result_file, annotation_file=args.annotation_file):
-        result = score(answers, read_jsonl(args.annotation_file, LABEL_KEYS))
-    print(report(result))
-    if args.output:
-        write_result(result, args.output)
+        return score(answers, read_jsonl(args.annotation_file, LABEL_KEYS))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from llava.eval.doctor import EVAL_DIR
 from llava.eval.formats import FORMATS
+from llava.eval.outputs import nothing_left
 from llava.eval.program import at_least, run_program
 from llava.eval.records import check_output, replace_file
 from llava.eval.results import collect
@@ -17,8 +18,14 @@ from llava.eval.summary import build_tables
 
 def summarize(args: argparse.Namespace) -> None:
     """Print the tables or write them to ``args.output``, and write the page to ``args.html``."""
-    for path in filter(None, (args.output, args.html)):
-        check_output(path)
+    outputs = [path for path in (args.output, args.html) if path]
+    with nothing_left(*outputs):
+        for path in outputs:
+            check_output(path)
+        _summarize(args)
+
+
+def _summarize(args: argparse.Namespace) -> None:
     measurements = collect(args.eval_dir)
     tables = build_tables(measurements, args.benchmarks, args.published)
     text = FORMATS[args.format](tables)
