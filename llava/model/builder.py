@@ -47,6 +47,7 @@ MODEL_CLASSES = {
     "LlavaLlamaForCausalLM": LlavaLlamaForCausalLM,
     "LlavaMistralForCausalLM": LlavaMistralForCausalLM,
 }
+BASES = {"LlamaForCausalLM": LlavaLlamaForCausalLM, "MistralForCausalLM": LlavaMistralForCausalLM}
 ANYRES = ("native", "fixed")
 BUDGET_SCOPES = (None, "tile", "image")
 POSITIONS = ("compact", "original")
@@ -164,7 +165,9 @@ def model_class_of(raw_config: dict[str, Any], folder: Path) -> type[PreTrainedM
     """Choose the class by what config.json says, never by the name of the folder."""
     architectures, model_type = raw_config.get("architectures") or [], raw_config.get("model_type")
     by_type = MODEL_CLASSES.get(str(model_type))
-    named = [MODEL_CLASSES[name] for name in architectures if name in MODEL_CLASSES]
+    # A LoRA or a projector keeps its base's architecture, and says by its type alone that it is LLaVA's.
+    classes = MODEL_CLASSES | (BASES if by_type is not None else {})
+    named = [classes[name] for name in architectures if name in classes]
     chosen = named[0] if named else None if architectures else by_type
     # "llava" is what LLaVA's first checkpoints say, whatever they are made of.
     agreed = model_type in (None, "llava") or by_type is chosen

@@ -10,6 +10,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from llava.model.adapter import SETTINGS, WEIGHTS, Adapter, plain_name, plain_names, read_adapter, replace_weights
 from llava.model.checkpoint import has_weights, load_tensors, read_json, refuse_missing, weight_shapes
+from llava.model.config_checks import check_tuned_tower
 from llava.model.vocabulary import add_image_tokens, grow_vocabulary, has_tokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,10 @@ def load_on_base(
         logger.warning("%s was trained on a quantised base: load_4bit and load_8bit quantise it here", folder)
         del config.quantization_config
     asked, config.vocab_size = config.vocab_size, _rows(shapes, base)
-    model, missing = load(base, any("vision_tower." in name for name in {*extra, *shapes}))
+    with_tower = any("vision_tower." in name for name in {*extra, *shapes})
+    adapted = adapter is not None and any("vision_tower." in module for module, _, _ in adapter.lora)
+    check_tuned_tower(config, with_tower or adapted, folder)
+    model, missing = load(base, with_tower)
     tokenizer = _tokenizer(folder, base)
     known = model.state_dict()
     extra = plain_names(extra, known, file)

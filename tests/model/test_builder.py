@@ -129,6 +129,8 @@ def test_a_broken_index_is_named(load, sharded, content):
         ("llava_llama", [], LlavaLlamaForCausalLM),
         ("llava_mistral", ["LlavaMistralForCausalLM"], LlavaMistralForCausalLM),
         ("llava_mistral", None, LlavaMistralForCausalLM),
+        ("llava", ["LlamaForCausalLM"], LlavaLlamaForCausalLM),  # what LoRAs and projectors say
+        ("llava_mistral", ["MistralForCausalLM"], LlavaMistralForCausalLM),
     ],
 )
 def test_the_config_decides_the_class_not_the_folder(load, broken, model_type, architectures, expected):

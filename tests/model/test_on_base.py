@@ -169,6 +169,12 @@ def test_the_tower_that_a_base_holds_is_not_replaced_by_the_one_beside_it(load, 
     assert torch.equal(tuned.get_parameter(name), tower.get_parameter(name))
 
 
+def test_a_tower_that_was_trained_has_to_be_there(lora, base):
+    edit(lora, unfreeze_mm_vision_tower=True)
+    with pytest.raises(ValueError, match="llava-lora lacks weights: .*unfreeze_mm_vision_tower"):
+        load_on(lora, base)
+
+
 def test_a_relative_tower_is_found_beside_either(lora, base, clip_folder, tmp_path):
     shutil.copytree(clip_folder, base / "eyes")
     edit(lora, mm_vision_tower="eyes")
