@@ -1,22 +1,60 @@
-# make demo: evaluate six pruners on the embedded model.  make test: the test suite.  make lint: style.
+# make demo            evaluate six pruners on the embedded model
+# make test            the test suite, with every package as it was tested
+# make test-newest     the same with the newest release of every package, torch apart
+# make test-oldest     the same with the oldest that pyproject.toml admits, torch apart
+# make test-EXTRA      the tests of one extra, installed alone: eval, kernels, lmms, lora, quant or video
+# make test-triton     the kernels compiled under several Tritons
+# make lint            style
+# make constraints     choose the packages anew, within .ci/pins.txt
 #
-# Each sets up what it needs in $(VENV) first. Needed beforehand: a Python 3.10 to 3.13 with venv.
+# Each sets up what it needs first, in $(VENV) or a folder of that name and the target's. TESTS="tests/model" runs a part;
+# RECORD=docs/tested.md writes down what was tested with what.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint
+.PHONY: help demo test test-newest test-oldest test-triton lint constraints
 
 VENV ?= .venv
-PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
-	$$python -c 'import ensurepip, sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2> /dev/null \
-	&& echo $$python && break; done)
+TESTS ?= tests
+RECORD ?=
+PYTHONS := $(shell sed -n 's/^. Python: //p' .ci/constraints.txt)
+OLDEST_PYTHONS := 3.10 3.11
+EXTRAS := eval kernels lmms lora quant video
+
+eval_TESTS := tests/eval
+kernels_TESTS := tests/pruners
+lmms_TESTS := tests/lmms -m "not gpu"
+lora_TESTS := tests/model/test_builder.py
+quant_TESTS := tests/model/test_builder.py
+video_TESTS := tests/test_video.py tests/eval/test_model_vqa_video.py tests/eval/backends
+
+# The first Python that is one of $1; a PYTHON of the user's is held against them, too.
+is_one_of = $(shell $2 -c 'import ensurepip, sys; print("%d.%d" % sys.version_info[:2] in sys.argv[1:])' $1 2> /dev/null)
+python = $(or $(PYTHON),$(firstword $(foreach name,python3 $(patsubst %,python%,$1),$(if $(filter True,$(call is_one_of,$1,$(name))),$(name)))))
+venv = $(if $(filter True,$(call is_one_of,$1,$(call python,$1))),$(call python,$1) -m venv $(@:%/bin/python=%), \
+	$(error this needs one of Python $(strip $1), with venv: install one, or name it: make PYTHON=/path/to/python))
+
+# Into the environment $1, with the constraints $2: the package with the extras $3, and more, $4.
+define install
+$1/bin/python -m pip install -c $2 setuptools
+$1/bin/python -m pip install -c $2 --no-build-isolation $4 -e '.[$3]'
+endef
+
+# A torchvision that was built for another build of torch, as beside a CPU build, ends every import of Transformers. It
+# is put in a folder of its own, where tests/conftest.py finds it.
+define torchvision
+$1/bin/python -c 'import torchvision' 2> /dev/null || $1/bin/python -m pip uninstall -qqq --yes torchvision
+$1/bin/python -m pip install -c .ci/constraints.txt --no-deps --upgrade --target $1/torchvision torchvision
+endef
+
+run = $1/bin/python .ci/tests.py $2 $(if $(RECORD),--record $(RECORD))
 
 help:
-	@sed -n '1,3s/^# \{0,1\}//p' Makefile
+	@sed -n '1,/^#$$/s/^# \{0,1\}//p' Makefile
 
 demo: $(VENV)/.eval
 	$(VENV)/bin/python -m llava.eval.demo
 
-test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest
+test: $(VENV)/.test $(VENV)/.torchvision
+	$(call run,$(VENV),test) $(TESTS)
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
@@ -25,14 +63,53 @@ lint: $(VENV)/.dev
 
 # The stamp .venv/.EXTRA says that the package is installed with that extra.
 $(VENV)/.%: pyproject.toml .ci/constraints.txt | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install -c .ci/constraints.txt -e '.[$*]'
+	$(call install,$(VENV),.ci/constraints.txt,$*)
+	@touch $@
+
+$(VENV)/.torchvision: $(VENV)/.test
+	$(call torchvision,$(VENV))
 	@touch $@
 
 $(VENV)/bin/python:
-	$(if $(PYTHON),,$(error no Python 3.10 to 3.13 with venv found: install one, or name it: make PYTHON=/path/to/python))
-	$(PYTHON) -m venv $(VENV)
+	$(call venv,$(PYTHONS))
+
+# What is newest changes from day to day: it is installed anew each time.
+test-newest: $(VENV)-newest/bin/python
+	grep '^torch==' .ci/pins.txt > $(VENV)-newest/constraints.txt
+	$(call install,$(VENV)-newest,$(VENV)-newest/constraints.txt,test,--upgrade --upgrade-strategy eager)
+	$(call torchvision,$(VENV)-newest)
+	$(call run,$(VENV)-newest,newest) --newest $(TESTS)
+
+test-oldest: $(VENV)-oldest/bin/python
+	$(VENV)-oldest/bin/python -m pip install -c .ci/constraints.txt torch
+	$(VENV)-oldest/bin/python .ci/environments.py lowest > $(VENV)-oldest/constraints.txt
+	$(call install,$(VENV)-oldest,$(VENV)-oldest/constraints.txt,test)
+	$(call torchvision,$(VENV)-oldest)
+	$(call run,$(VENV)-oldest,oldest) $(TESTS)
+
+$(VENV)-newest/bin/python:
+	$(call venv,$(PYTHONS))
+
+$(VENV)-oldest/bin/python:
+	$(call venv,$(OLDEST_PYTHONS))
+
+# Extras that cannot share the packages of the others have constraints of their own.
+$(EXTRAS:%=test-%): test-%: $(VENV)-%/bin/python
+	$(call install,$(VENV)-$*,$(or $(wildcard .ci/constraints-$*.txt),.ci/constraints.txt),$*,pytest hypothesis)
+	$(call torchvision,$(VENV)-$*)
+	$(call run,$(VENV)-$*,$*) $($*_TESTS)
+
+$(EXTRAS:%=$(VENV)-%/bin/python):
+	$(call venv,$(PYTHONS))
+
+constraints: $(VENV)-tools/bin/uv
+	$(VENV)-tools/bin/python .ci/environments.py tested .ci/constraints.txt dev video
+	$(VENV)-tools/bin/python .ci/environments.py tested .ci/constraints-lmms.txt test lmms
+
+$(VENV)-tools/bin/uv:
+	$(or $(PYTHON),python3) -m venv $(VENV)-tools
+	$(VENV)-tools/bin/python -m pip install uv
 
 # Every kernel compiled under each Triton that users have, installed beside $(VENV); no GPU is needed.
-.PHONY: test-triton
 test-triton: $(VENV)/.test
 	$(VENV)/bin/python .ci/triton.py

@@ -1,5 +1,8 @@
 """Fixtures that belong to no one part of the package: tokenizer, image processor, the embedded model and its scenes."""
 
+from .torchvision_operators import OPERATORS  # noqa: F401  before Transformers, which imports torchvision
+
+# isort: split
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,6 +10,7 @@ from pathlib import Path
 import pytest
 import sentencepiece
 import transformers
+from hypothesis import HealthCheck, settings
 from packaging.version import Version
 from PIL import Image
 from transformers import CLIPImageProcessorPil, LlamaTokenizer
@@ -14,6 +18,12 @@ from transformers import CLIPImageProcessorPil, LlamaTokenizer
 from llava.eval.backends.requests import Question
 from llava.shapes import checkpoint_path
 from llava.shapes.benchmark import write_benchmark
+
+# A machine that is busy makes no test fail; what repeats a failure is printed with it.
+settings.register_profile(
+    "suite", settings.default, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
 
 SENTENCES = [
     "A chat between a curious user and an artificial intelligence assistant.",
