@@ -1,7 +1,7 @@
 """Constraints files: everything as it was tested, or the lowest releases that pyproject.toml admits.
 
-    python .ci/environments.py tested OUTPUT [EXTRA ...]   resolve with uv, write a constraints file
-    python .ci/environments.py lowest                      print the lower bounds as constraints
+python .ci/environments.py tested OUTPUT [EXTRA ...]   resolve with uv, write a constraints file
+python .ci/environments.py lowest                      print the lower bounds as constraints
 """
 
 import importlib.metadata
@@ -64,7 +64,7 @@ def lowest(project: dict, given: set[str] = frozenset()) -> list[str]:
     extras = project.get("optional-dependencies", {}).values()
     bounds = {}
     for requirement in [*project["dependencies"], *(line for extra in extras for line in extra)]:
-        name, bound = re.match(r"([\w.-]+)(?:\[[^]]*\])?[^;]*?(?:>=\s*([\w.]+))?(?=[,;\s]|$)", requirement).groups()
+        name, bound = re.match(r"([\w.-]+)(?:\[[^]]*\])?(?:[^;]*?>=\s*([\w.]+))?", requirement).groups()
         if name == project["name"] or name in given:
             continue
         if bound is None and name not in bounds:
@@ -75,7 +75,7 @@ def lowest(project: dict, given: set[str] = frozenset()) -> list[str]:
 
 
 def given_by_torch() -> set[str]:
-    """torch, torchvision, which fits one torch, and Triton where the installed torch asks for one, as CUDA builds do."""
+    """torch, torchvision, which fits one torch, and Triton where the installed torch asks for it, as CUDA builds do."""
     asked = importlib.metadata.requires("torch") or []
     return {"torch", "torchvision"} | {"triton" for line in asked if re.match(r"triton\b", line)}
 

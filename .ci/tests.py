@@ -1,7 +1,7 @@
 """Run a part of the tests: ``python .ci/tests.py NAME [--newest] [--record FILE] [arguments of pytest]``.
 
-Says at the end how long it took, with what, and how it went. With ``--newest`` a deprecation that this package causes is
-an error, and a failure with packages newer than any that the tests have passed with is told, but is none of the run.
+Says at the end how long it took, with what, and how it went. With ``--newest`` a deprecation that this package causes
+is an error, and a failure with packages newer than any that the tests have passed with is told, but is none of the run.
 """
 
 import argparse
@@ -37,7 +37,8 @@ def main() -> int:
         arguments += ["-o", f"filterwarnings={ERRORS}"]
     code, counts, minutes = run(arguments)
     newer = newer_than(tested_releases()) if options.newest and code else []
-    print(f"{options.name} took {minutes:.1f} minutes with {', '.join(installed(NAMED))}, Python {platform.python_version()}")
+    with_what = ", ".join([*installed(NAMED), f"Python {platform.python_version()}"])
+    print(f"{options.name} took {minutes:.1f} minutes with {with_what}")
     if newer:
         print(f"NEWER THAN TESTED: {counts['failed'] or 'all'} failed ({', '.join(newer)})")
     elif counts["passed"] + counts["failed"]:

@@ -1,4 +1,4 @@
-"""Let torchvision be imported beside a torch that its compiled part was not built for, as a CUDA one beside a CPU torch.
+"""Let torchvision be imported beside a torch that its compiled part was not built for: a CUDA one beside a CPU torch.
 
 Its import asks for two operators of that part, which no test calls: they are declared in its place. What the tests need
 of torchvision, resizing and normalising above all, is written in Python.
