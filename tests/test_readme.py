@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from llava import compat
+
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "EVAL.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -21,6 +23,17 @@ def test_the_ten_lines_of_python_answer_the_question(monkeypatch, capsys):
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     exec(code, {})
     assert capsys.readouterr().out == "6 [36]\n"
+
+
+def test_nobody_is_sent_to_the_registrys_package_of_this_name():
+    texts = [*DOCUMENTS, *(file for folder in ("llava", "scripts") for file in (ROOT / folder).rglob("*.[psm][yhd]"))]
+    names_it = re.compile(r"pip3? install [^\n]*(?<![\w./-])llava(?![\w/-])")
+    assert not [str(file) for file in texts if names_it.search(file.read_text(encoding="utf-8"))]
+
+
+def test_the_page_of_what_was_tested_names_the_tested_range():
+    page = (ROOT / "docs" / "tested.md").read_text()
+    assert f"Transformers from {compat.TESTED[0]} to {compat.TESTED[1]}" in page and compat.PRUNES_FROM in page
 
 
 def test_the_readme_is_short():

@@ -105,7 +105,7 @@ def launch(loaded, options):
                     process.kill()
             time.sleep(0.02)
         codes = [process.exitcode for process in processes]
-        return codes, [errors.get(timeout=5) for code in codes if code == REFUSED]
+        return codes, [errors.get(timeout=PATIENCE_S) for code in codes if code == REFUSED]
 
     return call
 

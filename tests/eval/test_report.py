@@ -142,7 +142,8 @@ def test_a_browser_shows_plot_answers_and_covered_patches(page, tmp_path):
         shot = path.with_suffix(".png")
         words = f"--disable-component-update --disable-sync --user-data-dir={tmp_path}/profile --window-size=1200,2400"
         command = [CHROMIUM, *QUIET.split(), *words.split(), f"--screenshot={shot}", path.as_uri()]
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        run = subprocess.run(command, capture_output=True, text=True, timeout=600)
+        assert run.returncode == 0, run.stdout + run.stderr
         with Image.open(shot) as picture:
             return np.asarray(picture.convert("RGB")).astype(int)
 

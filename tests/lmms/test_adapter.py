@@ -73,9 +73,11 @@ def evaluate(tasks, checkpoint, output, *launcher, **options):
         *("--output_path", str(output), "--log_samples"),
     ]
     places = {"HF_HOME": str(output / "hf"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, env=os.environ | places, check=True, timeout=600, capture_output=True)
-    (results,) = output.glob("*/*_results.json")
-    (samples,) = output.glob("*/*_samples_scenes_answer.jsonl")
+    run = subprocess.run(command, env=os.environ | places, timeout=600, capture_output=True, text=True)
+    found = [*output.glob("*/*_results.json"), *output.glob("*/*_samples_scenes_answer.jsonl")]
+    # It may end well without results, having printed what went wrong.
+    assert run.returncode == 0 and len(found) == 2, run.stdout + run.stderr
+    results, samples = found
     lines = sorted((json.loads(line) for line in samples.read_text().splitlines()), key=lambda line: line["doc_id"])
     return json.loads(results.read_text()), lines
 

@@ -58,7 +58,7 @@ class Workplace:
     def run(self, command: str, **environment: str) -> subprocess.CompletedProcess:
         """Run a shell command here, with these environment variables, to its end."""
         process = self.start(command, **environment)
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=600)
         return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
     def start(self, command: str, **environment: str) -> subprocess.Popen:

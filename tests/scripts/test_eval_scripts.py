@@ -13,7 +13,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 GQA = "bash scripts/v1_5/eval/gqa.sh"
 
 
-def eventually(condition, seconds=10):
+def eventually(condition, seconds=120):
     """Whether a condition comes true within some seconds."""
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
@@ -235,7 +235,7 @@ class TestDevices:
         script = workplace.start("bash scripts/v1_5/eval/pope.sh 64", CUDA_VISIBLE_DEVICES="0,1")
         assert eventually(lambda: len(workplace.asking()) == 2)
         script.send_signal(getattr(signal, name))
-        assert script.wait(timeout=10) != 0
+        assert script.wait(timeout=120) != 0
         assert eventually(lambda: not any(call.is_running() for call in workplace.asking()))
 
 

@@ -124,6 +124,7 @@ def test_clip_reads_every_word_as_one_token_and_ends_with_a_token_other_than_two
     assert config["eos_token_id"] == tokenizer.eos_token_id != 2
 
 
+@pytest.mark.usefixtures("can_train_tokenizers")
 def test_an_exported_state_answers_with_the_logits_of_the_training_code(tmp_path):
     torch.manual_seed(0)
     run, output = tmp_path / "run", tmp_path / "output"

@@ -38,7 +38,7 @@ CHECKPOINTS = Path(checkpoint_path()).parent
 
 
 @pytest.fixture(scope="module")
-def tokenizers(tmp_path_factory):
+def tokenizers(tmp_path_factory, can_train_tokenizers):
     return train.tokenizers(tmp_path_factory.mktemp("run"))
 
 
@@ -129,6 +129,7 @@ def run_training(monkeypatch, folder, *options):
     train.main()
 
 
+@pytest.mark.usefixtures("can_train_tokenizers")
 def test_training_lowers_the_loss_saves_and_resumes_where_it_stopped(monkeypatch, tmp_path):
     tower = ("--stage", "tower", "--batch-size", "4", "--lr", "3e-3", "--save-every", "10")
     run_training(monkeypatch, tmp_path, *tower, "--steps", "20")
@@ -138,6 +139,7 @@ def test_training_lowers_the_loss_saves_and_resumes_where_it_stopped(monkeypatch
     assert log[1]["kind"] < log[0]["kind"] and log[1]["centre"] < log[0]["centre"]
 
 
+@pytest.mark.usefixtures("can_train_tokenizers")
 def test_the_language_stage_takes_over_the_tower_and_leaves_it_alone(monkeypatch, tmp_path):
     run_training(monkeypatch, tmp_path, "--stage", "tower", "--batch-size", "2", "--steps", "2")
     language = ("--stage", "language", "--batch-size", "2", "--questions", "3", "--steps", "20")
@@ -153,6 +155,7 @@ def test_the_language_stage_takes_over_the_tower_and_leaves_it_alone(monkeypatch
     assert report["step"] == 20 and set(report["val"]) == {"144", "36", "9"}
 
 
+@pytest.mark.usefixtures("can_train_tokenizers")
 def test_the_language_tokenizer_has_the_pieces_of_the_one_the_checkpoint_carries(tmp_path):
     train.tokenizers(tmp_path)
     trained, carried = (
