@@ -22,7 +22,7 @@ EXTRAS := eval kernels lmms lora quant video
 eval_TESTS := tests/eval
 kernels_TESTS := tests/pruners
 lmms_TESTS := tests/lmms -m "not gpu"
-lora_TESTS := tests/model/test_builder.py
+lora_TESTS := tests/model/test_adapter.py tests/model/test_builder.py
 quant_TESTS := tests/model/test_builder.py
 video_TESTS := tests/test_video.py tests/eval/test_model_vqa_video.py tests/eval/backends
 
