@@ -16,7 +16,7 @@ FOLDER = ROOT / ".venv-triton"
 VERSIONS = ("3.2.0", "3.4.0", "3.6.0", "newest")
 TESTED = (3, 9)  # the newest that was seen to compile every kernel
 TESTS = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "slow or not slow"]
-TESTS += ["tests/pruners/test_compiling.py"]
+TESTS += ["tests/pruners/search/test_compiling.py"]
 
 
 def install(version: str) -> Path:

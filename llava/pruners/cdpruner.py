@@ -7,8 +7,8 @@ from torch import Tensor
 
 from llava.pruners.base import Pruner, VisualCues
 from llava.pruners.checks import is_number
-from llava.pruners.dpp import most_likely_subset
 from llava.pruners.functional import image_max, image_min
+from llava.pruners.search.dpp import most_likely_subset
 
 LOWEST_EXPONENT = 40
 

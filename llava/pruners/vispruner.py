@@ -8,9 +8,9 @@ from torch import Tensor
 
 from llava.pruners.base import Pruner, VisualCues
 from llava.pruners.checks import is_number
-from llava.pruners.device import compiled, on_cpu
 from llava.pruners.functional import ROWS_AT_ONCE, fits_gram, gram, rank, unit_vectors
-from llava.pruners.rows import NearestNeighbours
+from llava.pruners.search.device import compiled, on_cpu
+from llava.pruners.search.rows import NearestNeighbours
 
 REMOVED_PER_ROUND = 8
 

@@ -10,7 +10,7 @@ import pytest
 import llava.pruners
 
 FOLDER = Path(llava.pruners.__file__).parent
-FILES = sorted(FOLDER.glob("*.py"))
+FILES = sorted(FOLDER.rglob("*.py"))
 
 
 def imported(path):
@@ -22,11 +22,15 @@ def imported(path):
             yield "." * node.level + (node.module or "")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(FOLDER).as_posix())
 def test_imports_torch_and_itself_alone(path):
     others = {name for name in imported(path) if not f"{name}.".startswith(("torch.", "llava.pruners."))}
-    optional = {"triton"} if path.name == "kernels.py" else set()
+    optional = {"triton"} if path == FOLDER / "search" / "kernels.py" else set()
     assert {name.split(".")[0] for name in others} - optional <= sys.stdlib_module_names
+
+
+def test_subfolders_are_looked_at_too():
+    assert FOLDER / "search" / "kernels.py" in FILES
 
 
 @pytest.mark.parametrize("other", ["transformers", "triton"])

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import torch
 
-from llava.pruners.dpp import most_likely_subset
+from llava.pruners.search.dpp import most_likely_subset
 
 
 def test_starts_from_the_best_token_and_avoids_what_it_spans():

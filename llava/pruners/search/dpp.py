@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from llava.pruners.device import compiled, on_cpu
 from llava.pruners.functional import ALIGNMENT, directions, fits_gram, gram, product_row, rank
-from llava.pruners.rows import ProductRows
+from llava.pruners.search.device import compiled, on_cpu
+from llava.pruners.search.rows import ProductRows
 
 SMALLEST_GAIN = 1e-10
 SPANNED = 1e-5  # the share of a token's own volume that its gain keeps by rounding alone, once the others span it

@@ -87,7 +87,7 @@ def _kernels_on(device: torch.device) -> ModuleType | None:
 
 def _load(device: torch.device) -> ModuleType | None:
     try:
-        kernels = import_module("llava.pruners.kernels")
+        kernels = import_module("llava.pruners.search.kernels")
     except ModuleNotFoundError as error:
         if error.name == "triton":
             return None

@@ -9,11 +9,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from llava.pruners import PRUNERS, device
-from llava.pruners.device import compiled, refused
+from llava.pruners import PRUNERS
+from llava.pruners.search import device
+from llava.pruners.search.device import compiled, refused
 
 GPU = torch.device("cuda", 0)
-KERNELS = "llava.pruners.kernels"
+KERNELS = "llava.pruners.search.kernels"
 
 
 class Kernel:

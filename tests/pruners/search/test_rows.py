@@ -5,8 +5,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llava.pruners import PRUNERS, VisualCues, divprune, dpp, functional, rows, vispruner
-from llava.pruners.rows import NearestNeighbours, ProductRows
+from llava.pruners import PRUNERS, VisualCues, divprune, functional, vispruner
+from llava.pruners.search import dpp, rows
+from llava.pruners.search.rows import NearestNeighbours, ProductRows
 
 METHODS = ("cdpruner", "divprune", "vispruner", "mfpruner")
 

@@ -1,0 +1,1 @@
+"""Searches: how the tokens that a method asks for are found."""
