@@ -30,7 +30,7 @@ from llava.eval.run_llava import load_image
 from llava.eval.tables import import_matplotlib
 from llava.mm_utils import process_images
 from llava.pruners import Pruner, VisualCues
-from llava.pruners.functional import unit_vectors
+from llava.pruners.search.products import unit_vectors
 
 logger = logging.getLogger("llava.scripts.visualize_diversity")
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from llava.pruners.base import Pruner, VisualCues
-from llava.pruners.functional import directions, fits_gram, gram, largest_product, product_row
 from llava.pruners.search.device import compiled, on_cpu
+from llava.pruners.search.products import directions, fits_gram, gram, largest_product, product_row
 from llava.pruners.search.rows import ProductRows
 
 

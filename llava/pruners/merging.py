@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from llava.pruners.functional import ALIGNMENT
+from llava.pruners.search.products import ALIGNMENT
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from llava.pruners.base import Pruner, VisualCues
-from llava.pruners.functional import directions, image_max, image_min, rank
+from llava.pruners.functional import image_max, image_min, rank
+from llava.pruners.search.products import directions
 
 RULES = ("paper", "qwen_release")
 

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from llava.pruners.base import Pruner, VisualCues
-from llava.pruners.functional import rank, unit_vectors
+from llava.pruners.functional import rank
 from llava.pruners.merging import one_hot, place_for_rest, product
+from llava.pruners.search.products import unit_vectors
 
 NEIGHBOURS = 32
 

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from llava.pruners.base import Pruner, VisualCues
 from llava.pruners.checks import is_number
-from llava.pruners.functional import rank, unit_vectors
+from llava.pruners.functional import rank
 from llava.pruners.merging import one_hot, product
+from llava.pruners.search.products import unit_vectors
 
 
 @dataclass(frozen=True)

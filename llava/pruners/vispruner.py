@@ -8,8 +8,9 @@ from torch import Tensor
 
 from llava.pruners.base import Pruner, VisualCues
 from llava.pruners.checks import is_number
-from llava.pruners.functional import ROWS_AT_ONCE, fits_gram, gram, rank, unit_vectors
+from llava.pruners.functional import rank
 from llava.pruners.search.device import compiled, on_cpu
+from llava.pruners.search.products import ROWS_AT_ONCE, fits_gram, gram, unit_vectors
 from llava.pruners.search.rows import NearestNeighbours
 
 REMOVED_PER_ROUND = 8

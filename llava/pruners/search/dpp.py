@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from llava.pruners.functional import ALIGNMENT, directions, fits_gram, gram, product_row, rank
+from llava.pruners.functional import rank
 from llava.pruners.search.device import compiled, on_cpu
+from llava.pruners.search.products import ALIGNMENT, directions, fits_gram, gram, product_row
 from llava.pruners.search.rows import ProductRows
 
 SMALLEST_GAIN = 1e-10

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from llava.pruners.functional import ALIGNMENT, ROWS_AT_ONCE, fits_gram
+from llava.pruners.search.products import ALIGNMENT, ROWS_AT_ONCE, fits_gram
 
 FEWEST_ROWS = 24  # computed together, as long as there are that many
 LISTED = 32  # neighbours that are remembered of every token

@@ -11,8 +11,8 @@ import torch
 pytest.importorskip("triton")
 
 from llava.pruners import divprune, vispruner  # noqa: E402
-from llava.pruners.functional import gram, unit_vectors  # noqa: E402
 from llava.pruners.search import dpp, kernels  # noqa: E402
+from llava.pruners.search.products import gram, unit_vectors  # noqa: E402
 
 interpreted = os.environ.get("TRITON_INTERPRET") == "1"
 in_interpreter = pytest.mark.skipif(not interpreted, reason="is run by test_under_the_interpreter")

@@ -5,8 +5,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llava.pruners import PRUNERS, VisualCues, divprune, functional, vispruner
-from llava.pruners.search import dpp, rows
+from llava.pruners import PRUNERS, VisualCues, divprune, vispruner
+from llava.pruners.search import dpp, products, rows
 from llava.pruners.search.rows import NearestNeighbours, ProductRows
 
 METHODS = ("cdpruner", "divprune", "vispruner", "mfpruner")
@@ -18,7 +18,7 @@ def by_rows(monkeypatch):
 
     def choose(pruner, cues, limit=4):
         with monkeypatch.context() as patch:
-            patch.setattr(functional, "LARGEST_GRAM", limit)
+            patch.setattr(products, "LARGEST_GRAM", limit)
             return pruner(cues)
 
     return choose
