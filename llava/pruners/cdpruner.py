@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from llava.pruners import search
 from llava.pruners.base import Pruner, VisualCues
 from llava.pruners.checks import is_number
 from llava.pruners.functional import image_max, image_min
-from llava.pruners.search.dpp import most_likely_subset
 
 LOWEST_EXPONENT = 40
 
@@ -41,7 +41,7 @@ class CDPruner(Pruner):
             raise ValueError(f"theta must be None or a number in [0, 1), not {self.theta!r}")
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
-        return most_likely_subset(cues.embeds, self._quality(cues), budget)
+        return search.greedy_map(cues.embeds, self._quality(cues), budget)
 
     def _quality(self, cues: VisualCues) -> Tensor:
         """The relevance weight q of every token, (B, N), positive and finite."""

@@ -16,7 +16,7 @@ SPANNED = 1e-5  # the share of a token's own volume that its gain keeps by round
 SHARE_BY_ROWS = 3  # up to a third of the tokens, the rows of the kernel that are visited cost less than half of it
 
 
-def most_likely_subset(tokens: Tensor, quality: Tensor, budget: int) -> Tensor:
+def greedy_map(tokens: Tensor, quality: Tensor, budget: int) -> Tensor:
     """Choose the tokens whose part of the kernel q[i] cos(i, j) q[j] has the largest determinant, greedily.
 
     Where no token enlarges it any more, because the chosen ones already span the others, the rest is filled by
@@ -49,15 +49,15 @@ def _search_gram(tokens: Tensor, weight: Tensor, volume: Tensor, budget: int) ->
     if fits_gram(num_tokens):
         kernel = gram(tokens, weight)
         kernel.diagonal(dim1=1, dim2=2).copy_(volume)
-        picks, gains = greedy_map(kernel, budget)
+        picks, gains = pivots(kernel, budget)
     else:
-        picks, gains = _greedy_map(lambda pick: product_row(tokens, weight, pick).unsqueeze(1), volume, budget)
+        picks, gains = _pivots(lambda pick: product_row(tokens, weight, pick).unsqueeze(1), volume, budget)
     # Gains only shrink: once all are -inf or NaN, picks may repeat, and none of them counts.
     useful = (gains > _floor(volume).gather(1, picks)).long()  # (B, budget)
     return torch.zeros_like(volume, dtype=torch.long).scatter_add_(1, picks, useful)[:, :num_tokens]
 
 
-def greedy_map(kernel: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+def pivots(kernel: Tensor, budget: int) -> tuple[Tensor, Tensor]:
     """The order in which tokens are added and the factor by which each enlarges the determinant, both (B, budget).
 
     The incremental Cholesky factor makes step t cost O(N t): Chen et al., https://arxiv.org/abs/1709.05135.
@@ -68,11 +68,11 @@ def greedy_map(kernel: Tensor, budget: int) -> tuple[Tensor, Tensor]:
     def row(pick: Tensor) -> Tensor:
         return kernel.gather(1, pick.unsqueeze(2).expand(-1, 1, kernel.shape[2]))  # (B, 1, N)
 
-    return _greedy_map(row, kernel.diagonal(dim1=1, dim2=2), budget)
+    return _pivots(row, kernel.diagonal(dim1=1, dim2=2), budget)
 
 
-def _greedy_map(row_of: Callable[[Tensor], Tensor], volume: Tensor, budget: int) -> tuple[Tensor, Tensor]:
-    """As ``greedy_map``, with the diagonal (B, N) and a function from a pick (B, 1) to its row (B, 1, N)."""
+def _pivots(row_of: Callable[[Tensor], Tensor], volume: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+    """As ``pivots``, with the diagonal (B, N) and a function from a pick (B, 1) to its row (B, 1, N)."""
     batch, num_tokens = volume.shape
     factor = volume.new_empty(batch, budget, num_tokens)
     gain = volume.clone()  # (B, N) of every token, were it added next
@@ -93,11 +93,11 @@ def _search_by_rows(tokens: Tensor, weight: Tensor, volume: Tensor, budget: int)
     """The same search, tile by tile on the CPU, over the few rows of the kernel that it visits."""
     chosen = torch.zeros_like(volume, dtype=torch.long)
     for tile, tile_chosen in enumerate(chosen):
-        tile_chosen[_greedy_map_by_rows(tokens[tile], weight[tile], volume[tile], budget)] = 1
+        tile_chosen[_pivots_by_rows(tokens[tile], weight[tile], volume[tile], budget)] = 1
     return chosen
 
 
-def _greedy_map_by_rows(tokens: Tensor, weight: Tensor, volume: Tensor, budget: int) -> list[int]:
+def _pivots_by_rows(tokens: Tensor, weight: Tensor, volume: Tensor, budget: int) -> list[int]:
     """The tokens of one tile in the order in which they are added, as long as they enlarge the determinant."""
     rest = -len(volume) % ALIGNMENT
     gain = pad(volume, (0, rest), value=-torch.inf)  # (N',)

@@ -2,7 +2,7 @@
 
 A loop of torch operations on a GPU waits for a launch at every step. Here the state of a tile stays in the registers of
 one program; what is passed from step to step lies in the cache of its multiprocessor. Needs the optional dependency
-Triton; each function returns what the torch loop of the same name returns, for at most ``LARGEST_TILE`` tokens.
+Triton; each function returns what the torch loop beside it returns, for at most ``LARGEST_TILE`` tokens.
 """
 
 import torch
@@ -14,7 +14,7 @@ LARGEST_TILE = 4096
 
 
 def greedy_map(kernel: Tensor, budget: int) -> tuple[Tensor, Tensor]:
-    """As in ``dpp``: a kernel (B, N, N) -> the picks and their gains, both (B, budget).
+    """As ``dpp.pivots``: a kernel (B, N, N) -> the picks and their gains, both (B, budget).
 
     From the first gain that is not positive on, the picks mean nothing.
     """
@@ -28,7 +28,7 @@ def greedy_map(kernel: Tensor, budget: int) -> tuple[Tensor, Tensor]:
 
 
 def farthest_points(distance: Tensor, first: Tensor, budget: int) -> Tensor:
-    """As in ``divprune``: distances (B, N, N) and the first picks (B, 1) -> all picks (B, budget)."""
+    """As ``farthest.farthest_points``: distances (B, N, N) and the first picks (B, 1) -> all picks (B, budget)."""
     batch, num_tokens, _ = distance.shape
     picks = torch.empty(batch, budget, dtype=torch.int64, device=distance.device)
     launch = _farthest_points[(batch,)]
@@ -37,7 +37,7 @@ def farthest_points(distance: Tensor, first: Tensor, budget: int) -> Tensor:
 
 
 def remove_duplicates(cosine: Tensor, budget: int, removed_per_round: int) -> Tensor:
-    """As in ``vispruner``: cosines (B, R, R) -> the tokens that are left (B, budget)."""
+    """As ``duplicates.least_duplicated``: cosines (B, R, R) -> the tokens that are left (B, budget)."""
     batch, num_tokens, _ = cosine.shape
     pool = torch.arange(num_tokens, device=cosine.device).repeat(batch, 1)
     scores = cosine.new_empty(batch, num_tokens)

@@ -16,7 +16,7 @@ from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.runtime import jit  # noqa: E402
 
 from llava.pruners.search import kernels  # noqa: E402
-from llava.pruners.vispruner import REMOVED_PER_ROUND  # noqa: E402
+from llava.pruners.search.duplicates import REMOVED_PER_ROUND  # noqa: E402
 
 pytestmark = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter compiles nothing")
 

@@ -10,8 +10,7 @@ import torch
 
 pytest.importorskip("triton")
 
-from llava.pruners import divprune, vispruner  # noqa: E402
-from llava.pruners.search import dpp, kernels  # noqa: E402
+from llava.pruners.search import dpp, duplicates, farthest, kernels  # noqa: E402
 from llava.pruners.search.products import gram, unit_vectors  # noqa: E402
 
 interpreted = os.environ.get("TRITON_INTERPRET") == "1"
@@ -50,18 +49,18 @@ def test_a_gpu_searches_as_the_cpu_does(tokens, kept):
     x = tokens_of(2, tokens, width=1024)
     first = torch.arange(2).unsqueeze(1)
     kernel, distance, cosine = kernel_of(x), distances(x), gram(unit_vectors(x))
-    on_cpu = dpp.greedy_map(kernel, kept)[0], divprune.farthest_points(distance, first, kept)
-    on_gpu = dpp.greedy_map(kernel.cuda(), kept)[0], divprune.farthest_points(distance.cuda(), first.cuda(), kept)
+    on_cpu = dpp.pivots(kernel, kept)[0], farthest.farthest_points(distance, first, kept)
+    on_gpu = dpp.pivots(kernel.cuda(), kept)[0], farthest.farthest_points(distance.cuda(), first.cuda(), kept)
     assert all(torch.equal(*picks) for picks in zip(on_cpu, (picks.cpu() for picks in on_gpu), strict=True))
-    removed = vispruner.remove_duplicates(cosine.cuda(), kept).cpu()
-    assert torch.equal(removed, vispruner.remove_duplicates(cosine, kept))
+    removed = duplicates.least_duplicated(cosine.cuda(), kept).cpu()
+    assert torch.equal(removed, duplicates.least_duplicated(cosine, kept))
 
 
 @in_interpreter
 @pytest.mark.parametrize(("tiles", "tokens", "kept"), SHAPES)
 def test_greedy_map_picks_in_the_same_order_with_the_same_gains(tiles, tokens, kept):
     kernel = kernel_of(tokens_of(tiles, tokens, width=140))
-    expected_picks, expected_gains = dpp.greedy_map(kernel, kept)
+    expected_picks, expected_gains = dpp.pivots(kernel, kept)
     picks, gains = kernels.greedy_map(kernel, kept)
     assert torch.equal(picks, expected_picks)
     assert torch.allclose(gains, expected_gains, rtol=1e-4, atol=1e-6)
@@ -74,7 +73,7 @@ def test_greedy_map_gains_nothing_beyond_the_rank():
     quality = 2.0 ** -torch.randperm(48, generator=torch.Generator().manual_seed(0)).div(6, rounding_mode="floor")
     kernel = gram(tokens.unsqueeze(0), quality.unsqueeze(0))
     picks, gains = kernels.greedy_map(kernel, 20)
-    assert torch.equal(picks[:, :6], dpp.greedy_map(kernel, 6)[0])
+    assert torch.equal(picks[:, :6], dpp.pivots(kernel, 6)[0])
     assert (gains[:, :6] > 0).all() and (gains[:, 6:] <= 0).all()
     assert ((picks >= 0) & (picks < 48)).all()
 
@@ -85,7 +84,7 @@ def test_greedy_map_leaves_out_tokens_that_were_not_numbers():
     tokens[:, ::4] = torch.nan
     picks, gains = kernels.greedy_map(kernel_of(tokens), 20)
     assert (gains > 0).all() and (picks % 4 != 0).all()
-    assert torch.equal(picks, dpp.greedy_map(kernel_of(tokens), 20)[0])
+    assert torch.equal(picks, dpp.pivots(kernel_of(tokens), 20)[0])
 
 
 @in_interpreter
@@ -96,7 +95,7 @@ def test_farthest_points_are_the_same_in_the_same_order(tiles, tokens, kept, spo
     if spoilt:
         x[:, 3:9], x[:, -2] = x[:, 9:10], torch.nan
     distance, first = distances(x), torch.arange(tiles).unsqueeze(1) + 4
-    expected = divprune.farthest_points(distance, first, kept)
+    expected = farthest.farthest_points(distance, first, kept)
     assert torch.equal(kernels.farthest_points(distance, first, kept), expected)
 
 
@@ -109,5 +108,5 @@ def test_the_same_duplicates_are_removed_and_ties_break_alike(tiles, tokens, kep
         x = x.sign()[..., :4]  # sixteen directions, so that most tokens have equals
         x[:, 1] = torch.nan
     cosine = gram(unit_vectors(x))
-    expected = vispruner.remove_duplicates(cosine, kept)
-    assert torch.equal(kernels.remove_duplicates(cosine, kept, vispruner.REMOVED_PER_ROUND), expected)
+    expected = duplicates.least_duplicated(cosine, kept)
+    assert torch.equal(kernels.remove_duplicates(cosine, kept, duplicates.REMOVED_PER_ROUND), expected)

@@ -5,8 +5,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llava.pruners import PRUNERS, VisualCues, divprune, vispruner
-from llava.pruners.search import dpp, products, rows
+from llava.pruners import PRUNERS, VisualCues
+from llava.pruners.search import dpp, duplicates, farthest, products, rows
 from llava.pruners.search.rows import NearestNeighbours, ProductRows
 
 METHODS = ("cdpruner", "divprune", "vispruner", "mfpruner")
@@ -70,7 +70,7 @@ def test_what_other_devices_compute_is_the_same_choice(name, by_rows, random_cue
     cues = random_cues(seed=9, tiles=2, tokens=120, width=128)
     pruners = [PRUNERS[name](budget) for budget in (9, 50, 119)]
     expected = [pruner(cues) for pruner in pruners]
-    for module in (divprune, dpp, vispruner):
+    for module in (farthest, dpp, duplicates):
         monkeypatch.setattr(module, "on_cpu", lambda tensor: False)
     for pruner, keep in zip(pruners, expected, strict=True):
         assert torch.equal(by_rows(pruner, cues), keep)
