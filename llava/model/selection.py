@@ -153,10 +153,7 @@ def _choose(
     newline = newline if judges_newlines(pruner) else None
     chosen: dict[int, Tensor] = {}
     merged = cues.features.clone() if pruner.merges else None
-    for (length, budget, text), indices in alike.items():
-        if not length:  # no row of a very wide image's grid is free of padding
-            chosen |= {index: torch.empty(0, dtype=torch.long, device=cues.device) for index in indices}
-            continue
+    for (_, budget, text), indices in alike.items():
         group = [rows[index] for index in indices]
         row_cues = _gather_cues(cues, group, layouts, newline, text, states)
         keep = pruner.with_budget(budget)(row_cues)

@@ -50,7 +50,7 @@ class VisualCues:
 
     Raises:
         TypeError: when a cue holds no floating-point numbers, or ``image_index`` no integers.
-        ValueError: when a cue has another rank or nothing in it, the cues disagree about B or N, or all are None.
+        ValueError: when a cue has another rank, no tiles or no width, the cues disagree about B or N, or all are None.
     """
 
     features: Tensor | None

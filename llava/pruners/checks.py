@@ -32,7 +32,8 @@ def check_tensor(
     Args:
         name: what it is called in the error.
         value: what was given.
-        form: its dimensions in words; none may be 0, unless ``shape`` names them.
+        form: its dimensions in words. Unless ``shape`` gives their sizes, none but N, the tokens, may be 0: of a very
+            slender image a tile may lose all.
         dtype: of its numbers; None for any floating-point one.
         shape: the size of each dimension, None where any will do.
 
@@ -47,7 +48,7 @@ def check_tensor(
     if len(given) != len(wanted) or any(size not in (None, own) for size, own in zip(wanted, given, strict=True)):
         exactly = f" with sizes {wanted}" if shape is not None else ""
         raise ValueError(f"{name} must be of shape {form}{exactly}, not {given}")
-    if shape is None and 0 in given:
+    if shape is None and 0 in (given[0], *given[2:]):
         raise ValueError(f"{name} of shape {form} must not be empty: {given}")
     if value.dtype != dtype if dtype is not None else not value.is_floating_point():
         raise TypeError(f"{name} must hold {dtype or 'floating-point numbers'}, not {value.dtype}")

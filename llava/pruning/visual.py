@@ -95,8 +95,6 @@ def choose(
     ]
     alike = defaultdict(list)  # rows of one shape are chosen from in one call
     for row, (index, part) in enumerate(rows):
-        if not len(part.positions):  # no row of a very wide image's grid is free of padding
-            continue
         known = tuple(getattr(seen[index], name) is not None for name in PROMPT_CUES)
         budget = budget_of_tiles(pruner, len(part.positions), part.tiles)
         alike[len(part.positions), budget, known].append(row)

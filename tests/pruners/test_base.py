@@ -217,10 +217,15 @@ def test_a_cue_that_is_no_tensor_is_named(name):
         VisualCues(**{"features": None, "embeds": None, name: np.zeros((2, 5, 3))})
 
 
-@pytest.mark.parametrize("shape", [(0, 5, 3), (2, 0, 3), (2, 5, 0)])
+@pytest.mark.parametrize("shape", [(0, 5, 3), (2, 5, 0)])
 def test_an_empty_cue_is_refused(shape):
     with pytest.raises(ValueError, match=rf"embeds.*must not be empty: {re.escape(str(shape))}"):
         VisualCues(features=None, embeds=torch.zeros(shape))
+
+
+@pytest.mark.parametrize("budget", [{"visual_token_num": 3}, {"keep_ratio": 0.5}])
+def test_tiles_without_tokens_keep_none(budget):
+    assert Last(**budget)(VisualCues(features=None, embeds=torch.zeros(2, 0, 3))).shape == (2, 0)
 
 
 @pytest.mark.parametrize(("tiles", "tokens"), [(3, 5), (2, 6)])
