@@ -70,6 +70,7 @@ take() {
 
 note() {
     local value
+    check_budget "$1" "$2"
     value=$(plain "$2")
     case $1 in
         --pruner) PRUNER=$2 ;;
@@ -91,7 +92,7 @@ default() {
 if [[ ${1:-} =~ ^[0-9]+$ ]]; then
     set -- --visual_token_num "$@"
     [[ ! ${3:-} =~ ^[0-9]*\.?[0-9]+$ ]] || set -- "$1" "$2" --important_ratio "${@:3}"
-    [[ ${3:-} != --important_ratio || " $*" == *" --pruner"[\ =]* ]] || set -- --pruner vispruner "$@"
+    [[ ! ${3:-} =~ ^--important_ratio(=|$) || " $*" == *" --pruner"[\ =]* ]] || set -- --pruner vispruner "$@"
 fi
 while (($#)); do
     case $1 in

@@ -9,6 +9,9 @@
 # CUDA_VISIBLE_DEVICES, whose every device gets a process of its own.
 set -euo pipefail
 
+# shellcheck source=scripts/eval/names.bash
+source "$(dirname "${BASH_SOURCE[0]}")/../eval/names.bash"
+
 SETS=$1
 shift
 MODEL="" TASKS="" DEFAULTS=() ARGUMENTS=()
@@ -60,6 +63,7 @@ run() {
     fi
     choose "$set"
     while [[ ${1:-} =~ ^[a-z0-9_]+= ]]; do
+        check_budget "--${1%%=*}" "${1#*=}"
         ARGUMENTS+=("$1")
         shift
     done

@@ -34,6 +34,7 @@ USUAL="important_ratio0.5 seed0 cuespaper contextual_ratio0.15625 temperature0 n
 USUAL+=" text_chunkingrelease for_get_frames_num32 max_new_tokens128"
 note() {
     local value
+    check_budget "$1" "$2"
     value=$(plain "$2")
     case $1 in
         --pruner) PRUNER=$2 ;;

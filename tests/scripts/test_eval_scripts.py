@@ -110,7 +110,12 @@ class TestAnswersPath:
         [
             (["036 --pruner=divprune", "--visual_token_num 3_6 --pruner random --pruner divprune"], "divprune/vtn_36"),
             (["--keep_ratio .25 --keep_ratio .5", "--keep_ratio=0.50 --positions compact"], "cdpruner/ratio_0.5"),
-            (["64 .750", "64 --important_ratio 0.75 --pruner vispruner"], "vispruner/vtn_64_r0.75"),
+            (
+                ["64 .750", "64 --important_ratio 0.75 --pruner vispruner", "64 --important_ratio=75e-2"],
+                "vispruner/vtn_64_r0.75",
+            ),
+            (["64 0.5", "064 .50", "64 --important_ratio 5e-1"], "vispruner/vtn_64"),
+            (["--keep_ratio 1", "--keep_ratio 1.0", "--keep_ratio 1."], "cdpruner/ratio_1"),
             (
                 ["64 --theta 0.3 --dtype float32 --prune_layer 2", "64 --prune_layer 02 --theta=.3 --dtype float32"],
                 "cdpruner/vtn_64_dtypefloat32_prune_layer2_theta0.3",
@@ -274,3 +279,25 @@ def test_the_environment_that_make_has_set_up_serves_where_python_lacks_transfor
     workplace.put_stub(Path(bare) / "python", "false")
     asked = workplace.ask(f'PATH="{bare}:/usr/bin:/bin" bash scripts/v1_5/eval/gqa.sh 64')
     assert asked["--visual_token_num"] == "64"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--visual_token_num 6.4", "TOKENS is a whole number"),
+        ("--visual_token_num nan", "TOKENS is a whole number"),
+        ("--visual_token_num -5", "TOKENS is a whole number"),
+        *(
+            (f"--keep_ratio {share}", "above 0 and at most 1")
+            for share in ("0", "0.0", "nan", "inf", "1.5", "-0.5", "x")
+        ),
+        ("64 --important_ratio 1.5", "from 0 to 1"),
+        ("64 --important_ratio=nan", "from 0 to 1"),
+        ("64 nan", "unexpected argument: nan"),
+        ("1e2", "unexpected argument: 1e2"),
+    ],
+)
+def test_a_budget_that_is_none_is_named_before_anything_runs(workplace, arguments, message):
+    result = workplace.run(f"bash scripts/v1_5/eval/gqa.sh {arguments}")
+    assert result.returncode == 2 and message in result.stderr
+    assert not workplace.calls()

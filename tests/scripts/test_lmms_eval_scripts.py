@@ -3,6 +3,7 @@
 import pytest
 
 IMAGES = "bash scripts/lmms_eval/divprune_paper.sh"
+UNUSABLE = ["keep_ratio=nan", "keep_ratio=0", "visual_token_num=1.5", "important_ratio=7"]
 QWEN = "bash scripts/lmms_eval/qwen2_5_vl.sh"
 
 
@@ -84,7 +85,7 @@ def test_every_device_has_a_process(evaluated):
     assert call.options[3:6] == ["-m", "lmms_eval", "--model"]
 
 
-@pytest.mark.parametrize("arguments", ["films", "--help", "images films", "pruner=none pope"])
+@pytest.mark.parametrize("arguments", ["films", "--help", "images films", "pruner=none pope", *UNUSABLE])
 def test_explains_itself_when_called_wrongly(workplace, arguments):
     result = workplace.run(f"{IMAGES} {arguments}")
     assert result.returncode == 2

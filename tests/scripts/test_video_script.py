@@ -24,6 +24,9 @@ def asked(workplace):
     [
         ("64", "LLaVA-NeXT-Video-7B-hf/cdpruner/vtn_64"),
         ("64 --pruner divprune --batch_size 4", "LLaVA-NeXT-Video-7B-hf/divprune/vtn_64"),
+        ("064", "LLaVA-NeXT-Video-7B-hf/cdpruner/vtn_64"),
+        ("--keep_ratio .10 --pruner cdpruner", "LLaVA-NeXT-Video-7B-hf/cdpruner/ratio_0.1"),
+        ("64 --theta .9 --theta .30", "LLaVA-NeXT-Video-7B-hf/cdpruner/vtn_64_theta0.3"),
         ("--keep_ratio=0.1 --pruner=vispruner", "LLaVA-NeXT-Video-7B-hf/vispruner/ratio_0.1"),
         ("064 --seed 00 --theta=.30 --theta .5", "LLaVA-NeXT-Video-7B-hf/cdpruner/vtn_64_theta0.5"),
         ("64 --budget_scope image", "LLaVA-NeXT-Video-7B-hf/cdpruner/vtn_64_budget_scopeimage"),
@@ -58,6 +61,8 @@ def test_every_device_gets_a_process(asked):
         ("questions.jsonl .", "TOKENS is missing"),
         ("questions.jsonl . 64 --pruner none", "leave TOKENS out"),
         ("questions.jsonl . 64 32", "unexpected argument: 32"),
+        ("questions.jsonl . --keep_ratio nan", "above 0 and at most 1"),
+        ("questions.jsonl . --visual_token_num 1.5", "TOKENS is a whole number"),
     ],
 )
 def test_wrong_usage_is_named_before_anything_runs(workplace, arguments, message):
