@@ -16,6 +16,7 @@ from transformers import StoppingCriteria
 from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
 from llava.images import PIXELS_AT_ONCE, open_image, shrink, shrink_padded, to_rgb
 from llava.layout import check_aspect_ratio, check_pinpoints
+from llava.utils import encodable
 
 Size = tuple[int, int]
 
@@ -196,7 +197,7 @@ def tokenizer_image_token(
     """
     if return_tensors not in (None, "pt"):
         raise ValueError(f"return_tensors is {return_tensors!r}; valid values: None, 'pt'")
-    pieces = [_tokenize_piece(piece, tokenizer) for piece in prompt.split(DEFAULT_IMAGE_TOKEN)]
+    pieces = [_tokenize_piece(piece, tokenizer) for piece in encodable(prompt).split(DEFAULT_IMAGE_TOKEN)]
     starts_with_bos = bool(pieces[0]) and pieces[0][0] == tokenizer.bos_token_id
     ids = list(pieces[0])
     for piece in pieces[1:]:

@@ -1,6 +1,14 @@
 """Small helpers that programs written for LLaVA import from here."""
 
 
+def encodable(text: str) -> str:
+    """``text`` with a replacement character for each half of a surrogate pair: tokenizers take no such text.
+
+    Bytes of a command line or of a pipe that are not UTF-8 come as such halves.
+    """
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def disable_torch_init() -> None:
     """Do nothing; kept because programs written for LLaVA call it before they load a model.
 

@@ -6,6 +6,7 @@ python scripts/convert_llava_to_hf.py --model-path checkpoints/llava-v1.5-7b --o
 import argparse
 import json
 import logging
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from llava.convert.configs import RECORD, read_hf_config, to_hf_config, to_llava
 from llava.convert.names import hf_name
 from llava.convert.processors import CONV_MODES, hf_image_processor, hf_processor, hf_tokenizer
 from llava.convert.weights import EMBEDDINGS, add_tower, check_weights, read_weights, resize_vocabulary, write_weights
-from llava.eval.program import run_program
+from llava.eval.program import reason, run_program
 from llava.eval.records import InputError
 from llava.model.builder import load_tokenizer, model_class_of
 from llava.model.checkpoint import checkpoint_folder, naming, read_config, read_json
@@ -160,8 +161,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--to", choices=["hf", "llava"], default="hf", help="the format to write")
     parser.add_argument("--vision-tower", help="folder or hub id of CLIP, in place of the one that the config names")
     parser.add_argument("--conv-mode", choices=CONV_MODES, help="chat template; by language model if not given")
-    parser.add_argument("--max-shard-size", default="5GB", help="largest file of weights")
+    parser.add_argument("--max-shard-size", type=shard_size, default="5GB", help="largest file of weights")
     return parser
+
+
+def shard_size(text: str) -> str:
+    """An argparse type: a size above 0 in KB, MB, GB or TB."""
+    if not re.fullmatch(r"0*([1-9]\d*(\.\d+)?|0?\.\d*[1-9]\d*)\s*[KMGT]B", text, re.IGNORECASE):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size above 0 in KB, MB, GB or TB, such as 5GB")
+    return text
 
 
 def main(args: argparse.Namespace) -> None:
@@ -178,6 +186,8 @@ def main(args: argparse.Namespace) -> None:
             to_llava(source, target, args.vision_tower, args.max_shard_size)
     except (OSError, ValueError) as error:
         raise InputError(str(error)) from error
+    except (KeyError, RuntimeError, TypeError) as error:  # what libraries say about a config that lacks something
+        raise InputError(f"cannot convert {args.model_path}: {reason(error)}") from error
     logger.info("%s is written", target)
 
 

@@ -20,12 +20,14 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from llava.eval.figures import STYLES, new_figure
+from llava.eval.figures import STYLES, check_picture, new_figure
 from llava.eval.lineup import add_lineup_args, lineup
 from llava.eval.options import LoadedModel, load_model
 from llava.eval.outputs import nothing_left
 from llava.eval.program import run_program
-from llava.eval.records import InputError, check_output
+from llava.eval.prompts import typed
+from llava.eval.queries import user_query
+from llava.eval.records import InputError
 from llava.eval.run_llava import load_image
 from llava.eval.tables import import_matplotlib
 from llava.mm_utils import process_images
@@ -144,9 +146,10 @@ def visualize(args: argparse.Namespace) -> None:
     """
     import_matplotlib()
     pruners, images = choose(args), find_images(args.images)
+    question = None if args.question is None else user_query(typed(args.question))
     with nothing_left(args.output):
-        output = check_output(args.output)
-        draw(*measure(load_model(args, None), pruners, images, args.question), output)
+        output = check_picture(args.output)
+        draw(*measure(load_model(args, None), pruners, images, question), output)
     logger.info("%s", output)
 
 

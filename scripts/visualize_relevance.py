@@ -20,8 +20,10 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from llava.eval.options import check_device_flag
 from llava.eval.outputs import nothing_left
-from llava.eval.program import run_program
+from llava.eval.program import reason, run_program
+from llava.eval.prompts import typed
 from llava.eval.records import InputError, check_writable
 from llava.eval.run_llava import load_image
 from llava.eval.tables import import_matplotlib
@@ -78,9 +80,19 @@ def load_tower(model_path: str, device: str) -> CLIPVisionTower:
     try:
         tower = CLIPVisionTower(model_path, SimpleNamespace(mm_vision_select_layer=SELECT_LAYER), delay_load=True)
         tower.load_model(text_chunking="release")
-    except (OSError, ValueError) as error:
-        raise InputError(f"--model-path {model_path}: cannot load a CLIP checkpoint: {error}") from error
+    except Exception as error:  # libraries raise many types about files that are not what they should be
+        raise InputError(f"--model-path {model_path}: cannot load a CLIP checkpoint: {reason(error)}") from error
     return tower.to(device)
+
+
+def check_template(template: str) -> None:
+    """Raise InputError for a template that does not take one word."""
+    try:
+        takes = template.format("word") != template.format("")
+    except (IndexError, KeyError, ValueError) as error:
+        raise InputError(f"--template {template!r}: one {{}} stands for the word") from error
+    if not takes:
+        raise InputError(f"--template {template!r}: {{}} is missing, which stands for the word")
 
 
 def relevance_maps(tower: CLIPVisionTower, image: Image.Image, texts: Sequence[str]) -> Tensor:
@@ -104,8 +116,10 @@ def visualize(args: argparse.Namespace) -> None:
     """Draw every image with every word.
 
     Raises:
-        InputError: nothing to draw with or from, an unreadable image or an unusable checkpoint or folder.
+        InputError: nothing to draw with or from, an unreadable image or an unusable device, checkpoint or folder.
     """
+    check_device_flag(args.device)
+    check_template(args.template)
     import_matplotlib()
     images = {path: words_of(path, args.words) for path in find_images(args)}
     folder = Path(args.output_folder).expanduser()
@@ -113,7 +127,7 @@ def visualize(args: argparse.Namespace) -> None:
     size = tower.config.image_size * -(-LEAST_PIXELS // tower.config.image_size)
     for path, words in tqdm(images.items(), unit="image"):
         image = load_image(str(path))
-        maps = relevance_maps(tower, image, [args.template.format(word) for word in words])
+        maps = relevance_maps(tower, image, [typed(args.template.format(word)) for word in words])
         for word, relevance in zip(words, maps, strict=True):
             output = folder / path.stem / f"{word.replace('/', '-')}.png"
             with nothing_left(output):

@@ -15,13 +15,13 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from llava.eval.figures import draw_panels
+from llava.eval.figures import check_picture, draw_panels
 from llava.eval.lineup import add_lineup_args, lineup
 from llava.eval.options import LoadedModel, load_model
 from llava.eval.outputs import nothing_left
 from llava.eval.overlays import pictures
-from llava.eval.program import at_least, run_program
-from llava.eval.records import check_output
+from llava.eval.program import at_least, check_values, run_program
+from llava.eval.prompts import typed
 from llava.eval.run_llava import ask, choose_conv_mode, load_image
 from llava.eval.runner import generation_options
 from llava.eval.tables import import_matplotlib
@@ -57,11 +57,13 @@ def visualize(args: argparse.Namespace) -> None:
         InputError: no matplotlib, an unusable option, image or output path, before the model loads.
     """
     import_matplotlib()
+    check_values(args, build_parser())
     pruners = lineup(args)
+    args.question = typed(args.question)
     args.conv_mode = choose_conv_mode(args)
     image = load_image(args.image)
     with nothing_left(args.output):
-        draw(args, pruners, image, check_output(args.output))
+        draw(args, pruners, image, check_picture(args.output))
     logger.info("%s", args.output)
 
 

@@ -8,8 +8,7 @@ import argparse
 import json
 import logging
 import os
-from argparse import ArgumentTypeError, Namespace
-from collections.abc import Callable
+from argparse import Namespace
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +20,7 @@ from llava.bench import report, select
 from llava.bench.flops import CONVENTIONS, SHAPES
 from llava.bench.harness import threads
 from llava.eval.outputs import nothing_left
-from llava.eval.program import at_least, run_program
+from llava.eval.program import SEED, Number, at_least, check_values, run_program
 from llava.eval.provenance import environment
 from llava.eval.records import InputError, check_writable, replace_file
 from llava.pruners import resolve_pruner
@@ -31,6 +30,7 @@ CPU_LAYERS = 4
 CPU_MEMORY_GB = 16.0
 SELECT_REPS, MODEL_REPS = 5, 3
 SERVED_SHARE = 8
+MOST_THREADS = 1024
 Rows = list[dict[str, Any]]
 
 logger = logging.getLogger(__name__)
@@ -107,6 +107,7 @@ def check(args: Namespace) -> None:
     Raises:
         InputError: for what is not there, or does not fit the model.
     """
+    check_values(args, build_parser())
     on_gpu = args.device == "cuda"
     if on_gpu and not torch.cuda.is_available():
         raise InputError("--device cuda: torch sees no CUDA device; valid here is cpu")
@@ -143,31 +144,21 @@ def run_suites(args: Namespace) -> None:
                 replace_file(args.json, json.dumps(results, indent=1) + "\n")
 
 
-def positive(text: str) -> float:
-    """An argparse type: a number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not value > 0:
-        raise ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m llava.bench", description=__doc__)
-    integer: Callable[[str], int] = at_least(1)
+    integer = at_least(1)
     parser.add_argument("--suite", nargs="+", choices=[*SUITES, "all"], default=["all"])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--model", choices=list(SHAPES), default="7b", help="whose shapes")
     parser.add_argument("--layers", type=integer, help=f"decoder layers built; all on cuda, {CPU_LAYERS} on cpu")
-    parser.add_argument("--threads", type=integer, default=1, help="of torch on the CPU")
+    parser.add_argument("--threads", type=Number(int, 1, MOST_THREADS), default=1, help="of torch on the CPU")
     parser.add_argument(
         "--reps", type=integer, help=f"times each thing is measured; {SELECT_REPS} in select, else {MODEL_REPS}"
     )
-    parser.add_argument("--seed", type=at_least(0), default=0, help="of inputs and weights")
-    parser.add_argument("--memory-gb", type=positive, help="serve: for the largest batch; 16 on cpu, all on cuda")
+    parser.add_argument("--seed", type=SEED, default=0, help="of inputs and weights")
+    memory = Number(float, 0, above=True)
+    parser.add_argument("--memory-gb", type=memory, help="serve: for the largest batch; 16 on cpu, all on cuda")
     parser.add_argument("--official-root", type=Path, help="select: folder of the methods' own repositories, timed too")
     parser.add_argument("--json", type=Path, help="file for all rows and the settings")
     return parser

@@ -5,7 +5,6 @@ depend on, and where several processes answer, or one does in an order of its ow
 each, ``rank00003.jsonl``, until all are done and merged in question order.
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from llava.eval.identity import Files, differences, of_file
+from llava.eval.locks import lock
 from llava.eval.outputs import nothing_left
 from llava.eval.records import InputError, check_writable, read_jsonl, replace_file
 
@@ -42,7 +42,7 @@ def appending(path: str | Path) -> Iterator[Write]:
     """
     path = Path(path).expanduser()
     with nothing_left(path), check_writable(path).open("ab", buffering=0) as file:
-        _lock(file, path)
+        lock(file, path)
 
         def write(record: dict[str, Any]) -> None:
             end = path.stat().st_size
@@ -57,19 +57,6 @@ def appending(path: str | Path) -> Iterator[Write]:
         yield write
 
 
-def _lock(file: IO[bytes], path: Path) -> None:
-    """Keep other processes away until this one closes the file or dies.
-
-    A record lock is not inherited, so worker processes that outlive a killed run for seconds do not hold it.
-    """
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as error:
-        raise InputError(f"{path}: another process is writing here") from error
-    except OSError as error:
-        logger.warning("%s cannot be locked (%s): see to it that only one run writes it", path, error.strerror)
-
-
 def _identity(file: Path) -> str | None:
     try:
         return of_file(file)
@@ -80,7 +67,7 @@ def _identity(file: Path) -> str | None:
 def _repair(path: Path) -> None:
     """Drop a last line that was cut short."""
     with path.open("r+b") as file:
-        _lock(file, path)
+        lock(file, path)
         content = file.read()
         file.truncate(content.rfind(b"\n") + 1)
 
@@ -153,7 +140,7 @@ class AnswersFile:
 
     def _lock_header(self, header: IO[bytes]) -> None:
         """Lock, and make sure that the run before has not just removed the file that was opened."""
-        _lock(header, self.header)
+        lock(header, self.header)
         if not self.header.exists() or not os.path.samestat(os.fstat(header.fileno()), self.header.stat()):
             raise InputError(f"{self.header}: another process is writing here")
 

@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from llava.eval import eval_shapes, figures, model_vqa_loader
 from llava.eval.dataset import read_image
-from llava.eval.options import LoadedModel, describe_pruner, describe_run, load_model, with_defaults
+from llava.eval.options import LoadedModel, check_options, describe_pruner, describe_run, load_model, with_defaults
 from llava.eval.outputs import nothing_left
-from llava.eval.program import at_least, run_program
+from llava.eval.program import SEED, at_least, check_values, run_program
 from llava.eval.provenance import environment
 from llava.eval.records import check_writable, read_jsonl, replace_file
 from llava.eval.runner import Run, answer_batch, generation_options, run
@@ -206,11 +206,18 @@ def draw_selection(loaded: LoadedModel, benchmark: Benchmark, index: int, path: 
 
 
 def run_demo(args: Namespace) -> None:
-    """Measure every setting, print the table, write results and pictures into ``args.output_dir``."""
+    """Measure every setting, print the table, write results and pictures into ``args.output_dir``.
+
+    Raises:
+        InputError: an unusable option or folder, before anything is drawn.
+    """
     import_matplotlib()
+    check_values(args, build_parser())
+    chosen = Namespace(**vars(args) | {"positions": args.positions[0]})
+    check_options(with_defaults(chosen, model_vqa_loader.build_parser()), None)
     args.output_dir = Path(args.output_dir).expanduser()
     results_file = args.output_dir / "shapes_results.json"
-    inference = with_defaults(args, model_vqa_loader.build_parser())
+    inference = with_defaults(chosen, model_vqa_loader.build_parser())
     args = Namespace(**(vars(inference) | vars(args) | {"conv_mode": "vicuna_v1", "temperature": 0.0}))
     with nothing_left(results_file):
         check_writable(results_file)
@@ -237,7 +244,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m llava.eval.demo", description=__doc__)
     parser.add_argument("--output-dir", default="results")
     parser.add_argument("--num-questions", type=at_least(2), default=500)
-    parser.add_argument("--seed", type=int, default=0, help="of the questions")
+    parser.add_argument("--seed", type=SEED, default=0, help="of the questions")
     parser.add_argument("--random-seeds", type=at_least(1), default=3, help="runs of pruner random that are averaged")
     parser.add_argument("--batch_size", type=at_least(1), default=32)
     parser.add_argument("--model-path", help="another checkpoint trained on shapes; the embedded one if not given")

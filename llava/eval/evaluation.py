@@ -12,11 +12,13 @@ from llava.eval import identity
 from llava.eval.answers import PLACES, AnswersFile, WriteAnswer
 from llava.eval.dataset import QuestionDataset, Sample
 from llava.eval.latency import save_latency
+from llava.eval.locks import check_locks
 from llava.eval.losses import count_losses, told
 from llava.eval.options import (
     add_generation_args,
     add_loop_args,
     add_model_args,
+    check_options,
     choose_pruner,
     default_conv_mode,
     describe_pruner,
@@ -51,7 +53,7 @@ def question_parser(
         conv_mode: the template of the program.
         generation: defaults, for ``add_generation_args``.
     """
-    parser = ArgumentParser(prog=f"python -m llava.eval.{module}", description=doc)
+    parser = ArgumentParser(prog=f"python -m llava.eval.{module}", description=doc, allow_abbrev=False)
     flag, question_file = questions
     parser.add_argument(flag, default=question_file)
     add_loop_args(parser)
@@ -73,6 +75,7 @@ def prepare(args: Any, parser: ArgumentParser, conv_mode: str = "llava_v1") -> t
     """
     args = with_defaults(args, parser)
     pruner = choose_pruner(args)
+    check_options(args, pruner)
     args.conv_mode = check_conv_mode(args.conv_mode or default_conv_mode(args, conv_mode))
     if args.image_folder and not Path(args.image_folder).expanduser().is_dir():
         raise InputError(f"--image-folder {args.image_folder}: no such folder")
@@ -99,6 +102,7 @@ def evaluate(
         InputError: an unusable chunk, answers file or checkpoint, before anything is asked; an unreadable image or a
             full disk, with the answers so far on disk.
     """
+    check_locks()
     samples = get_chunk(samples, args.num_chunks, args.chunk_idx)
     files = identity.of_run(**{part: getattr(args, place, None) for place, part in PLACES.items()})
     answers = _answers_file(args, samples, describe_settings(args, pruner, question_file), files)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from llava.eval.records import InputError, check_output
 from llava.eval.tables import import_matplotlib
 
 PATCH_PIXELS = 32
@@ -86,6 +87,18 @@ def overlay(image: Image.Image, keep: Sequence[int], side: int) -> np.ndarray:
     kept = np.zeros(side * side, dtype=bool)
     kept[list(keep)] = True
     return fade_dropped(image, kept.reshape(side, side))
+
+
+def check_picture(path: str | Path) -> Path:
+    """``check_output`` for a picture.
+
+    Raises:
+        InputError: as ``check_output``, or its name ends as no kind of picture does that can be written.
+    """
+    kind, known = Path(path).suffix.removeprefix(".").lower(), new_figure((1, 1)).canvas.get_supported_filetypes()
+    if kind and kind not in known:
+        raise InputError(f"{path}: no picture of this kind can be written; valid are {', '.join(sorted(known))}")
+    return check_output(path)
 
 
 def draw_panels(rows: Sequence[Sequence[tuple[str, np.ndarray]]], path: str | Path, title: str) -> None:

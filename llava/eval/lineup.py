@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from dataclasses import fields
 
-from llava.eval.options import add_model_args
+from llava.eval.options import add_model_args, by_flags, check_options
 from llava.eval.records import InputError
 from llava.pruners import PRUNERS, Pruner, option_names, resolve_pruner
 
@@ -28,7 +28,7 @@ def lineup(args: Namespace) -> dict[str, list[Pruner | None]]:
     An option such as ``--important_ratio`` goes to those of the pruners that have it.
 
     Raises:
-        InputError: no budget, a wrong value, or an option that none of the pruners has.
+        InputError: no budget, a wrong value, as ``check_options``, or an option that none of the pruners has.
     """
     budgets = [{"visual_token_num": tokens} for tokens in args.visual_token_num]
     budgets += [{"keep_ratio": ratio} for ratio in args.keep_ratio]
@@ -44,5 +44,6 @@ def lineup(args: Namespace) -> dict[str, list[Pruner | None]]:
         try:
             chosen[name] = [None] if name == "none" else [resolve_pruner(name, **budget, **given) for budget in budgets]
         except (TypeError, ValueError) as error:
-            raise InputError(str(error)) from error
+            raise InputError(by_flags(str(error), vars(args))) from error
+        check_options(args, chosen[name][0])
     return chosen

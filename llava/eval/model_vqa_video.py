@@ -27,24 +27,29 @@ from llava.eval.backends.conversations import Video
 from llava.eval.backends.requests import Question
 from llava.eval.backends.vlm import VlmBackend
 from llava.eval.dataset import ImageError, QuestionError, Sample, batches, check_text
+from llava.eval.decoding import check_decoding
 from llava.eval.evaluation import evaluate
 from llava.eval.losses import noted, without_placeholders
 from llava.eval.options import (
+    DTYPES,
     add_generation_args,
     add_loop_args,
+    by_flags,
+    check_device_flag,
     choose_pruner,
     describe_pruner,
     model_name,
     with_defaults,
 )
 from llava.eval.processes import Processes
-from llava.eval.program import at_least, run_program
+from llava.eval.program import at_least, reason, run_program
 from llava.eval.queries import vqa_loader_query
 from llava.eval.records import InputError, read_jsonl
 from llava.eval.runner import Run, answered_or_refused, generation_options, record
-from llava.model.late_selection import check_prune_layer
+from llava.model.devices import ATTENTION, check_attention, check_dtype
 from llava.pruners import Pruner, add_pruner_args
-from llava.pruning import RELEVANCE
+from llava.selecting.options import ATTENTION as READ_AS_ATTENTION
+from llava.selecting.options import BUDGET_SCOPES, POSITIONS, RELEVANCE, TEXT_CHUNKING, PruningOptions
 from llava.video import VideoError, import_av, read_clip
 
 logger = logging.getLogger(__name__)
@@ -151,10 +156,6 @@ def eval_model(args: Any) -> None:
 
 def _check(args: Namespace, pruner: Pruner | None) -> None:
     """Refuse what cannot work, before anything is read; choose the dtype."""
-    try:
-        import_av()
-    except ImportError as error:
-        raise InputError(str(error)) from error
     if not args.model_path:
         raise InputError("--model-path is missing: a folder or hub id in Transformers' format")
     if args.image_folder and not Path(args.image_folder).expanduser().is_dir():
@@ -163,22 +164,24 @@ def _check(args: Namespace, pruner: Pruner | None) -> None:
         raise InputError("--profile times the stages of LLaVA's own classes; this program has --save-latency")
     if args.static_cache and pruner is not None:
         raise InputError("--static-cache: a pruned model of Transformers needs a cache that grows")
-    given = [f"--{name}" for name in PRUNING_OPTIONS if getattr(args, name) is not None]
-    if given and pruner is None:
-        raise InputError(f"{', '.join(given)} without a pruner: name it, as in --pruner cdpruner")
+    settings = {name: getattr(args, name) for name in PRUNING_OPTIONS if getattr(args, name) is not None}
+    if settings and pruner is None:
+        given = ", ".join(f"--{name}" for name in settings)
+        raise InputError(f"{given} without a pruner: name it, as in --pruner cdpruner")
+    check_device_flag(args.device)
     try:
-        check_prune_layer(pruner, args.prune_layer or 0)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+        import_av()
+        on_cpu = args.device == "cpu" or not torch.cuda.is_available()
+        check_attention(args.attn_implementation, on_cpu, check_dtype("dtype", args.dtype))
+        PruningOptions(pruner, **settings)
+    except (ImportError, ValueError) as error:
+        raise InputError(by_flags(str(error), vars(args))) from error
+    check_decoding(vars(args), "--")
     args.dtype = args.dtype or ("auto" if torch.cuda.is_available() and args.device != "cpu" else "float32")
 
 
 def _ask(
-    args: Namespace,
-    pruner: Pruner | None,
-    samples: dict[int, Sample],
-    write: WriteAnswer,
-    processes: Processes,
+    args: Namespace, pruner: Pruner | None, samples: dict[int, Sample], write: WriteAnswer, processes: Processes
 ) -> None:
     """Load the model and let it answer ``samples``, given by their index among all questions."""
     backend = _load(args, pruner, processes)
@@ -210,8 +213,8 @@ def _load(args: Namespace, pruner: Pruner | None, processes: Processes) -> Video
     settings |= {"attn_implementation": args.attn_implementation} if args.attn_implementation else {}
     try:
         return VideoBackend(args.model_path, processes, pruner=pruner, dtype=args.dtype, **settings)
-    except (ImportError, KeyError, OSError, TypeError, ValueError) as error:
-        raise InputError(f"cannot load {args.model_path}: {error}") from error
+    except Exception as error:  # libraries raise many types about files that are not what they should be
+        raise InputError(f"cannot load {args.model_path}: {reason(error)}") from error
 
 
 def _answers(
@@ -269,7 +272,7 @@ def _describe_run(args: Namespace, model: Any) -> dict[str, Any]:
 
 def build_parser() -> ArgumentParser:
     """The command line."""
-    parser = ArgumentParser(prog="python -m llava.eval.model_vqa_video", description=__doc__)
+    parser = ArgumentParser(prog="python -m llava.eval.model_vqa_video", description=__doc__, allow_abbrev=False)
     parser.add_argument("--model-path", help="folder or hub id of a checkpoint in Transformers' format")
     parser.add_argument("--question-file", default="tables/question.jsonl")
     add_loop_args(parser, media="video")
@@ -277,19 +280,17 @@ def build_parser() -> ArgumentParser:
     add_generation_args(parser, max_new_tokens=128, temperature=0.0)
     group = parser.add_argument_group("model")
     group.add_argument("--device", help="cuda, cuda:1, cpu, ...; a GPU, or else the CPU, if not given")
-    group.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help="the checkpoint's on a GPU")
-    group.add_argument("--attn", dest="attn_implementation", choices=["sdpa", "eager", "flash_attention_2"])
-    group.add_argument("--budget_scope", choices=["tile", "image"], help="budget per frame, or over all frames")
-    group.add_argument(
-        "--positions", choices=["compact", "original"], help="of kept tokens; the family's own if not given"
-    )
+    group.add_argument("--dtype", choices=DTYPES, help="the checkpoint's on a GPU")
+    group.add_argument("--attn", dest="attn_implementation", choices=ATTENTION)
+    group.add_argument("--budget_scope", choices=BUDGET_SCOPES, help="budget per frame, or over all frames")
+    group.add_argument("--positions", choices=POSITIONS, help="of kept tokens; the family's own if not given")
     group.add_argument(
         "--prune_layer", type=at_least(0), metavar="K", help="decoder layers that see all tokens; 0 if not given"
     )
-    group.add_argument("--attention", choices=["cls", "received"], help="what pruners read as attention")
+    group.add_argument("--attention", choices=READ_AS_ATTENTION, help="what pruners read as attention")
     group.add_argument("--relevance", choices=RELEVANCE, help="what pruners read as relevance")
     group.add_argument("--text_tower", help="the CLIP that the encoder came from, for --relevance clip_text")
-    group.add_argument("--text_chunking", choices=["release", "bos_eos"], help="how texts over 77 tokens are cut")
+    group.add_argument("--text_chunking", choices=TEXT_CHUNKING, help="how texts over 77 tokens are cut")
     add_pruner_args(parser)
     return parser
 

@@ -1,38 +1,146 @@
 """What every command line of this package shares."""
 
 import logging
+import math
+import os
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from llava.eval.records import InputError
 
 
 def run_program(parser: ArgumentParser, program: Callable[[Namespace], Any], argv: Sequence[str] | None = None) -> None:
-    """Parse the command line and run ``program`` on it; an error the user can repair ends it without a traceback."""
+    """Parse the command line and run ``program`` on it; an error the user can repair ends it without a traceback.
+
+    Such an error is an ``InputError``, a file or device that cannot be used, a package that is not installed, or memory
+    that is not there.
+    """
+    _accept_any_text()
     logging.basicConfig(format="%(message)s")
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a character costs no result
     for name in ("llava", "__main__"):
         logging.getLogger(name).setLevel(logging.INFO)
     args = parser.parse_args(argv)
     try:
         program(args)
-    except InputError as error:
-        sys.exit(f"{parser.prog}: error: {error}")
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads the output has seen enough, as in `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+    except (InputError, ImportError, OSError, UnicodeError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _out_of_memory(error):
+            raise
+        sys.exit(f"{parser.prog}: error: {reason(error)}")
 
 
-def at_least(minimum: int) -> Callable[[str], int]:
-    """An argparse type: an integer that is not smaller than ``minimum``."""
+def reason(error: BaseException) -> str:
+    """What an error says, on one line; what no words or no file name tell is told by the error's type."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.filename is not None and not isinstance(error, InputError):
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, ValueError | ImportError | FileNotFoundError) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
-    def integer(text: str) -> int:
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return "out of memory" in str(error).lower() or "can't allocate memory" in str(error)
+
+
+def _accept_any_text() -> None:
+    """Let what a terminal or a pipe cannot encode, or sends in another encoding, cost characters, not the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    if hasattr(sys.stdin, "reconfigure"):
+        ascii_alone = sys.stdin.encoding.lower() in ("ascii", "us-ascii", "ansi_x3.4-1968")
+        sys.stdin.reconfigure(encoding="utf-8" if ascii_alone else sys.stdin.encoding, errors="replace")
+
+
+@dataclass(frozen=True)
+class Number:
+    """An argparse type: an integer or a finite number within bounds. ``check`` holds values of Python against them.
+
+    Args:
+        kind: int or float.
+        minimum, maximum: the bounds, which belong to the range.
+        above: whether ``minimum`` does not.
+    """
+
+    kind: type
+    minimum: float
+    maximum: float = math.inf
+    above: bool = False
+
+    def __call__(self, text: str) -> int | float:
         try:
-            value = int(text)
+            value = self.kind(text)
         except ValueError:
-            value = minimum - 1
-        if value < minimum:
-            raise ArgumentTypeError(f"{text!r} is not an integer of at least {minimum}")
+            value = math.nan
+        if not self._holds(value):
+            raise ArgumentTypeError(f"{text!r} is not {self}")
         return value
 
-    return integer
+    def check(self, name: str, value: Any) -> int | float:
+        """``value`` as a number of Python, whichever kind of number it is; True and False are none.
+
+        Raises:
+            InputError: it is no number, or not within the bounds.
+        """
+        number = Integral if self.kind is int else Real
+        if isinstance(value, bool) or not isinstance(value, number) or not self._holds(value):
+            raise InputError(f"{name}: {value!r} is not {self}")
+        return value if type(value) in (int, float) else self.kind(value)
+
+    def _holds(self, value: int | float) -> bool:
+        lowest = value > self.minimum if self.above else value >= self.minimum
+        return abs(value) != math.inf and lowest and value <= self.maximum
+
+    def __str__(self) -> str:
+        kind = "an integer" if self.kind is int else "a number"
+        bounds = f"{'above' if self.above else 'of at least'} {self.minimum:g}"
+        return f"{kind} {bounds}" + ("" if self.maximum == math.inf else f" and at most {self.maximum:g}")
+
+
+def at_least(minimum: int) -> Number:
+    """An argparse type: an integer that is not smaller than ``minimum``."""
+    return Number(int, minimum)
+
+
+SEED = Number(int, 0, 2**63 - 1)
+SHARE = Number(float, 0, 1, above=True)
+
+
+def check_values(args: Namespace, parser: ArgumentParser) -> Namespace:
+    """Hold the values of ``args`` against the flags of ``parser``, as the command line holds what is typed.
+
+    Returns:
+        The same object; numbers of other kinds, such as NumPy's, have become Python's.
+
+    Raises:
+        InputError: a value that the flag does not take; names the flag and what it takes.
+    """
+    for action in parser._actions:
+        given = getattr(args, action.dest, None)
+        flag = action.option_strings[0] if action.option_strings else action.dest
+        values = given if isinstance(given, list) and action.nargs else [given]
+        for value in values:
+            if value is None:
+                continue
+            checked = _checked(action, flag, value)
+            if values is not given:
+                setattr(args, action.dest, checked)
+    return args
+
+
+def _checked(action: Action, flag: str, value: Any) -> Any:
+    # Which pruner is asked of the pruners, who take one of theirs as well as its name.
+    one_of_few = action.choices is not None and action.dest != "pruner"
+    if one_of_few and not (isinstance(value, str) and value in action.choices):
+        raise InputError(f"{flag}: {value!r} is not one of {', '.join(map(str, action.choices))}")
+    if action.nargs == 0 and value not in (True, False):
+        raise InputError(f"{flag}: {value!r} is neither True nor False")
+    return action.type.check(flag, value) if isinstance(action.type, Number) else value

@@ -5,6 +5,7 @@ from typing import Any
 from llava.constants import DEFAULT_IM_END_TOKEN, DEFAULT_IM_START_TOKEN, DEFAULT_IMAGE_TOKEN
 from llava.conversation import conv_templates
 from llava.eval.records import InputError
+from llava.utils import encodable
 
 
 def check_conv_mode(conv_mode: str) -> str:
@@ -13,7 +14,7 @@ def check_conv_mode(conv_mode: str) -> str:
     Raises:
         InputError: no such template; lists them all.
     """
-    if conv_mode not in conv_templates:
+    if not isinstance(conv_mode, str) or conv_mode not in conv_templates:
         raise InputError(f"--conv-mode {conv_mode!r} is unknown; valid are {', '.join(sorted(conv_templates))}")
     return conv_mode
 
@@ -23,6 +24,11 @@ def conv_mode_of_plain_model(model_name: str, conv_mode: str) -> str:
     is_plain = "plain" in model_name and "finetune" not in model_name.lower()
     tagged = f"{conv_mode}_mmtag"
     return tagged if is_plain and "mmtag" not in conv_mode and tagged in conv_templates else conv_mode
+
+
+def typed(text: str) -> str:
+    """What somebody typed or piped in, without the bytes that mark its encoding and those that no text has."""
+    return encodable(text.replace("\0", "").removeprefix("\ufeff"))
 
 
 def image_token(config: Any) -> str:

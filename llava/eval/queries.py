@@ -6,6 +6,7 @@ both pruners, which is why every rule stands here, by itself.
 """
 
 from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_PLACEHOLDER
+from llava.eval.losses import without_placeholders
 
 SHORT_ANSWER = "\nAnswer the question using a single word or phrase."
 OPTION_LETTER = "\nAnswer with the option's letter from the given choices directly."
@@ -38,7 +39,7 @@ def qbench_query(question: str, candidates: str) -> str:
 
 def user_query(query: str) -> str:
     """``run_llava`` and ``cli``: what the user typed, without the placeholders that say where the images go."""
-    return query.replace(IMAGE_PLACEHOLDER, "").strip()
+    return without_placeholders(query, IMAGE_PLACEHOLDER)[0].strip()
 
 
 def lmms_query(text: str) -> str:

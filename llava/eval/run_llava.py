@@ -17,10 +17,12 @@ from PIL import Image
 from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_PLACEHOLDER, IMAGE_TOKEN_INDEX
 from llava.conversation import conv_mode_for
 from llava.eval.dataset import stack_images
+from llava.eval.losses import without_placeholders
 from llava.eval.options import (
     LoadedModel,
     add_generation_args,
     add_model_args,
+    check_options,
     choose_pruner,
     default_conv_mode,
     load_model,
@@ -28,7 +30,7 @@ from llava.eval.options import (
     with_defaults,
 )
 from llava.eval.program import run_program
-from llava.eval.prompts import check_conv_mode, first_turn, image_token
+from llava.eval.prompts import check_conv_mode, first_turn, image_token, typed
 from llava.eval.queries import user_query
 from llava.eval.records import InputError
 from llava.eval.runner import generation_options, pad_token_id, warn_of_losses
@@ -41,7 +43,13 @@ TIMEOUT_S = 30
 
 
 def image_parser(args: Any) -> list[str]:
-    """Split ``args.image_file`` at ``args.sep``; the name of an existing file is taken whole."""
+    """Split ``args.image_file`` at ``args.sep``; the name of an existing file is taken whole.
+
+    Raises:
+        InputError: there is nothing to split at.
+    """
+    if not args.sep:
+        raise InputError("--sep is empty: it stands between the names of images")
     whole = os.path.expanduser(args.image_file)
     return [whole] if os.path.exists(whole) else args.image_file.split(args.sep)
 
@@ -74,10 +82,11 @@ def check_placeholders(query: str, num_images: int) -> None:
 
 
 def place_images(query: str, num_images: int, token: str) -> str:
-    """The user's turn: the image token at every placeholder or, where there is none, once per image in front."""
-    if IMAGE_PLACEHOLDER in query:
+    """The user's turn: the image token at every placeholder or, where there are not as many, per image in front."""
+    query = query.replace(DEFAULT_IMAGE_TOKEN, IMAGE_PLACEHOLDER)
+    if query.count(IMAGE_PLACEHOLDER) == num_images:
         return query.replace(IMAGE_PLACEHOLDER, token)
-    return f"{token}\n" * num_images + query
+    return f"{token}\n" * num_images + without_placeholders(query, IMAGE_PLACEHOLDER)[0]
 
 
 def choose_conv_mode(args: argparse.Namespace) -> str:
@@ -122,9 +131,10 @@ def eval_model(args: Any) -> None:
     """
     args = with_defaults(args, build_parser(), required=("--image-file", "--query"))
     pruner = choose_pruner(args)
+    check_options(args, pruner)
     conv_mode = choose_conv_mode(args)
     images = load_images(image_parser(args))
-    args.query = args.query.replace(DEFAULT_IMAGE_TOKEN, IMAGE_PLACEHOLDER)
+    args.query = typed(args.query).replace(DEFAULT_IMAGE_TOKEN, IMAGE_PLACEHOLDER)
     check_placeholders(args.query, len(images))
     generation = generation_options(args.temperature, args.top_p, args.num_beams, args.max_new_tokens)
     print(ask(load_model(args, pruner), args.query, images, conv_mode, **generation))
@@ -132,7 +142,7 @@ def eval_model(args: Any) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """LLaVA's flags, then those of the pruners and the model."""
-    parser = argparse.ArgumentParser(prog="python -m llava.eval.run_llava", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m llava.eval.run_llava", description=__doc__, allow_abbrev=False)
     parser.add_argument("--image-file", required=True, help="files or http(s) addresses, separated by --sep")
     parser.add_argument("--query", required=True, help=f"may say where images go with {IMAGE_PLACEHOLDER}")
     parser.add_argument("--conv-mode", help="follows the model's name if not given")

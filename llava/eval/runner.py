@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from llava.eval.answers import WriteAnswer
 from llava.eval.dataset import Item, QuestionDataset, QuestionError, Sample, batches, left_pad, stack_images
+from llava.eval.decoding import check_decoding
 from llava.eval.losses import count_losses, noted, told
 from llava.eval.profile import share_of_batch
 from llava.eval.records import InputError
@@ -81,7 +82,14 @@ def generation_options(
     max_new_tokens: int = 128,
     static_cache: bool | None = False,
 ) -> dict[str, Any]:
-    """Keywords of ``generate``; a temperature of 0 is greedy and leaves the sampling arguments out."""
+    """Keywords of ``generate``; a temperature of 0 is greedy and leaves the sampling arguments out.
+
+    Raises:
+        InputError: a value out of its bounds.
+    """
+    check_decoding(
+        {"temperature": temperature, "top_p": top_p, "num_beams": num_beams, "max_new_tokens": max_new_tokens}
+    )
     options = {"num_beams": num_beams, "max_new_tokens": max_new_tokens, "use_cache": True}
     if static_cache:
         options["cache_implementation"] = "static"

@@ -18,6 +18,10 @@ from llava.eval.summary import build_tables
 
 def summarize(args: argparse.Namespace) -> None:
     """Print the tables or write them to ``args.output``, and write the page to ``args.html``."""
+    if args.checkpoint or args.device:
+        from llava.eval.options import check_device_flag
+
+        check_device_flag(args.device)
     outputs = [path for path in (args.output, args.html) if path]
     with nothing_left(*outputs):
         for path in outputs:

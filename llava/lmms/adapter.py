@@ -16,6 +16,7 @@ from llava.eval.backends.arguments import positive
 from llava.eval.backends.requests import Question, cut, decoding, ignored, in_batches, question_of, stops
 from llava.eval.losses import told
 from llava.eval.processes import Processes, join
+from llava.model.devices import check_device
 
 
 class PrunedModel(lmms):
@@ -43,6 +44,8 @@ class PrunedModel(lmms):
         self.batch_size = positive("batch_size", batch_size)
         if max_batch_size is not None:
             self.batch_size = min(self.batch_size, positive("max_batch_size", max_batch_size))
+        if device is not None:
+            check_device(device)
         processes = join(device)
         self.backend = self.load(str(pretrained), processes, options)
         self.device = torch.device(self.backend.model.device)

@@ -1,6 +1,5 @@
 """Loading LLaVA checkpoints: LLaVA's entry point, and what pruning adds to it."""
 
-import inspect
 import logging
 from functools import partial
 from pathlib import Path
@@ -30,13 +29,12 @@ from llava.model.checkpoint import (
 from llava.model.config_checks import check_config, check_quantization, check_tuned_tower
 from llava.model.language_model.llava_llama import LlavaLlamaForCausalLM
 from llava.model.language_model.llava_mistral import LlavaMistralForCausalLM
-from llava.model.late_selection import check_prune_layer
-from llava.model.multimodal_encoder.clip_relevance import TEXT_CHUNKING
+from llava.model.loading import plan
 from llava.model.on_base import check_base, load_on_base
-from llava.model.placement import Placement, placement
+from llava.model.placement import Placement
 from llava.model.vocabulary import add_image_tokens, grow_vocabulary, load_tokenizer, refuse_untrained
-from llava.pruners import Pruner, option_names, resolve_pruner
-from llava.pruners.base import CLIP_TEXT_CUES, is_count
+from llava.pruners import Pruner
+from llava.pruners.base import CLIP_TEXT_CUES
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +46,6 @@ MODEL_CLASSES = {
     "LlavaMistralForCausalLM": LlavaMistralForCausalLM,
 }
 BASES = {"LlamaForCausalLM": LlavaLlamaForCausalLM, "MistralForCausalLM": LlavaMistralForCausalLM}
-ANYRES = ("native", "fixed")
-BUDGET_SCOPES = (None, "tile", "image")
-POSITIONS = ("compact", "original")
-LOADING_OPTIONS = (
-    *("budget_scope", "positions", "prune_layer", "text_chunking"),
-    *("vision_dtype", "attn_implementation", "torch_dtype"),
-)
 
 
 def load_pretrained_model(
@@ -82,7 +73,8 @@ def load_pretrained_model(
         model_name: kept for LLaVA's callers; what is loaded is read from the checkpoint's config.
         load_8bit, load_4bit: quantise with bitsandbytes (extra ``quant``).
         device_map: "auto" or any map of accelerate's; None puts everything on ``device``.
-        device: "cuda", "cpu", "cuda:1", ...; without a GPU "cuda" means the CPU, with a warning.
+        device: "cuda", "cpu", "cuda:1", ...; without a GPU "cuda" means the CPU, with a warning, and "cuda:1" is an
+            error.
         use_flash_attn: the old name of ``attn_implementation="flash_attention_2"``.
         pruner: name or instance of a pruner; None is plain LLaVA. As in the releases, ``visual_token_num`` alone means
             CDPruner, together with ``important_ratio`` VisPruner.
@@ -100,25 +92,23 @@ def load_pretrained_model(
 
     Raises:
         TypeError: for an option that nobody reads.
+        ValueError, ImportError: for an option with a wrong value, or one that needs a package that is not installed;
+            before the checkpoint is looked at.
         FileNotFoundError, ValueError: for a checkpoint that is not there, not LLaVA's, or not whole.
     """
-    loading = _loading_options(options)
-    chosen = resolve_pruner(pruner, visual_token_num=visual_token_num, keep_ratio=keep_ratio, **options)
-    check_prune_layer(chosen, loading["prune_layer"])
-    if anyres not in ANYRES:
-        raise ValueError(f"anyres {anyres!r} is not one of {', '.join(ANYRES)}")
+    options |= {"pruner": pruner, "visual_token_num": visual_token_num, "keep_ratio": keep_ratio}
+    options |= {"anyres": anyres, "dtype": dtype}
+    asked = plan(load_8bit, load_4bit, device_map, device, use_flash_attn, **options)
+    pruning, place = asked.pruning, asked.place
     folder = checkpoint_folder(model_path)
     raw_config = read_config(folder)
     model_class = model_class_of(raw_config, folder)
-    place = placement(device_map, device, dtype, loading, use_flash_attn, load_8bit, load_4bit)
     check_base(folder, model_base)
     config = model_config(model_class, raw_config, folder)
     base = None if model_base is None else checkpoint_folder(model_base)
     check_config(config, folder, base)
-    if loading["prune_layer"] >= config.num_hidden_layers:
-        raise ValueError(
-            f"prune_layer {loading['prune_layer']}: {folder} has {config.num_hidden_layers} decoder layers"
-        )
+    if pruning.prune_layer >= config.num_hidden_layers:
+        raise ValueError(f"prune_layer {pruning.prune_layer}: {folder} has {config.num_hidden_layers} decoder layers")
     adapter, replaced = None, set()
     if base is None:
         tokenizer, model = _load_whole(model_class, config, folder, place)
@@ -126,39 +116,16 @@ def load_pretrained_model(
         load = partial(_from_pretrained, model_class, config, place)
         tokenizer, model, adapter, replaced = load_on_base(config, folder, base, load)
     model.generation_config = _greedy_generation(config, tokenizer)
-    for name in ("budget_scope", "positions", "prune_layer", "text_chunking"):
-        setattr(model, name, loading[name])
-    _load_tower(model, place, chosen)
+    model.budget_scope, model.text_chunking = pruning.budget_scope, pruning.text_chunking
+    model.positions = pruning.positions or ("original" if pruning.prune_layer else "compact")
+    model.prune_layer = pruning.prune_layer
+    _load_tower(model, place, pruning.pruner)
     if adapter is not None:  # only now that there is a tower, whose weights it may change
         model = merge(model, adapter, replaced)
-    model.set_pruner(chosen)
+    model.set_pruner(pruning.pruner)
     if anyres == "fixed":
         model.fix_layout()
     return tokenizer, model.eval(), model.get_vision_tower().image_processor, _context_length(config)
-
-
-def _loading_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the loading options out of ``options``, which keeps the pruner's; unknown names are a TypeError."""
-    known = {**dict.fromkeys(LOADING_OPTIONS), "prune_layer": 0, "text_chunking": "release"}
-    loading = {name: options.pop(name, default) for name, default in known.items()}
-    unknown = sorted(set(options) - set(option_names()))
-    if unknown:
-        named = [name for name in inspect.signature(load_pretrained_model).parameters if name != "options"]
-        valid = ", ".join(sorted({*named, *LOADING_OPTIONS, *option_names()}))
-        raise TypeError(f"load_pretrained_model got unknown options {', '.join(unknown)}; it takes {valid}")
-    if loading["budget_scope"] not in BUDGET_SCOPES:
-        raise ValueError(f"budget_scope {loading['budget_scope']!r} is not one of tile, image")
-    if not is_count(loading["prune_layer"]):
-        raise ValueError(f"prune_layer must be an integer, 0 or more, not {loading['prune_layer']!r}")
-    if loading["prune_layer"] and loading["positions"] == "compact":
-        raise ValueError("with prune_layer of 1 or more, positions are 'original': tokens are numbered before they go")
-    if loading["positions"] is None:
-        loading["positions"] = "original" if loading["prune_layer"] else "compact"
-    if loading["positions"] not in POSITIONS:
-        raise ValueError(f"positions {loading['positions']!r} is not one of {', '.join(POSITIONS)}")
-    if loading["text_chunking"] not in TEXT_CHUNKING:
-        raise ValueError(f"text_chunking {loading['text_chunking']!r} is not one of {', '.join(TEXT_CHUNKING)}")
-    return loading
 
 
 def model_class_of(raw_config: dict[str, Any], folder: Path) -> type[PreTrainedModel]:

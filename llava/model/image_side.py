@@ -13,7 +13,7 @@ from torch import Tensor
 from llava import compat
 from llava.mm_utils import get_anyres_image_grid_shape
 from llava.model.language_model.layer_pruning import LayerPruning, prune_at_layer
-from llava.model.late_selection import LateSelection, check_prune_layer
+from llava.model.late_selection import LateSelection
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.prefill import Prefill, count_positions
 from llava.model.selection import ImageLayout, PruneRecord, gather_kept, record_of, select
@@ -22,6 +22,7 @@ from llava.model.stages import Stopwatch
 from llava.model.tiles import reading_order
 from llava.pruners import Pruner, VisualCues
 from llava.pruners.base import CLIP_TEXT_CUES, OPTIONAL_CUES
+from llava.selecting.options import BUDGET_SCOPES, POSITIONS, TEXT_CHUNKING, Choice, check_prune_layer
 from llava.selecting.per_thread import PerThread
 
 logger = logging.getLogger(__name__)
@@ -58,15 +59,16 @@ class ImageSide:
         budget_scope: "tile" or "image" fixes what one selection covers; None leaves it to the pruner.
         positions: "compact" numbers the tokens that are left without gaps, as the releases do; "original" leaves
             every token the position it has without a pruner.
-        text_chunking: how questions over CLIP's context length are cut, "release" or "bos_eos".
+        text_chunking: how questions over CLIP's context length are cut, "release" or "bos_eos". Another value of
+            these three is a ValueError when it is set.
         last_prune: what the last call with images of this thread kept.
         stopwatch: times the stages of every call of this thread, None times nothing.
     """
 
     pruner: Pruner | None = None
-    budget_scope: str | None = None
-    positions: str = "compact"
-    text_chunking: str = "release"
+    budget_scope: str | None = Choice(None, (None, *BUDGET_SCOPES))
+    positions: str = Choice("compact", POSITIONS)
+    text_chunking: str = Choice("release", TEXT_CHUNKING)
     _layer_pruning: LayerPruning | None = None
     _missing_text_reported = False
 

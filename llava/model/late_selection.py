@@ -10,18 +10,7 @@ from torch import Tensor
 from llava.constants import IGNORE_INDEX
 from llava.model.language_model.layer_pruning import QueryAttention, pack
 from llava.model.selection import ImageLayout, PruneRecord, record_of, select
-from llava.pruners import Pruner, VisualCues, name_of
-from llava.pruners.base import INSIDE_CUES
-
-
-def check_prune_layer(pruner: Pruner | None, layer: int) -> None:
-    """Raise ValueError for a pruner that cannot choose before decoder layer ``layer``; 0 is before all of them."""
-    if pruner is None:
-        return
-    if layer == 0 and pruner.needs & INSIDE_CUES:
-        raise ValueError(f"{name_of(pruner)} needs prune_layer of 1 or more: it reads attention of the language model")
-    if layer > 0 and pruner.merges:
-        raise ValueError(f"{name_of(pruner)} merges tokens before the projector: it needs prune_layer 0")
+from llava.pruners import Pruner, VisualCues
 
 
 @dataclass

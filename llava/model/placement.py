@@ -7,10 +7,16 @@ from typing import Any
 import torch
 from transformers import BitsAndBytesConfig
 
-logger = logging.getLogger(__name__)
+from llava.model.devices import (
+    FLASH,
+    check_attention,
+    check_device,
+    check_device_map,
+    check_dtype,
+    check_quantization,
+)
 
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-DTYPES |= {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "half": torch.float16}
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,41 +39,54 @@ def placement(
     load_8bit: bool,
     load_4bit: bool,
 ) -> Placement:
-    """Turn LLaVA's arguments into a placement; ``loading`` has the options of ``load_pretrained_model``."""
-    wanted = device if device_map in (None, "auto") else device_map
-    if str(wanted).startswith("cuda") and not torch.cuda.is_available():
-        logger.warning("no CUDA device is available: loading on the CPU")
-        device, device_map = "cpu", None
-    if device_map is None or (device_map == "auto" and device != "cuda"):
-        device_map = {"": device}
+    """Turn LLaVA's arguments into a placement; ``loading`` has the options of ``load_pretrained_model``.
+
+    Raises:
+        ValueError: a value that is none of the valid ones, which it names, or two that exclude each other.
+        ImportError: a package that an option needs is not installed.
+    """
+    check_quantization(load_8bit, load_4bit)
+    device_map = _device_map(device_map, device)
     devices = device_map.values() if isinstance(device_map, dict) else [device_map]
     on_cpu = all(str(each) == "cpu" for each in devices)
-    dtype = _dtype("dtype", dtype if dtype is not None else loading["torch_dtype"])
-    dtype = dtype or (torch.float32 if on_cpu else torch.float16)
-    quantization = None
-    if load_8bit and load_4bit:
-        raise ValueError("load_8bit and load_4bit exclude each other: choose one")
-    if load_8bit or load_4bit:
-        quantization = BitsAndBytesConfig(
-            load_in_8bit=load_8bit,
-            load_in_4bit=load_4bit,
-            bnb_4bit_compute_dtype=dtype,
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_quant_type="nf4",
-            llm_int8_skip_modules=["lm_head", "model.vision_tower", "model.mm_projector"],
-        )
+    dtypes = {check_dtype("dtype", dtype), check_dtype("torch_dtype", loading["torch_dtype"])} - {None}
+    if len(dtypes) > 1:
+        raise ValueError(f"dtype {dtype} and torch_dtype {loading['torch_dtype']} are two names of one option")
+    chosen = next(iter(dtypes), torch.float32 if on_cpu else torch.float16)
+    attention = loading["attn_implementation"]
+    if use_flash_attn and attention not in (None, FLASH):
+        raise ValueError(f"use_flash_attn and attn_implementation {attention!r} exclude each other")
+    attention = FLASH if use_flash_attn else attention
+    check_attention(attention, on_cpu, chosen)
     return Placement(
         device_map=device_map,
-        dtype=dtype,
-        vision_dtype=_dtype("vision_dtype", loading["vision_dtype"]) or dtype,
-        attn_implementation="flash_attention_2" if use_flash_attn else loading["attn_implementation"],
-        quantization=quantization,
+        dtype=chosen,
+        vision_dtype=check_dtype("vision_dtype", loading["vision_dtype"]) or chosen,
+        attn_implementation=attention,
+        quantization=_quantization(load_8bit, load_4bit, chosen) if load_8bit or load_4bit else None,
     )
 
 
-def _dtype(option: str, value: torch.dtype | str | None) -> torch.dtype | None:
-    if value is None or isinstance(value, torch.dtype):
-        return value
-    if not isinstance(value, str) or value.removeprefix("torch.") not in DTYPES:
-        raise ValueError(f"{option} {value!r} is not one of {', '.join(DTYPES)}")
-    return DTYPES[value.removeprefix("torch.")]
+def _device_map(device_map: Any, device: Any) -> Any:
+    """Where accelerate puts what. "cuda", the default, means the CPU where there is no GPU."""
+    check_device_map(None if str(device_map) == "cuda" else device_map)
+    wanted = device if device_map in (None, "auto") else device_map
+    if str(wanted) == "cuda" and not torch.cuda.is_available():
+        logger.warning("no CUDA device is available: loading on the CPU")
+        device, device_map = "cpu", None
+    if device_map in (None, "auto"):
+        check_device(device)
+    if device_map is None or (device_map == "auto" and str(device) != "cuda"):
+        device_map = {"": device}
+    return device_map
+
+
+def _quantization(load_8bit: bool, load_4bit: bool, dtype: torch.dtype) -> BitsAndBytesConfig:
+    return BitsAndBytesConfig(
+        load_in_8bit=load_8bit,
+        load_in_4bit=load_4bit,
+        bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_quant_type="nf4",
+        llm_int8_skip_modules=["lm_head", "model.vision_tower", "model.mm_projector"],
+    )

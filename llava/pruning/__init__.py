@@ -8,17 +8,14 @@ from transformers import CLIPModel, CLIPTokenizer
 from transformers.utils.versions import require_version
 
 from llava import compat
-from llava.model.late_selection import check_prune_layer
 from llava.model.multimodal_encoder.clip_relevance import ClipRelevance
 from llava.pruners import Pruner, resolve_pruner
 from llava.pruners.base import CLIP_TEXT_CUES, is_count
 from llava.pruning.families import FAMILIES, Family, family_of
 from llava.pruning.session import Pruning, Settings
+from llava.selecting.options import PruningOptions, check_choice
 
 __all__ = ["FAMILIES", "Pruning", "check_transformers", "prune", "unprune"]
-
-RELEVANCE = ("llm_text", "clip_text")
-SCOPES = (None, "tile", "image")
 
 
 def prune(
@@ -80,12 +77,9 @@ def prune(
     family = family_class(model, attention)
     valid_positions = ("original",) if prune_layer else family.positions
     positions = valid_positions[0] if positions is None else positions
-    _check("positions", positions, valid_positions)
-    _check_layer(family, resolved, prune_layer)
-    _check("relevance", relevance, RELEVANCE)
-    _check("budget_scope", budget_scope, SCOPES)
-    if (relevance == "clip_text") != (text_tower is not None):
-        raise ValueError('relevance="clip_text" and text_tower, the folder or hub id of a CLIP, need one another')
+    check_choice("positions", positions, valid_positions)
+    _check_layer(family, prune_layer)
+    PruningOptions(resolved, budget_scope, positions, prune_layer, text_chunking, attention, relevance, text_tower)
     clip = None
     if text_tower is not None and resolved.needs & CLIP_TEXT_CUES:
         clip = _load_clip(family, text_tower, text_chunking)
@@ -118,14 +112,8 @@ def _load_clip(family: Family, text_tower: str, text_chunking: str) -> ClipRelev
     return ClipRelevance(clip, CLIPTokenizer.from_pretrained(text_tower), text_chunking)
 
 
-def _check_layer(family: Family, pruner: Pruner, layer: int) -> None:
+def _check_layer(family: Family, layer: int) -> None:
     layers = family.base.language_model.config.num_hidden_layers
     first = family.first_prune_layer()
     if not (is_count(layer) and (layer == 0 or first <= layer < layers)):
         raise ValueError(f"prune_layer must be 0 or from {first} to {layers - 1} for this model, not {layer!r}")
-    check_prune_layer(pruner, layer)
-
-
-def _check(name: str, value: str | None, valid: tuple[str | None, ...]) -> None:
-    if value not in valid:
-        raise ValueError(f"{name} {value!r} is not one of {', '.join(str(choice) for choice in valid)}")

@@ -10,11 +10,17 @@ from transformers import TextStreamer
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.conversation import conv_templates
 from llava.eval.dataset import stack_images
+from llava.eval.losses import without_placeholders
 from llava.eval.options import LoadedModel
 from llava.eval.prompts import image_token
 from llava.eval.queries import user_query
 from llava.eval.runner import pad_token_id, warn_of_losses
 from llava.mm_utils import KeywordsStoppingCriteria, process_images, tokenizer_image_token
+
+
+def without_marks(query: str) -> str:
+    """A turn without the text that stands for an image: a turn that says ``<image>`` shows no second one."""
+    return without_placeholders(query)[0]
 
 
 class AnswerStreamer(TextStreamer):
@@ -72,7 +78,7 @@ class Chat:
 
     def prompt(self, query: str) -> str:
         """Add the user's turn, the image in front if it is the first one, and return the prompt for the answer."""
-        conversation = self.conversation
+        conversation, query = self.conversation, without_marks(query)
         if not conversation.messages:
             query = f"{image_token(self.loaded.model.config)}\n{query}"
         conversation.append_message(conversation.roles[0], query)
@@ -103,5 +109,5 @@ class Chat:
         warn_of_losses(model, tokenizer, output_ids, [user_query(query)], generation)
         text = tokenizer.batch_decode(output_ids, skip_special_tokens=True)[0]
         answer = text.partition(self.stop)[0].strip()
-        self.conversation.messages[-1][-1] = answer
+        self.conversation.messages[-1][-1] = without_marks(answer)
         return answer

@@ -4,11 +4,13 @@ import argparse
 import logging
 
 from llava.conversation import Conversation
-from llava.eval.options import add_model_args, choose_pruner, load_model
-from llava.eval.program import at_least, run_program
+from llava.eval.decoding import DECODING
+from llava.eval.options import add_model_args, check_options, choose_pruner, load_model
+from llava.eval.program import run_program
+from llava.eval.prompts import typed
 from llava.eval.run_llava import choose_conv_mode, load_image
 from llava.eval.runner import generation_options
-from llava.serve.chat import Chat
+from llava.serve.chat import Chat, without_marks
 
 logger = logging.getLogger(__name__)
 
@@ -20,12 +22,18 @@ def names(conversation: Conversation) -> tuple[str, str]:
 
 
 def read_query(name: str) -> str:
-    """The user's next line; at the end of the input, or when interrupted, an empty one."""
-    try:
-        return input(f"{name}: ").strip()
-    except (EOFError, KeyboardInterrupt):
-        print()
-        return ""
+    """The user's next line that asks something; at the end of the input, or when interrupted, an empty one."""
+    while True:
+        try:
+            line = typed(input(f"{name}: ")).strip()
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return ""
+        if "\ufffd" in line:
+            logger.warning("a part of this line is not UTF-8: what cannot be read stands as \ufffd")
+        if not line or without_marks(line).strip():
+            return line
+        logger.warning("the mark of an image alone asks nothing")
 
 
 def talk(args: argparse.Namespace) -> None:
@@ -35,6 +43,7 @@ def talk(args: argparse.Namespace) -> None:
         InputError: an unreadable image, an unknown template or pruner option, before the model loads.
     """
     pruner = choose_pruner(args)
+    check_options(args, pruner)
     conv_mode = choose_conv_mode(args)
     image = load_image(args.image_file)
     generation = generation_options(args.temperature, max_new_tokens=args.max_new_tokens)
@@ -52,11 +61,11 @@ def talk(args: argparse.Namespace) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """LLaVA's flags, then those of the model and the pruners."""
-    parser = argparse.ArgumentParser(prog="python -m llava.serve.cli", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m llava.serve.cli", description=__doc__, allow_abbrev=False)
     parser.add_argument("--image-file", required=True, help="a file or an http(s) address")
     parser.add_argument("--conv-mode", help="follows the model's name if not given")
-    parser.add_argument("--temperature", type=float, default=0.2, help="0 is greedy")
-    parser.add_argument("--max-new-tokens", type=at_least(1), default=512)
+    parser.add_argument("--temperature", type=DECODING["temperature"], default=0.2, help="0 is greedy")
+    parser.add_argument("--max-new-tokens", type=DECODING["max_new_tokens"], default=512)
     parser.add_argument("--debug", action="store_true", help="show the prompt and the number of tokens at every turn")
     add_model_args(parser)
     bits = parser.add_mutually_exclusive_group()

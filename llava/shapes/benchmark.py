@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from llava.eval.program import SEED, at_least, run_program
 from llava.shapes.questions import QUESTION_TYPES, SHORT_ANSWER_PROMPT
 from llava.shapes.scenes import FAMILIES, Scene, draw_scene, render, scene_generator
 
@@ -62,16 +63,19 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output-dir", required=True)
     parser.add_argument("--split", choices=list(FAMILIES), default="test")
-    parser.add_argument("--num-questions", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--num-questions", type=at_least(1), default=1000)
+    parser.add_argument("--seed", type=SEED, default=0)
     return parser
 
 
-def main() -> None:
+def draw(args: argparse.Namespace) -> None:
     """Draw what the command line asks for."""
-    args = build_parser().parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     write_benchmark(args.output_dir, args.split, args.num_questions, args.seed)
+
+
+def main() -> None:
+    """Run the command line."""
+    run_program(build_parser(), draw)
 
 
 if __name__ == "__main__":

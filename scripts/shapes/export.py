@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from llava.eval.program import run_program
 from llava.shapes.scenes import IMAGE_SIZE
 from scripts.shapes.data import PIXEL_MEAN, PIXEL_STD
 from scripts.shapes.model import SELECT_LAYER, VISION, ShapesModel
@@ -82,16 +83,21 @@ def export(run_dir: Path, state_file: Path, output_dir: Path) -> int:
     return state["step"]
 
 
-def main() -> None:
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run-dir", type=Path, required=True, help="folder of the training run, with its tokenizers")
     parser.add_argument("--state", type=Path, help="training state (default: language.pt in the run's folder)")
     parser.add_argument("--output-dir", type=Path, required=True)
-    args = parser.parse_args()
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Write the checkpoints of a training state."""
     state_file = args.state or args.run_dir / "language.pt"
     step = export(args.run_dir, state_file, args.output_dir)
     print(f"step {step} of {state_file} written to {args.output_dir}")
 
 
 if __name__ == "__main__":
-    main()
+    run_program(build_parser(), main)

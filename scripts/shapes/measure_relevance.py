@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from llava.eval.program import at_least, run_program
 from llava.model.builder import load_pretrained_model
 from llava.shapes import checkpoint_path
 from llava.shapes.benchmark import ask_all
@@ -40,12 +41,17 @@ def area_under_curve(scores: np.ndarray, positive: np.ndarray) -> float:
     return float((difference > 0).mean() + 0.5 * (difference == 0).mean())
 
 
-def main() -> None:
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model-path", default=checkpoint_path())
     parser.add_argument("--split", choices=("val", "test"), default="val")
-    parser.add_argument("--images", type=int, default=200)
-    args = parser.parse_args()
+    parser.add_argument("--images", type=at_least(1), default=200)
+    return parser
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Print the area for each kind of question."""
     _, model, _, _ = load_pretrained_model(
         args.model_path, None, "llava-shapes", device="cpu", pruner="cdpruner", visual_token_num=36, dtype=torch.float32
     )
@@ -66,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(build_parser(), measure)

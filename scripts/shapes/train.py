@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 from transformers import CLIPTokenizer, LlamaTokenizer
 
+from llava.eval.program import SEED, Number, at_least, run_program
 from llava.shapes.questions import QUESTION_TYPES
 from llava.shapes.scenes import render, scene_generator
 from scripts.shapes.data import (
@@ -237,27 +238,27 @@ def train(args: argparse.Namespace) -> None:
             saved.with_suffix(".tmp").rename(saved)
 
 
-def main() -> None:
-    """Command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", choices=("tower", "language"), required=True)
     parser.add_argument("--run-dir", type=Path, required=True, help="tokenizers, states and logs; a second run resumes")
     parser.add_argument("--init-from", type=Path, help="state to start from when this stage has none of its own")
     parser.add_argument("--tower-from", type=Path, help="language stage: state whose CLIP is taken over as it improves")
     parser.add_argument(
-        "--steps", type=int, required=True, help="last step; the learning rate falls over the last 30 %%"
+        "--steps", type=at_least(1), required=True, help="last step; the learning rate falls over the last 30 %%"
     )
-    parser.add_argument("--batch-size", type=int, default=64, help="scenes per step")
-    parser.add_argument("--questions", type=int, default=8, help="language stage: questions per scene")
-    parser.add_argument("--lr", type=float, default=1.2e-3, help="peak learning rate")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch-size", type=at_least(1), default=64, help="scenes per step")
+    parser.add_argument("--questions", type=at_least(1), default=8, help="language stage: questions per scene")
+    parser.add_argument("--lr", type=Number(float, 0, above=True), default=1.2e-3, help="peak learning rate")
+    parser.add_argument("--seed", type=SEED, default=0)
+    parser.add_argument("--threads", type=at_least(1), default=1)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--save-every", type=int, default=100)
-    parser.add_argument("--validate-every", type=int, default=300)
-    parser.add_argument("--validation-images", type=int, default=100)
-    train(parser.parse_args())
+    parser.add_argument("--save-every", type=at_least(1), default=100)
+    parser.add_argument("--validate-every", type=at_least(1), default=300)
+    parser.add_argument("--validation-images", type=at_least(1), default=100)
+    return parser
 
 
 if __name__ == "__main__":
-    main()
+    run_program(build_parser(), train)

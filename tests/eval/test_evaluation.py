@@ -253,3 +253,11 @@ def test_what_was_lost_is_counted_at_the_end_of_every_run(evaluate, questions, c
     evaluate(on_error="skip")
     assert "of 7 questions 1 without an answer" in caplog.text
     assert "2 that lost words which stand for images (placeholders)" in caplog.text
+
+
+def test_a_system_without_locks_is_told_what_a_run_needs_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("llava.eval.locks.fcntl", None)
+    args = Namespace(answers_file=tmp_path / "a.jsonl", num_chunks=1, chunk_idx=0)
+    with pytest.raises(InputError, match="fcntl, which Python has on Linux"):
+        evaluation.evaluate(args, None, [], tmp_path / "q.jsonl")
+    assert not list(tmp_path.iterdir())

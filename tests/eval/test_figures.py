@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from llava.eval.figures import PATCH_PIXELS, draw_panels, draw_selections, overlay, plot_accuracy
+from llava.eval.figures import PATCH_PIXELS, check_picture, draw_panels, draw_selections, overlay, plot_accuracy
 from llava.eval.records import InputError
 
 
@@ -59,3 +59,10 @@ def test_without_matplotlib_the_error_says_how_to_install_it(tmp_path, monkeypat
     monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)
     with pytest.raises(InputError, match=r"needs matplotlib.*: pip install '\.\[eval\]'"):
         plot_accuracy(list(rows()), tmp_path / "all.png", "title")
+
+
+def test_a_kind_of_picture_that_cannot_be_written_is_named_with_those_that_can(tmp_path):
+    with pytest.raises(InputError, match=r"a\.docx: no picture of this kind can be written; valid are .*png"):
+        check_picture(tmp_path / "a.docx")
+    assert not list(tmp_path.iterdir())
+    assert check_picture(tmp_path / "a.PNG") == tmp_path / "a.PNG"

@@ -1,5 +1,7 @@
+import json
 from argparse import ArgumentParser, Namespace
 
+import numpy as np
 import pytest
 
 from llava.eval import options
@@ -32,6 +34,12 @@ def test_the_embedded_model_runs_where_no_path_is_given():
 def test_a_record_names_every_registered_pruner_and_its_budget(name):
     described = describe_pruner(choose_pruner(parsed("--pruner", name, "--keep_ratio", "0.25")))
     assert described["pruner"] == name and described["options"]["keep_ratio"] == 0.25
+
+
+def test_numbers_of_numpy_are_recorded_as_pythons():
+    args = with_defaults(Namespace(visual_token_num=np.int64(4), important_ratio=np.float32(0.5)), build_parser())
+    described = describe_pruner(choose_pruner(args))
+    assert json.loads(json.dumps(described))["options"] == {"visual_token_num": 4, "important_ratio": 0.5}
 
 
 def test_the_builder_is_told_everything_the_command_line_says(monkeypatch):

@@ -110,6 +110,7 @@ def test_placeholders_say_where_the_images_go():
     assert place_images(query, 2, "<image>") == "Compare <image> with <image>."
     assert place_images("What is it?", 1, "<image>") == "<image>\nWhat is it?"
     assert place_images("Compare.", 2, "<image>") == "<image>\n<image>\nCompare."
+    assert place_images("Is <image> a <image>?", 1, "<image>") == "<image>\nIs  a ?"
 
 
 @pytest.mark.parametrize(
@@ -119,6 +120,7 @@ def test_placeholders_say_where_the_images_go():
         ({"image_file": "absent.png"}, r"cannot read the image absent\.png"),
         ({"image_file": "http://localhost:9/absent.png"}, "cannot read the image http://localhost:9/"),
         ({"conv_mode": "vicuna"}, "vicuna_v1"),
+        ({"image_file": "absent.png", "sep": ""}, "--sep is empty"),
         ({"pruner": "divprune"}, "divprune needs a budget"),
     ],
 )

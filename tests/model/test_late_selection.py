@@ -8,10 +8,11 @@ from packaging.version import Version
 from llava import compat
 from llava.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from llava.mm_utils import process_images
-from llava.model.late_selection import LateSelection, check_prune_layer
+from llava.model.late_selection import LateSelection
 from llava.model.splice import VisualSequence, splice_row, visual_spans
 from llava.pruners import PRUNERS, resolve_pruner
 from llava.pruners.base import INSIDE_CUES
+from llava.selecting.options import check_prune_layer
 
 from .conftest import QUESTIONS, generate, left_pad, prompt_ids, question_prompts
 

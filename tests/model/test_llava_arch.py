@@ -492,3 +492,14 @@ def test_a_prompt_without_image_has_a_record_only_where_it_lost_something(model_
     model.generate(prompts, attention_mask=mask, max_new_tokens=1, do_sample=False)
     assert model.last_prune.cut == [0, 2] and limit >= mask[0].sum()
     assert model.last_prune.visual_tokens == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("budget_scope", "batch"), ("positions", None), ("positions", "gaps"), ("text_chunking", "cut")]
+)
+def test_options_of_a_loaded_model_are_held_to_the_same_values(model_of, name, value):
+    _, model, _, _ = model_of("single", "uniform")
+    before = getattr(model, name)
+    with pytest.raises(ValueError, match=f"{name} {value!r} is not one of"):
+        setattr(model, name, value)
+    assert getattr(model, name) == before

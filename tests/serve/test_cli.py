@@ -1,9 +1,12 @@
 import io
 import logging
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
 
+from llava.constants import IMAGE_TOKEN_INDEX
 from llava.conversation import conv_templates
 from llava.eval.options import model_path
 from llava.eval.program import run_program
@@ -90,3 +93,50 @@ def test_bad_input_is_refused_before_the_model_loads(talk, image_file, options, 
     with pytest.raises(InputError, match=complaint):
         cli.talk(args)
     assert talk.loads == []
+
+
+MARKS = "<image>", "<image-placeholder>", "<video>", "<im_start>", "<im_end>", "<im_patch>", "<unk>", "<s>", "{}", "%s"
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_a_turn_that_says_what_stands_for_an_image_is_answered_about_the_one_there_is(talk, model, capsys, mark):
+    talk(f"What does {mark} mean?\nAnd {mark}{mark}?\n")
+    assert capsys.readouterr().out.count("It is red.") == 2
+    assert [call["ids"].count(IMAGE_TOKEN_INDEX) for call in model.calls] == [1, 1]
+
+
+def test_an_answer_that_says_image_shows_none_in_the_next_turn(talk, model):
+    model.reply = "An <image>."
+    talk("What?\nWhich?\n")
+    assert [call["ids"].count(IMAGE_TOKEN_INDEX) for call in model.calls] == [1, 1]
+
+
+def test_a_mark_alone_asks_nothing_and_does_not_end_the_conversation(talk, model, caplog):
+    talk(" <image> \nWhat?\n")
+    assert [call["texts"] for call in model.calls] == [["What?"]] and "asks nothing" in caplog.text
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+@pytest.mark.parametrize(
+    ("line", "texts"),
+    [
+        (b"\xef\xbb\xbfHow many?", "How many?"),
+        (b"\xff\xfeH\0o\0w\0?\0", "\ufffd\ufffdHow?"),
+        ("Wie viele K\u00f6rper?".encode("latin-1"), "Wie viele K\ufffdrper?"),
+        ("Wie viele K\u00f6rper?".encode(), "Wie viele K\u00f6rper?"),
+        (b"\xed\xa0\x80 How?", "\ufffd\ufffd\ufffd How?"),
+    ],
+)
+def test_a_line_of_any_bytes_is_read_as_well_as_it_can_be(talk, model, monkeypatch, capsys, line, texts, encoding):
+    typed = io.TextIOWrapper(io.BytesIO(line + b"\nWhat?\n\n"), encoding)
+    monkeypatch.setattr(cli, "load_image", lambda file: Image.new("RGB", (9, 12)))
+    monkeypatch.setattr("sys.stdin", typed)
+    run_program(cli.build_parser(), cli.talk, ["--image-file", "any.png"])
+    assert [call["texts"] for call in model.calls] == [[texts], ["What?"]]
+
+
+def test_programs_for_one_question_need_no_locks_of_files():
+    code = "import sys; sys.modules['fcntl'] = None; import llava.serve.cli, llava.eval.run_llava, llava.eval.locks\n"
+    code += "llava.eval.locks.check_locks()"
+    masked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert masked.stderr.strip().endswith("with fcntl, which Python has on Linux, macOS and WSL alone")

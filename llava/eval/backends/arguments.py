@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from llava.eval.processes import Processes
+from llava.model.devices import check_attention, check_device, check_device_map, check_dtype
 from llava.pruners import option_names
 from llava.pruners.base import BUDGETS
 
@@ -37,6 +38,19 @@ def positive(name: str, value: Any) -> int:
     if not str(value).isdecimal() or int(value) < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
     return int(value)
+
+
+def check_loading(device: str, device_map: Any, dtype: Any, attn_implementation: str | None) -> None:
+    """Hold what Transformers loads a model with against this machine.
+
+    Raises:
+        ValueError: an unknown device, dtype or attention, or one that is not possible here.
+        ImportError: a package that the attention needs is not installed.
+    """
+    check_device(device)
+    check_device_map(device_map)
+    known = None if dtype in (None, "auto") else check_dtype("dtype", dtype)
+    check_attention(attn_implementation, device.startswith("cpu"), known)
 
 
 def place(processes: Processes, device_map: Any) -> str:

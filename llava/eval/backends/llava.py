@@ -21,7 +21,8 @@ from llava.eval.prompts import first_turn, image_token
 from llava.eval.queries import lmms_query
 from llava.eval.runner import pad_token_id, query_overflow, unfinished
 from llava.mm_utils import get_model_name_from_path, process_images, tokenizer_image_token
-from llava.model.builder import LOADING_OPTIONS, load_pretrained_model
+from llava.model.builder import load_pretrained_model
+from llava.model.loading import LOADING_OPTIONS
 from llava.pruners import option_names
 
 BUILDER = inspect.signature(load_pretrained_model).parameters.values()

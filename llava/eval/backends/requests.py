@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from llava.constants import DEFAULT_IMAGE_TOKEN
+from llava.eval.decoding import check_decoding
 from llava.eval.losses import without_placeholders
 
 Result = TypeVar("Result")
@@ -114,14 +115,19 @@ def in_batches(
 
 
 def decoding(generation: Mapping[str, Any]) -> dict[str, Any]:
-    """Keywords of ``generate`` for a task's generation settings: greedy unless these have a temperature above 0."""
+    """Keywords of ``generate`` for a task's generation settings: greedy unless these have a temperature above 0.
+
+    Raises:
+        ValueError: a setting that is read is out of its bounds.
+    """
     passed = {key: generation[key] for key in PASSED_ON if generation.get(key) is not None}
-    temperature = passed.pop("temperature", 0)
+    temperature = check_decoding({"temperature": passed.pop("temperature", 0)})["temperature"]
     options = {"max_new_tokens": MAX_NEW_TOKENS, "num_beams": 1, "use_cache": True} | passed
     if temperature > 0 and generation.get("do_sample", True):
-        return options | {"do_sample": True, "temperature": temperature}
-    sampling = ("top_p", "top_k")
-    return {key: value for key, value in options.items() if key not in sampling} | {"do_sample": False}
+        return options | check_decoding(options) | {"do_sample": True, "temperature": temperature}
+    sampling = ("top_p", "top_k")  # greedy decoding does not read them, and tasks leave any value there
+    options = {key: value for key, value in options.items() if key not in sampling}
+    return options | check_decoding(options) | {"do_sample": False}
 
 
 def ignored(generation: Mapping[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from llava.constants import DEFAULT_IMAGE_TOKEN
-from llava.eval.backends.arguments import PRUNING, place, positive, refuse_unknown, require_name
+from llava.eval.backends.arguments import PRUNING, check_loading, place, positive, refuse_unknown, require_name
 from llava.eval.backends.conversations import Video, conversation, rendered, separated
 from llava.eval.backends.requests import Question, Reply, placeholders_lost
 from llava.eval.backends.scoring import common_prefix, score_rows, tail_labels
@@ -29,6 +29,8 @@ from llava.eval.runner import unfinished
 from llava.model.checkpoint import refuse_no_checkpoint
 from llava.pruners import Pruner, option_names, resolve_pruner
 from llava.pruning import FAMILIES, Pruning, check_transformers, prune
+from llava.selecting.options import PruningOptions, check_choice
+from llava.utils import encodable
 
 SETTINGS = {
     parameter.name
@@ -65,10 +67,11 @@ class VlmBackend:
         require_name(options)
         own = {name: options.pop(name) for name in OWN if name in options}
         self.max_frames = positive("max_frames_num", own.get("max_frames_num", 32))
+        processing = {name: positive(name, own[name]) for name in PROCESSING if name in own}
         device, device_map = place(processes, own.get("device_map")), own.get("device_map")
+        check_loading(device, device_map, own.get("dtype"), own.get("attn_implementation"))
         pruner, settings = _pruning(options, pretrained)
         refuse_no_checkpoint(pretrained)
-        processing = {name: own[name] for name in PROCESSING if name in own}
         self.processor = AutoProcessor.from_pretrained(pretrained, **processing)
         self.tokenizer = self.processor.tokenizer
         self.tokenizer.padding_side = "left"
@@ -123,15 +126,15 @@ class VlmBackend:
         return score_rows(logits, labels)
 
     def _readable(self, questions: Sequence[Question]) -> tuple[list[Question], list[int]]:
-        """Questions without the words that the processor would take for an image or a video, and how many they had.
+        """Questions without what the processor takes for an image, a video or sound, and how many such words they had.
 
         ``<image>`` stays: it says where an image goes, in every processor's questions.
         """
-        names = ("image_token", "video_token")
+        names = ("image_token", "video_token", "audio_token")
         marks = {str(getattr(self.processor, name, None) or "") for name in names} - {"", DEFAULT_IMAGE_TOKEN}
         cleaned, missed = [], []
         for question in questions:
-            text, removed = question.text, 0
+            text, removed = encodable(question.text), 0
             if any(mark in text for mark in marks):
                 pieces = [without_placeholders(piece, *marks) for piece in text.split(DEFAULT_IMAGE_TOKEN)]
                 text = DEFAULT_IMAGE_TOKEN.join(piece for piece, _ in pieces)
@@ -195,8 +198,27 @@ def _pruning(options: dict[str, Any], pretrained: str) -> tuple[Pruner | None, d
         if settings:
             raise ValueError(f"{', '.join(sorted(settings))} without a pruner: name it, as in pruner=cdpruner")
         return None, {}
+    asked = PruningOptions(pruner, **settings)
     check_transformers()
-    model_class = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(AutoConfig.from_pretrained(pretrained))]
-    if not any(base.__name__ in FAMILIES for base in model_class.__mro__):
-        raise TypeError(f"cannot prune {model_class.__name__}; supported classes: {', '.join(FAMILIES)}")
+    if asked.text_tower is not None:
+        refuse_no_checkpoint(asked.text_tower)
+    _check_model(asked, pretrained)
     return pruner, settings
+
+
+def _check_model(asked: PruningOptions, pretrained: str) -> None:
+    """Hold the options against what the config of a checkpoint says.
+
+    Raises:
+        TypeError: a class that cannot be pruned.
+        ValueError: positions or a layer that the model does not have.
+    """
+    config = AutoConfig.from_pretrained(pretrained)
+    model_class = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING.get(type(config), type(config))
+    families = [FAMILIES[base.__name__] for base in model_class.__mro__ if base.__name__ in FAMILIES]
+    if not families:
+        raise TypeError(f"cannot prune {model_class.__name__}; supported classes: {', '.join(FAMILIES)}")
+    check_choice("positions", asked.positions, (None, *families[0].positions))
+    layers = config.get_text_config().num_hidden_layers
+    if asked.prune_layer >= layers:
+        raise ValueError(f"prune_layer {asked.prune_layer}: {pretrained} has {layers} decoder layers")

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer
 
-TEXT_CHUNKING = ("release", "bos_eos")
+from llava.selecting.options import TEXT_CHUNKING, check_choice
+from llava.utils import encodable
+
 REMEMBERED_TEXTS = 1024
 
 
@@ -36,8 +38,7 @@ class ClipRelevance:
     """
 
     def __init__(self, clip: CLIPModel, tokenizer: CLIPTokenizer, text_chunking: str = "release"):
-        if text_chunking not in TEXT_CHUNKING:
-            raise ValueError(f"text_chunking {text_chunking!r} is not one of {', '.join(TEXT_CHUNKING)}")
+        check_choice("text_chunking", text_chunking, TEXT_CHUNKING)
         self.tokenizer = tokenizer
         self.text_chunking = text_chunking
         self.context_length = clip.config.text_config.max_position_embeddings
@@ -101,18 +102,17 @@ class ClipRelevance:
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Return (len(texts), E): the mean of the unit embeddings of each text's chunks."""
-        chunks = [
-            chunk_ids(self.tokenizer(text, verbose=False)["input_ids"], self.context_length, self.text_chunking)
-            for text in texts
-        ]
+        chunks = [chunk_ids(ids, self.context_length, self.text_chunking) for ids in self._ids(texts)]
         embeds = unit(self._embed_chunks([chunk for text_chunks in chunks for chunk in text_chunks]))
         return torch.stack([part.mean(dim=0) for part in embeds.split([len(parts) for parts in chunks])])
 
     @torch.no_grad()
     def embed_beginnings(self, texts: Sequence[str]) -> Tensor:
         """Return (len(texts), E): the embeddings of the texts, not scaled, each cut to CLIP's context."""
-        all_ids = [self.tokenizer(text, verbose=False)["input_ids"] for text in texts]
-        return self._embed_chunks([chunk_ids(ids, self.context_length, "bos_eos")[0] for ids in all_ids])
+        return self._embed_chunks([chunk_ids(ids, self.context_length, "bos_eos")[0] for ids in self._ids(texts)])
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.tokenizer(encodable(text), verbose=False)["input_ids"] for text in texts]
 
     def _embed_chunks(self, chunks: list[list[int]]) -> Tensor:
         """Return (len(chunks), E): what CLIP makes of each list of at most as many token ids as it can read."""

@@ -158,3 +158,21 @@ class TestWithImages:
 
     def test_a_question_without_images_shows_none(self):
         assert with_images("What does <image> mean?", 0).count("<image>") == 0
+
+    @pytest.mark.parametrize(
+        ("wrong", "name"),
+        [
+            ({"temperature": float("nan")}, "temperature"),
+            ({"temperature": -1}, "temperature"),
+            ({"temperature": 0.7, "top_p": 7}, "top_p"),
+            ({"num_beams": 0}, "num_beams"),
+            ({"max_new_tokens": True}, "max_new_tokens"),
+            ({"repetition_penalty": float("inf")}, "repetition_penalty"),
+        ],
+    )
+    def test_a_setting_out_of_its_bounds_is_named(self, wrong, name):
+        with pytest.raises(ValueError, match=f"{name}: .* is not a"):
+            decoding(wrong)
+
+    def test_settings_that_greedy_decoding_does_not_read_may_be_any(self):
+        assert decoding({"temperature": 0, "top_p": 0, "top_k": -1})["do_sample"] is False

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from llava.eval.backends import vlm
 from llava.eval.backends.llava import LlavaBackend
 from llava.eval.backends.requests import Question, in_batches
 from llava.eval.backends.vlm import VlmBackend
@@ -113,6 +114,16 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("options", "error", "message"),
         [
+            ({"device_map": "foo"}, ValueError, "device_map 'foo'"),
+            ({"dtype": "float8"}, ValueError, "dtype 'float8' is not one of float16"),
+            ({"attn_implementation": "fast"}, ValueError, "'fast' is not one of sdpa, eager"),
+            ({"attn_implementation": "flash_attention_2"}, ValueError, "flash_attention_2 needs a GPU"),
+            (
+                {"pruner": "divprune", "keep_ratio": 0.5, "prune_layer": True},
+                ValueError,
+                "prune_layer must be an integer",
+            ),
+            ({"pruner": "divprune", "keep_ratio": 0.5, "text_chunking": "cut"}, ValueError, "release, bos_eos"),
             ({"prunner": "x"}, TypeError, "vlm_pruned has no argument prunner; its arguments are .*relevance"),
             ({"keep_ratio": 0.1}, ValueError, "keep_ratio without a pruner"),
             ({"relevance": "llm_text"}, ValueError, "relevance without a pruner"),
@@ -123,6 +134,21 @@ class TestOptions:
     def test_that_are_unusable_are_named_before_anything_is_loaded(self, options, error, message):
         with pytest.raises(error, match=message):
             VlmBackend("/there/is/no/such/checkpoint", CPU, **options)
+
+    @pytest.mark.usefixtures("can_prune")
+    @pytest.mark.parametrize(
+        ("wrong", "error", "message"),
+        [
+            ({"prune_layer": 99}, ValueError, "prune_layer 99: .* has [0-9]+ decoder layers"),
+            ({"relevance": "clip_text", "text_tower": "./no/clip"}, FileNotFoundError, "'./no/clip': no such folder"),
+        ],
+    )
+    def test_that_the_config_rules_out_are_named_before_the_weights_are_read(
+        self, converted, monkeypatch, wrong, error, message
+    ):
+        monkeypatch.setattr(vlm.AutoModelForImageTextToText, "from_pretrained", None)
+        with pytest.raises(error, match=message):
+            VlmBackend(converted, CPU, **PRUNING | wrong)
 
     def test_a_folder_that_is_not_there_is_named(self):
         with pytest.raises(FileNotFoundError, match="'./checkpoints/nothing': no such folder"):
@@ -153,12 +179,20 @@ class TestOptions:
 def test_what_is_lost_is_told_with_the_answer_and_added_up(backend, scenes, monkeypatch):
     image = scenes[0].question().load_visuals()[0]
     monkeypatch.setattr(backend.processor, "video_token", "<clip>", raising=False)
+    monkeypatch.setattr(backend.processor, "audio_token", "<sound>", raising=False)
     text = scenes[0].text
-    texts = [text, f"<image><image><image> {text}", f"<im<clip>age>{text}"]
+    texts = [text, f"<image><image><image> {text}", f"<im<clip>age>{text}", f"<so<sound>und>{text}"]
     before = backend.lost.copy()
     replies = backend.answer([Question(text, lambda: [image]) for text in texts], GREEDY)
-    assert [reply.lost for reply in replies] == [{}, {"placeholders": 2}, {"placeholders": 2}]
+    assert [reply.lost for reply in replies] == [{}, {"placeholders": 2}, {"placeholders": 2}, {"placeholders": 2}]
     assert len({reply.text for reply in replies}) == 1
     (short,) = backend.answer([Question(texts[0], lambda: [image])], GREEDY | {"max_new_tokens": 1})
     assert short.lost == {"unfinished": True}
-    assert backend.lost - before == {"placeholders": 2, "unfinished": 1}
+    assert backend.lost - before == {"placeholders": 3, "unfinished": 1}
+
+
+def test_a_question_of_bytes_that_are_no_text_is_answered(backend, scenes):
+    image = scenes[0].question().load_visuals()[0]
+    texts = [f"{scenes[0].text}\udcf6", f"{scenes[0].text}\ufffd"]
+    replies = backend.answer([Question(text, lambda: [image]) for text in texts], GREEDY)
+    assert replies[0].text == replies[1].text
