@@ -17,7 +17,7 @@ from transformers import (
 
 from llava.bench.flops import CLIP_FFN, CLIP_LAYERS, CLIP_WIDTH, Shape
 from llava.model import LlavaConfig, LlavaLlamaForCausalLM
-from llava.model.multimodal_encoder.clip_relevance import ClipRelevance
+from llava.selecting.relevance import ClipRelevance
 from llava.shapes import checkpoint_path
 
 CLIP_VISION = {

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from llava import compat
 from llava.mm_utils import get_anyres_image_grid_shape
-from llava.model.language_model.layer_pruning import LayerPruning, prune_at_layer
 from llava.model.late_selection import LateSelection
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.prefill import Prefill, count_positions
@@ -22,6 +21,7 @@ from llava.model.stages import Stopwatch
 from llava.model.tiles import reading_order
 from llava.pruners import Pruner, VisualCues
 from llava.pruners.base import CLIP_TEXT_CUES, OPTIONAL_CUES
+from llava.selecting.at_layer import LayerPruning, prune_at_layer
 from llava.selecting.options import BUDGET_SCOPES, POSITIONS, TEXT_CHUNKING, Choice, check_prune_layer
 from llava.selecting.per_thread import PerThread
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from llava.constants import IGNORE_INDEX
-from llava.model.language_model.layer_pruning import QueryAttention, pack
 from llava.model.selection import ImageLayout, PruneRecord, record_of, select
 from llava.pruners import Pruner, VisualCues
+from llava.selecting.at_layer import QueryAttention, pack
 
 
 @dataclass

@@ -15,7 +15,6 @@ from transformers import PretrainedConfig, initialization
 from llava import compat
 from llava.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from llava.model.image_side import ImageSide
-from llava.model.language_model.layer_pruning import CHOOSE
 from llava.model.late_selection import LateSelection
 from llava.model.multimodal_encoder.builder import build_vision_tower
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
@@ -24,6 +23,7 @@ from llava.model.prefill import Prefill
 from llava.model.selection import PruneRecord
 from llava.model.splice import images_of_rows, pad_batch, splice_row, texts_of_images, visual_spans
 from llava.model.tiles import unpad_image
+from llava.selecting.at_layer import CHOOSE
 
 __all__ = ["LlavaMetaForCausalLM", "LlavaMetaModel", "unpad_image"]
 

@@ -8,12 +8,12 @@ from transformers import CLIPModel, CLIPTokenizer
 from transformers.utils.versions import require_version
 
 from llava import compat
-from llava.model.multimodal_encoder.clip_relevance import ClipRelevance
 from llava.pruners import Pruner, resolve_pruner
 from llava.pruners.base import CLIP_TEXT_CUES, is_count
 from llava.pruning.families import FAMILIES, Family, family_of
 from llava.pruning.session import Pruning, Settings
 from llava.selecting.options import PruningOptions, check_choice
+from llava.selecting.relevance import ClipRelevance
 
 __all__ = ["FAMILIES", "Pruning", "check_transformers", "prune", "unprune"]
 

@@ -7,9 +7,9 @@ from functools import cached_property
 
 from torch import Tensor
 
-from llava.model.multimodal_encoder.clip_relevance import ClipRelevance
 from llava.pruning.families import Family
 from llava.pruning.visual import Seen, Visual, text_product, text_relevance
+from llava.selecting.relevance import ClipRelevance
 
 
 @dataclass(frozen=True)

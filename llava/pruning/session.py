@@ -20,8 +20,6 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from llava import compat
-from llava.model.language_model.layer_pruning import CHOOSE, QueryAttention, prune_at_layer
-from llava.model.multimodal_encoder.clip_relevance import ClipRelevance
 from llava.model.selection import PruneRecord
 from llava.pruners import Pruner
 from llava.pruning.calls import (
@@ -42,7 +40,9 @@ from llava.pruning.families import Family
 from llava.pruning.prompts import Prompts, in_prompt, questions
 from llava.pruning.shorten import Shortened
 from llava.pruning.visual import Visual, choose
+from llava.selecting.at_layer import CHOOSE, QueryAttention, prune_at_layer
 from llava.selecting.per_thread import PerThread
+from llava.selecting.relevance import ClipRelevance
 
 
 @dataclass(frozen=True)

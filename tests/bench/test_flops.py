@@ -14,7 +14,7 @@ from llava.bench.flops import (
     selection_flops,
     tera,
 )
-from llava.model.language_model.layer_pruning import prune_at_layer
+from llava.selecting.at_layer import prune_at_layer
 
 SMALL = Shape(layers=3, width=32, ffn=56, heads=4)
 

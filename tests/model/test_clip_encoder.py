@@ -8,7 +8,7 @@ from transformers import CLIPModel, CLIPTokenizer, CLIPVisionModel, LlamaConfig
 
 from llava.model.multimodal_encoder import clip_encoder
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
-from llava.model.multimodal_encoder.clip_relevance import chunk_ids, unit
+from llava.selecting.relevance import chunk_ids, unit
 
 from .conftest import E2E
 

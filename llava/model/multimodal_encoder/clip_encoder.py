@@ -21,8 +21,8 @@ from transformers.utils import logging as transformers_logging
 from llava.layout import SELECT_FEATURES, check_choice
 from llava.model.checkpoint import naming, read_json, refuse_mismatched, refuse_missing, weight_files
 from llava.model.multimodal_encoder.clip_cues import cls_attention, mean_keys, unsplit_attention
-from llava.model.multimodal_encoder.clip_relevance import ClipRelevance
 from llava.pruners.base import CLIP_TEXT_CUES
+from llava.selecting.relevance import ClipRelevance
 
 logger = logging.getLogger(__name__)
 

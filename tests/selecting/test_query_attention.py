@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from llava.model.language_model.layer_pruning import prune_at_layer
-from llava.model.language_model.query_attention import query_attention
+from llava.selecting.at_layer import prune_at_layer
+from llava.selecting.query_attention import query_attention
 
 from .conftest import FAMILIES, prompts
 

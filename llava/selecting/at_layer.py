@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from llava import compat
-from llava.model.language_model.query_attention import query_attention, sliding_window
+from llava.selecting.query_attention import query_attention, sliding_window
 
 QueryAttention = Callable[..., Tensor]
 Choose = Callable[[Tensor, QueryAttention], Tensor]

@@ -8,7 +8,7 @@ import torch
 from transformers import DynamicCache, Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel, Qwen3VLTextConfig, Qwen3VLTextModel
 
 from llava import compat
-from llava.model.language_model.layer_pruning import CHOOSE, prune_at_layer
+from llava.selecting.at_layer import CHOOSE, prune_at_layer
 
 from .conftest import FAMILIES, SIZES, prompts, pruned_logits
 
