@@ -15,7 +15,7 @@ from llava.mm_utils import get_anyres_image_grid_shape
 from llava.model.late_selection import LateSelection
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.prefill import Prefill, count_positions
-from llava.model.selection import ImageLayout, PruneRecord, gather_kept, record_of, select
+from llava.model.selection import ImageLayout, gather_kept, record_of, select
 from llava.model.splice import VisualSequence
 from llava.model.stages import Stopwatch
 from llava.model.tiles import reading_order
@@ -24,6 +24,7 @@ from llava.pruners.base import CLIP_TEXT_CUES, OPTIONAL_CUES
 from llava.selecting.at_layer import LayerPruning, prune_at_layer
 from llava.selecting.options import BUDGET_SCOPES, POSITIONS, TEXT_CHUNKING, Choice, check_prune_layer
 from llava.selecting.per_thread import PerThread
+from llava.selecting.record import PruneRecord
 
 logger = logging.getLogger(__name__)
 

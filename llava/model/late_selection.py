@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from llava.constants import IGNORE_INDEX
-from llava.model.selection import ImageLayout, PruneRecord, record_of, select
+from llava.model.selection import ImageLayout, record_of, select
 from llava.pruners import Pruner, VisualCues
 from llava.selecting.at_layer import QueryAttention, pack
+from llava.selecting.record import PruneRecord
 
 
 @dataclass

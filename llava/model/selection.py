@@ -5,7 +5,7 @@ the pruner once for all rows of one shape, and turns its answers into positions 
 """
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -13,30 +13,9 @@ from torch import Tensor
 
 from llava.model.tiles import NEWLINE
 from llava.pruners import Pruner, VisualCues
-from llava.pruners.base import CLIP_TEXT_CUES, CUES, INSIDE_CUES
-from llava.pruners.divprune import DivPrune
-from llava.pruners.fastv import FastV
-
-
-@dataclass
-class PruneRecord:
-    """What the last call of a model kept, one entry per image in each list.
-
-    ``keep`` holds, per image, a (tiles, K) tensor of patch indices when each tile was selected from alone; a list of
-    two 1-D tensors (base tile; unpadded grid in raster order) on LLaVA-NeXT's native layout; or one 1-D tensor of
-    positions in the merged sequence when the image was selected from as a whole. It is None without a pruner.
-    ``visual_tokens`` counts what the language model saw, newline tokens included; ``tokens_before`` what it would
-    have seen without a pruner; both before a prompt over ``tokenizer_model_max_length`` is cut. Of a pruner that merges
-    tokens, the indices are the places where the merged ones stand; of one that chooses inside the language model, the
-    counts are those of the layers behind it. ``cut`` says of every prompt of the call, one without an image included,
-    how many positions it lost at its end to that limit; of a call without images there is a record only if it lost any.
-    """
-
-    keep: list[Tensor | list[Tensor]] | None = None
-    visual_tokens: list[int] = field(default_factory=list)
-    newline_tokens: list[int] = field(default_factory=list)
-    tokens_before: list[int] = field(default_factory=list)
-    cut: list[int] = field(default_factory=list)
+from llava.pruners.base import CLIP_TEXT_CUES, CUES
+from llava.selecting.parts import budget_of_tiles, judges_newlines, resolve_scope
+from llava.selecting.record import PruneRecord
 
 
 @dataclass(frozen=True)
@@ -67,20 +46,6 @@ class ImageLayout:
     def patches(self) -> Tensor:
         """Positions of the merged sequence that hold a patch."""
         return (self.order != NEWLINE).nonzero().flatten()
-
-
-def resolve_scope(pruner: Pruner, budget_scope: str | None, tiles: int) -> str:
-    """Return "tile" or "image": unless told otherwise, DivPrune and FastV take a multi-tile image as one set."""
-    if budget_scope is not None:
-        return budget_scope
-    return "image" if tiles > 1 and isinstance(pruner, DivPrune | FastV) else "tile"
-
-
-def budget_of_tiles(pruner: Pruner, length: int, tiles: int) -> int:
-    """How many of ``length`` candidates are kept that are of so many tiles, each of which has the pruner's budget."""
-    if pruner.visual_token_num is not None:
-        return min(length, pruner.visual_token_num * tiles)
-    return pruner.budget(length)
 
 
 def selection_rows(layout: ImageLayout, image: int, patches_per_tile: int, pruner: Pruner, scope: str) -> list[Row]:
@@ -183,11 +148,6 @@ def gather_kept(embeds: Tensor, layout: ImageLayout, positions: Tensor, newline:
         return tiles[ids] if len(ids) < len(tiles) else tiles
     sequence = tiles[ids.clamp_min(0)]
     return sequence if newline is None else torch.where((ids == NEWLINE).unsqueeze(-1), newline.to(sequence), sequence)
-
-
-def judges_newlines(pruner: Pruner) -> bool:
-    """Whether newline tokens are candidates: the language model knows them, the encoder has no cue of them."""
-    return bool(pruner.needs) and pruner.needs <= {"embeds", *INSIDE_CUES} and not pruner.merges
 
 
 def _flat_ids(rows: list[Row], layouts: list[ImageLayout], patches: int) -> Tensor:

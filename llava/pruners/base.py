@@ -118,9 +118,12 @@ class Pruner(ABC):
     keep_ratio: float | None = None
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    scope: ClassVar[str] = "tile"  # what a selection covers of an image of several tiles: "tile", or "image" at once
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        if cls.scope not in ("tile", "image"):
+            raise TypeError(f"{cls.__name__}.scope must be 'tile' or 'image', not {cls.scope!r}")
         if unknown := sorted(set(cls.needs) - set(CUES)):
             raise TypeError(f"{cls.__name__}.needs names unknown cues {unknown}; the cues are {list(CUES)}")
 

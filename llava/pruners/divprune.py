@@ -17,6 +17,7 @@ class DivPrune(Pruner):
     """
 
     needs = frozenset({"embeds"})
+    scope = "image"
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
         return search.max_min(cues.embeds, budget)

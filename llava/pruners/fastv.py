@@ -16,6 +16,7 @@ class FastV(Pruner):
     """
 
     needs = frozenset({"text_attention"})
+    scope = "image"
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
         return rank(cues.text_attention)[:, :budget]

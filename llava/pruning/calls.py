@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from llava import compat
-from llava.model.selection import PruneRecord
 from llava.pruning.shorten import Shortened
 from llava.pruning.visual import Visual
+from llava.selecting.record import PruneRecord
 
 PROMPT = "pruned_prompt"  # on a cache: the shortened prompt in it; copies of the cache take it along
 NEEDED = ("attention_mask", "position_ids", compat.CACHE)  # arguments through which a call is pruned

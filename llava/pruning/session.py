@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from llava import compat
-from llava.model.selection import PruneRecord
 from llava.pruners import Pruner
 from llava.pruning.calls import (
     NEEDED,
@@ -42,6 +41,7 @@ from llava.pruning.shorten import Shortened
 from llava.pruning.visual import Visual, choose
 from llava.selecting.at_layer import CHOOSE, QueryAttention, prune_at_layer
 from llava.selecting.per_thread import PerThread
+from llava.selecting.record import PruneRecord
 from llava.selecting.relevance import ClipRelevance
 
 

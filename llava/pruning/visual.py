@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from llava.model.selection import budget_of_tiles, judges_newlines, resolve_scope
 from llava.pruners import Pruner, VisualCues
+from llava.selecting.parts import budget_of_tiles, judges_newlines, resolve_scope
 
 ENCODER_CUES = ("keys", "last_attention", "last_keys")
 PROMPT_CUES = ("relevance", "dot_relevance", "text_attention")

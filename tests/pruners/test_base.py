@@ -165,6 +165,11 @@ def test_merging_names_a_cue_that_is_missing():
         Blend(2).apply(TOKENS, torch.tensor([[0, 1]] * 2), VisualCues(features=TOKENS, embeds=None))
 
 
+def test_an_unknown_scope_fails_when_the_class_is_made():
+    with pytest.raises(TypeError, match="Wide.scope must be 'tile' or 'image', not 'page'"):
+        type("Wide", (Pruner,), {"scope": "page"})
+
+
 def test_an_unknown_cue_fails_when_the_class_is_made():
     with pytest.raises(TypeError, match="cls_atention.*cls_attention"):
 

@@ -1,0 +1,43 @@
+"""What a pruner chooses from at a time: the pruner's own word, and the model's over it."""
+
+import pytest
+import torch
+
+from llava.pruners import PRUNERS, Pruner, resolve_pruner
+from llava.selecting.parts import budget_of_tiles, judges_newlines, resolve_scope
+
+
+class Wide(Pruner):
+    """A pruner of somebody else's that takes an image as a whole."""
+
+    needs = frozenset({"embeds"})
+    scope = "image"
+
+    def select(self, cues, budget):
+        return torch.arange(budget).repeat(cues.shape[0], 1)
+
+
+def test_a_pruner_says_what_it_takes_an_image_for():
+    assert [name for name, pruner in PRUNERS.items() if pruner.scope == "image"] == ["divprune", "fastv"]
+    assert resolve_scope(Wide(3), None, tiles=2) == "image"
+
+
+@pytest.mark.parametrize("name", ["divprune", "vispruner"])
+def test_the_models_word_counts_more(name):
+    pruner = resolve_pruner(name, 3)
+    assert [resolve_scope(pruner, scope, tiles=2) for scope in ("tile", "image")] == ["tile", "image"]
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_an_image_of_one_tile_is_a_tile(name):
+    assert resolve_scope(resolve_pruner(name, 3), None, tiles=1) == "tile"
+
+
+def test_budgets_of_tiles_add_up_and_shares_are_of_what_is_there():
+    assert [budget_of_tiles(resolve_pruner("uniform", 3), 20, tiles) for tiles in (1, 2, 9)] == [3, 6, 20]
+    assert budget_of_tiles(resolve_pruner("uniform", keep_ratio=0.25), 20, tiles=5) == 5
+
+
+def test_newlines_are_judged_by_embeddings_and_states_alone():
+    judging = {name for name in PRUNERS if judges_newlines(resolve_pruner(name, 3))}
+    assert judging == {"divprune", "fastv"} and judges_newlines(Wide(3))
