@@ -3,10 +3,10 @@
 import argparse
 import json
 
+from llava.command import run_program
 from llava.eval.eval_gqa import prediction
-from llava.eval.program import run_program
-from llava.eval.records import replace_file
 from llava.eval.scorer import by_question, read_answers
+from llava.records import replace_file
 
 
 def convert(args: argparse.Namespace) -> None:

@@ -17,17 +17,17 @@ from typing import Any
 from torch import Tensor
 from transformers import CLIPImageProcessorPil, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
+from llava.command import reason, run_program
 from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.convert.configs import RECORD, read_hf_config, to_hf_config, to_llava_config
 from llava.convert.names import hf_name
 from llava.convert.processors import CONV_MODES, hf_image_processor, hf_processor, hf_tokenizer
 from llava.convert.weights import EMBEDDINGS, add_tower, check_weights, read_weights, resize_vocabulary, write_weights
-from llava.eval.program import reason, run_program
-from llava.eval.records import InputError
 from llava.model.builder import load_tokenizer, model_class_of
 from llava.model.checkpoint import checkpoint_folder, naming, read_config, read_json
 from llava.model.language_model.llava_mistral import LlavaMistralForCausalLM
 from llava.model.multimodal_encoder.builder import resolve_tower
+from llava.records import InputError
 
 logger = logging.getLogger(__name__)
 

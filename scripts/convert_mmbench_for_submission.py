@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from llava.eval.program import run_program
-from llava.eval.records import local_path
+from llava.command import run_program
 from llava.eval.scorer import check_same_questions, naming_files, read_answers
 from llava.eval.tables import index_number, read_tsv, write_xlsx
+from llava.records import local_path
 
 DROPPED = ("hint", "category", "source", "image", "comment", "l2-category")
 PREDICTION_COLUMN = 6

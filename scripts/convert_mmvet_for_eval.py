@@ -3,9 +3,9 @@
 import argparse
 import json
 
-from llava.eval.program import run_program
-from llava.eval.records import replace_file
+from llava.command import run_program
 from llava.eval.scorer import by_question, read_answers
+from llava.records import replace_file
 
 
 def convert(args: argparse.Namespace) -> None:

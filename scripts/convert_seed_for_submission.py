@@ -3,10 +3,10 @@
 import argparse
 import json
 
+from llava.command import run_program
 from llava.eval.eval_seed import eval_files, match_answers, question_key, read_annotation
-from llava.eval.program import run_program
-from llava.eval.records import InputError, replace_file
 from llava.eval.scorer import read_answers
+from llava.records import InputError, replace_file
 
 
 def convert(args: argparse.Namespace) -> None:

@@ -9,10 +9,10 @@ import json
 import logging
 from pathlib import Path
 
+from llava.command import run_program
 from llava.eval.m4c_evaluator import EvalAIAnswerProcessor
-from llava.eval.program import run_program
-from llava.eval.records import InputError, read_jsonl, replace_file
 from llava.eval.scorer import by_question, read_answers
+from llava.records import InputError, read_jsonl, replace_file
 
 logger = logging.getLogger("llava.scripts.convert_vqav2_for_submission")
 

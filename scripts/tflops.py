@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from llava.bench.flops import CLIP_TILES, SHAPES, clip_flops, kv_cache_mb, prefill_flops, prefill_macs_two_matrices
-from llava.eval.program import run_program
+from llava.command import run_program
 
 # DivPrune publishes averages over questions. This mean length of everything but the image is fitted to its first
 # number, and the mean number of tokens of a LLaVA-NeXT image to its fifth; the other rows check both.

@@ -15,12 +15,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from llava.command import at_least, check_values, run_program
 from llava.eval.figures import check_picture, draw_panels
 from llava.eval.lineup import add_lineup_args, lineup
 from llava.eval.options import LoadedModel, load_model
 from llava.eval.outputs import nothing_left
 from llava.eval.overlays import pictures
-from llava.eval.program import at_least, check_values, run_program
 from llava.eval.prompts import typed
 from llava.eval.run_llava import ask, choose_conv_mode, load_image
 from llava.eval.runner import generation_options

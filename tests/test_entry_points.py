@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from llava.command import run_program
 from llava.eval import options as options_module
-from llava.eval.program import run_program
-from llava.eval.records import InputError
 from llava.pruners import option_names
 from llava.pruners.base import BUDGETS
+from llava.records import InputError
 
 REPOSITORY = Path(__file__).parents[1]
 FLASH = "flash_attention_2"

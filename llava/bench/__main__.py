@@ -19,11 +19,11 @@ import torch
 from llava.bench import report, select
 from llava.bench.flops import CONVENTIONS, SHAPES
 from llava.bench.harness import threads
+from llava.command import SEED, Number, at_least, check_values, run_program
 from llava.eval.outputs import nothing_left
-from llava.eval.program import SEED, Number, at_least, check_values, run_program
-from llava.eval.provenance import environment
-from llava.eval.records import InputError, check_writable, replace_file
+from llava.provenance import environment
 from llava.pruners import resolve_pruner
+from llava.records import InputError, check_writable, replace_file
 
 SUITES = ("select", "clip", "prefill", "e2e", "serve")
 CPU_LAYERS = 4

@@ -16,7 +16,7 @@ from typing import IO, Any
 from llava.eval.identity import Files, differences, of_file
 from llava.eval.locks import lock
 from llava.eval.outputs import nothing_left
-from llava.eval.records import InputError, check_writable, read_jsonl, replace_file
+from llava.records import InputError, check_writable, read_jsonl, replace_file
 
 logger = logging.getLogger(__name__)
 

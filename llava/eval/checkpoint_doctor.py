@@ -8,7 +8,6 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from llava.eval.findings import Finding, can_go_on
-from llava.eval.records import local_path
 from llava.model.adapter import read_adapter
 from llava.model.builder import model_class_of, model_config
 from llava.model.checkpoint import (
@@ -26,6 +25,7 @@ from llava.model.config_checks import check_config, check_quantization, check_tu
 from llava.model.multimodal_encoder.builder import resolve_tower
 from llava.model.on_base import BESIDE_LORA, PROJECTOR, is_lora
 from llava.model.vocabulary import TOKENIZERS, load_tokenizer
+from llava.records import local_path
 
 TOWER = "model.vision_tower."
 TOWER_FILES = (("config.json",), ("preprocessor_config.json", "processor_config.json"))

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from llava.eval.program import SHARE, Number, at_least
-from llava.eval.records import InputError
+from llava.command import SHARE, Number, at_least
+from llava.records import InputError
 
 COLDEST = 1e-30  # below it, logits divided by it are not finite
 DECODING: dict[str, Number] = {

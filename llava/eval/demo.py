@@ -16,18 +16,18 @@ from typing import Any
 
 from tqdm import tqdm
 
+from llava.command import SEED, at_least, check_values, run_program
 from llava.eval import eval_shapes, figures, model_vqa_loader
 from llava.eval.dataset import read_image
 from llava.eval.options import LoadedModel, check_options, describe_pruner, describe_run, load_model, with_defaults
 from llava.eval.outputs import nothing_left
-from llava.eval.program import SEED, at_least, check_values, run_program
-from llava.eval.provenance import environment
-from llava.eval.records import check_writable, read_jsonl, replace_file
 from llava.eval.runner import Run, answer_batch, generation_options, run
 from llava.eval.scoring import clustered_stderr
 from llava.eval.tables import import_matplotlib
 from llava.mm_utils import expand2square, to_rgb
+from llava.provenance import environment
 from llava.pruners import Pruner, name_of, resolve_pruner
+from llava.records import check_writable, read_jsonl, replace_file
 from llava.shapes.benchmark import write_benchmark
 
 PRUNED = ("random", "uniform", "cdpruner", "divprune", "vispruner", "mfpruner")

@@ -10,12 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from llava.command import run_program
 from llava.eval.benchmarks import BENCHMARKS, Benchmark, DataFile, Images
 from llava.eval.findings import Finding, can_go_on
 from llava.eval.matches import MATCHES, Records
-from llava.eval.program import run_program
-from llava.eval.records import InputError, check_record, local_path, read_json, read_jsonl
 from llava.eval.tables import read_tsv
+from llava.records import InputError, check_record, local_path, read_json, read_jsonl
 
 EVAL_DIR = "playground/data/eval"
 

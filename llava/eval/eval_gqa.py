@@ -9,8 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llava.eval.program import run_program
-from llava.eval.records import InputError, check_record, read_json
+from llava.command import run_program
 from llava.eval.scorer import (
     breakdown,
     by_question,
@@ -25,6 +24,7 @@ from llava.eval.scorer import (
     scorer_parser,
 )
 from llava.eval.scoring import Result
+from llava.records import InputError, check_record, read_json
 
 QUESTION_KEYS = {"answer": str, "isBalanced": bool}
 OPTIONAL_KEYS = {"types": dict, "question": str, "semantic": list, "groups": dict}

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from llava.eval.program import run_program
-from llava.eval.records import InputError, read_jsonl
+from llava.command import run_program
 from llava.eval.scorer import add_output_arg, check_same_questions, naming_files, publish
 from llava.eval.scoring import Result, percentile_interval
+from llava.records import InputError, read_jsonl
 
 REVIEW_KEYS = {"question_id": (int, str), "tuple": list}
 OPTIONAL_KEYS = {"category": str}

@@ -8,9 +8,8 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llava.command import run_program
 from llava.eval.choices import chosen_option
-from llava.eval.program import run_program
-from llava.eval.records import InputError
 from llava.eval.scorer import (
     breakdown,
     check_same_questions,
@@ -25,6 +24,7 @@ from llava.eval.scorer import (
 )
 from llava.eval.scoring import Result
 from llava.eval.tables import index_number, read_tsv
+from llava.records import InputError
 
 LETTERS = "ABCD"
 ROTATION = 10**6

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from llava.eval.program import run_program
+from llava.command import run_program
 from llava.eval.queries import SHORT_ANSWER
-from llava.eval.records import InputError, local_path, read_lines
 from llava.eval.scorer import add_output_arg, check_same_questions, is_missing, naming_files, publish, read_answers
 from llava.eval.scoring import Result, percentile_interval
+from llava.records import InputError, local_path, read_lines
 
 logger = logging.getLogger(__name__)
 

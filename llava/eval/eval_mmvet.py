@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from statistics import fmean, pstdev
 from typing import Any
 
-from llava.eval.program import run_program
-from llava.eval.records import InputError, check_record, read_json
+from llava.command import run_program
 from llava.eval.scorer import (
     check_same_questions,
     naming_files,
@@ -20,6 +19,7 @@ from llava.eval.scorer import (
     scorer_parser,
 )
 from llava.eval.scoring import Result
+from llava.records import InputError, check_record, read_json
 
 CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
 

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from llava.eval.program import run_program
+from llava.command import run_program
 from llava.eval.queries import SHORT_ANSWER
-from llava.eval.records import InputError, local_path, read_jsonl
 from llava.eval.scorer import (
     add_output_arg,
     by_question,
@@ -24,6 +23,7 @@ from llava.eval.scorer import (
     read_answers,
 )
 from llava.eval.scoring import Result, percentile_interval
+from llava.records import InputError, local_path, read_jsonl
 
 QUESTION_KEYS = {"question_id": (int, str), "image": str, "text": str, "category": str}
 LABEL_KEYS = {"image": str, "text": str, "label": str}

@@ -8,9 +8,8 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
+from llava.command import run_program
 from llava.eval.choices import chosen_option
-from llava.eval.program import run_program
-from llava.eval.records import InputError, check_record, read_json, read_jsonl
 from llava.eval.scorer import (
     breakdown,
     check_same_questions,
@@ -25,6 +24,7 @@ from llava.eval.scorer import (
     tell_losses,
 )
 from llava.eval.scoring import Result
+from llava.records import InputError, check_record, read_json, read_jsonl
 
 ANSWER_KEYS = {"img_path": str, "question": str, "response": str}
 OPTIONAL_KEYS = {"metadata": (dict, type(None))}

@@ -10,8 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llava.eval.program import run_program
-from llava.eval.records import InputError, check_record, local_path, read_json, replace_file
+from llava.command import run_program
 from llava.eval.scorer import (
     add_output_arg,
     by_question,
@@ -23,6 +22,7 @@ from llava.eval.scorer import (
     read_answers,
 )
 from llava.eval.scoring import Result
+from llava.records import InputError, check_record, local_path, read_json, replace_file
 
 logger = logging.getLogger(__name__)
 

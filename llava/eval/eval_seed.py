@@ -8,8 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llava.eval.program import run_program
-from llava.eval.records import InputError, check_record, read_json
+from llava.command import run_program
 from llava.eval.scorer import (
     by_question,
     check_same_questions,
@@ -23,6 +22,7 @@ from llava.eval.scorer import (
     scorer_parser,
 )
 from llava.eval.scoring import Result
+from llava.records import InputError, check_record, read_json
 
 logger = logging.getLogger(__name__)
 

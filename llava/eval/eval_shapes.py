@@ -5,11 +5,11 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from llava.command import run_program
 from llava.eval.outputs import nothing_left
-from llava.eval.program import run_program
-from llava.eval.records import InputError, check_output, check_record, read_jsonl
 from llava.eval.scorer import naming_files, percent, tell_losses
 from llava.eval.scoring import Result, bootstrap_interval, wilson_interval, write_result
+from llava.records import InputError, check_output, check_record, read_jsonl
 
 LABEL_KEYS = {"question_id": (int, str), "answer": str, "category": str}
 ANSWER_KEYS = {"question_id": (int, str), "text": str, "metadata": dict}

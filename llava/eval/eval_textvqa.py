@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llava.command import run_program
 from llava.eval.m4c_evaluator import TextVQAAccuracyEvaluator
-from llava.eval.program import run_program
-from llava.eval.records import InputError, check_record, local_path, read_json
 from llava.eval.scorer import (
     add_output_arg,
     check_same_questions,
@@ -23,6 +22,7 @@ from llava.eval.scorer import (
     read_answers,
 )
 from llava.eval.scoring import Result
+from llava.records import InputError, check_record, local_path, read_json
 
 ANNOTATION_KEYS = {"image_id": (int, str), "question": str, "answers": list}
 

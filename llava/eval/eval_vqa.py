@@ -10,9 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from llava.command import run_program
 from llava.eval.m4c_evaluator import EvalAIAnswerProcessor, soft_accuracy, strip_punctuation, unify_words
-from llava.eval.program import run_program
-from llava.eval.records import InputError, check_record, read_json, read_jsonl
 from llava.eval.scorer import (
     breakdown,
     by_question,
@@ -28,6 +27,7 @@ from llava.eval.scorer import (
     scorer_parser,
 )
 from llava.eval.scoring import Result
+from llava.records import InputError, check_record, read_json, read_jsonl
 
 NORMALIZE = EvalAIAnswerProcessor()
 VQAV2_KEYS = {"question_id": (int, str), "answers": list}

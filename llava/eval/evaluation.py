@@ -30,9 +30,9 @@ from llava.eval.options import (
 from llava.eval.processes import Processes, join
 from llava.eval.profile import profile_of
 from llava.eval.prompts import check_conv_mode
-from llava.eval.records import InputError, get_chunk, read_jsonl
 from llava.eval.runner import Run, generation_options, run
 from llava.pruners import Pruner
+from llava.records import InputError, get_chunk, read_jsonl
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from llava.eval.records import InputError, check_output
 from llava.eval.tables import import_matplotlib
+from llava.records import InputError, check_output
 
 PATCH_PIXELS = 32
 DROPPED_TINT = 0.82  # share of white over a dropped patch

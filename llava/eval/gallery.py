@@ -14,7 +14,6 @@ from PIL import Image
 from tqdm import tqdm
 
 from llava.eval.dataset import ImageError, QuestionDataset, Sample, read_image
-from llava.eval.records import InputError
 from llava.eval.results import Group, Measurement
 from llava.eval.samples import (
     Answers,
@@ -28,6 +27,7 @@ from llava.eval.samples import (
 from llava.eval.selections import LOADING, Selection, Selector
 from llava.eval.summary import Table, title
 from llava.mm_utils import to_rgb
+from llava.records import InputError
 
 Pictures = dict[tuple[str, str], str]
 """What to show of the image beside the answer, by pruner and setting."""

@@ -10,8 +10,8 @@ from typing import Any
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
-from llava.eval.records import InputError
 from llava.model.multimodal_encoder.builder import resolve_tower
+from llava.records import InputError
 
 END_BYTES = 2**20
 KINDS = (".bin", ".jinja", ".json", ".model", ".safetensors", ".txt")

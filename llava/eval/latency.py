@@ -5,7 +5,7 @@ import statistics
 import time
 from pathlib import Path
 
-from llava.eval.records import read_jsonl, replace_file
+from llava.records import read_jsonl, replace_file
 
 
 def save_latency(answers_file: str | Path) -> Path | None:

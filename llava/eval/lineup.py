@@ -4,8 +4,8 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import fields
 
 from llava.eval.options import add_model_args, by_flags, check_options
-from llava.eval.records import InputError
 from llava.pruners import PRUNERS, Pruner, option_names, resolve_pruner
+from llava.records import InputError
 
 
 def add_lineup_args(parser: ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import IO
 
-from llava.eval.records import InputError
+from llava.records import InputError
 
 try:
     import fcntl

@@ -7,8 +7,8 @@ from typing import Any
 from llava.eval import eval_mme
 from llava.eval.eval_seed import question_key
 from llava.eval.queries import SHORT_ANSWER
-from llava.eval.records import InputError
 from llava.eval.scorer import check_same_questions
+from llava.records import InputError
 
 Records = Sequence[Any] | Mapping[str, Any]
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from llava.command import run_program
 from llava.eval.dataset import Sample
 from llava.eval.evaluation import evaluate, prepare, question_parser
-from llava.eval.program import run_program
 from llava.eval.queries import vqa_query
-from llava.eval.records import get_chunk, read_jsonl, split_list
+from llava.records import get_chunk, read_jsonl, split_list
 
 __all__ = ["eval_model", "get_chunk", "split_list", "vqa_samples"]
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from llava.command import run_program
 from llava.eval.dataset import QuestionDataset
 from llava.eval.evaluation import evaluate, prepare, question_parser
 from llava.eval.model_vqa import QUESTION_KEYS, vqa_samples
 from llava.eval.options import model_name
-from llava.eval.program import run_program
 from llava.eval.prompts import conv_mode_of_plain_model
 from llava.eval.queries import vqa_loader_query
-from llava.eval.records import get_chunk, read_jsonl, split_list
+from llava.records import get_chunk, read_jsonl, split_list
 
 __all__ = ["QUESTION_KEYS", "CustomDataset", "create_data_loader", "eval_model", "get_chunk", "split_list"]
 

@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llava.command import run_program
 from llava.eval.dataset import Sample
 from llava.eval.evaluation import evaluate, prepare, question_parser
 from llava.eval.options import model_name
-from llava.eval.program import run_program
 from llava.eval.prompts import conv_mode_of_plain_model
 from llava.eval.queries import OPTION_LETTER, mmbench_query
-from llava.eval.records import InputError, get_chunk, split_list
 from llava.eval.tables import read_tsv
+from llava.records import InputError, get_chunk, split_list
 
 __all__ = ["eval_model", "get_chunk", "split_list"]
 

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llava.command import run_program
 from llava.eval.dataset import QuestionDataset, Sample
 from llava.eval.evaluation import evaluate, prepare, question_parser
-from llava.eval.program import run_program
 from llava.eval.queries import qbench_query
-from llava.eval.records import InputError, check_record, get_chunk, split_list
 from llava.eval.scorer import read_json
+from llava.records import InputError, check_record, get_chunk, split_list
 
 __all__ = ["eval_model", "get_chunk", "split_list"]
 

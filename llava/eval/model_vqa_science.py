@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llava.command import run_program
 from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.eval.dataset import Sample
 from llava.eval.evaluation import evaluate, prepare, question_parser
 from llava.eval.losses import without_placeholders
-from llava.eval.program import run_program
 from llava.eval.queries import OPTION_LETTER, science_query
-from llava.eval.records import InputError, check_record, get_chunk, split_list
 from llava.eval.scorer import read_json
+from llava.records import InputError, check_record, get_chunk, split_list
 
 __all__ = ["eval_model", "get_chunk", "split_list"]
 

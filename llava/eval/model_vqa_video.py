@@ -21,7 +21,8 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 from transformers.video_utils import VideoMetadata
 
-from llava.eval import provenance
+from llava import provenance
+from llava.command import at_least, reason, run_program
 from llava.eval.answers import WriteAnswer
 from llava.eval.backends.conversations import Video
 from llava.eval.backends.requests import Question
@@ -42,12 +43,11 @@ from llava.eval.options import (
     with_defaults,
 )
 from llava.eval.processes import Processes
-from llava.eval.program import at_least, reason, run_program
 from llava.eval.queries import vqa_loader_query
-from llava.eval.records import InputError, read_jsonl
 from llava.eval.runner import Run, answered_or_refused, generation_options, record
 from llava.model.devices import ATTENTION, check_attention, check_dtype
 from llava.pruners import Pruner, add_pruner_args
+from llava.records import InputError, read_jsonl
 from llava.selecting.options import ATTENTION as READ_AS_ATTENTION
 from llava.selecting.options import BUDGET_SCOPES, POSITIONS, RELEVANCE, TEXT_CHUNKING, PruningOptions
 from llava.video import VideoError, import_av, read_clip

@@ -11,15 +11,15 @@ from typing import Any
 
 import torch
 
-from llava.eval import provenance
+from llava import provenance
+from llava.command import at_least, check_values, reason
 from llava.eval.decoding import DECODING, check_decoding
-from llava.eval.program import at_least, check_values, reason
-from llava.eval.records import InputError
 from llava.mm_utils import get_model_name_from_path
 from llava.model.builder import load_pretrained_model
 from llava.model.devices import ATTENTION, check_device
 from llava.model.loading import ANYRES, plan
 from llava.pruners import Pruner, add_pruner_args, name_of, pruner_from_args
+from llava.records import InputError
 from llava.selecting.options import BUDGET_SCOPES, POSITIONS, TEXT_CHUNKING
 from llava.shapes import checkpoint_path
 

@@ -11,7 +11,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from llava.eval.records import InputError
+from llava.records import InputError
 
 T = TypeVar("T")
 

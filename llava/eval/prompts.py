@@ -4,7 +4,7 @@ from typing import Any
 
 from llava.constants import DEFAULT_IM_END_TOKEN, DEFAULT_IM_START_TOKEN, DEFAULT_IMAGE_TOKEN
 from llava.conversation import conv_templates
-from llava.eval.records import InputError
+from llava.records import InputError
 from llava.utils import encodable
 
 

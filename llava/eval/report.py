@@ -9,10 +9,10 @@ from pathlib import Path
 
 from llava.eval.formats import heading, line, notes
 from llava.eval.gallery import Gallery, data_uri
-from llava.eval.records import local_path, replace_file
 from llava.eval.results import Group, Measurement
 from llava.eval.summary import Table
 from llava.eval.tables import import_matplotlib
+from llava.records import local_path, replace_file
 
 logger = logging.getLogger(__name__)
 

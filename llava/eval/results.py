@@ -20,9 +20,9 @@ from llava.conversation import conv_templates
 from llava.eval.benchmarks import BENCHMARKS
 from llava.eval.losses import count_losses
 from llava.eval.profile import Profile, profile_of
-from llava.eval.records import InputError, check_record, read_jsonl
 from llava.eval.scorer import read_json
 from llava.pruners import PRUNERS, option_names
+from llava.records import InputError, check_record, read_jsonl
 
 logger = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from llava.command import run_program
 from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_PLACEHOLDER, IMAGE_TOKEN_INDEX
 from llava.conversation import conv_mode_for
 from llava.eval.dataset import stack_images
@@ -29,13 +30,12 @@ from llava.eval.options import (
     model_name,
     with_defaults,
 )
-from llava.eval.program import run_program
 from llava.eval.prompts import check_conv_mode, first_turn, image_token, typed
 from llava.eval.queries import user_query
-from llava.eval.records import InputError
 from llava.eval.runner import generation_options, pad_token_id, warn_of_losses
 from llava.images import open_image
 from llava.mm_utils import process_images, tokenizer_image_token
+from llava.records import InputError
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from llava.eval.dataset import Item, QuestionDataset, QuestionError, Sample, bat
 from llava.eval.decoding import check_decoding
 from llava.eval.losses import count_losses, noted, told
 from llava.eval.profile import share_of_batch
-from llava.eval.records import InputError
 from llava.model.stages import Stopwatch
 from llava.pruners.base import CLIP_TEXT_CUES
+from llava.records import InputError
 
 logger = logging.getLogger(__name__)
 

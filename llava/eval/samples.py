@@ -11,9 +11,9 @@ from llava.eval.dataset import QuestionDataset, Sample
 from llava.eval.model_vqa import QUESTION_KEYS, vqa_samples
 from llava.eval.model_vqa_qbench import UnpaddedDataset
 from llava.eval.queries import vqa_loader_query, vqa_query
-from llava.eval.records import InputError, read_jsonl
 from llava.eval.results import Measurement
 from llava.eval.summary import NO_PRUNER
+from llava.records import InputError, read_jsonl
 
 Answers = Mapping[tuple[str, str], Sequence[dict[str, Any]]]
 """Lines of the answers files by pruner and setting."""

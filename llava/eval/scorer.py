@@ -10,9 +10,9 @@ from statistics import fmean
 from typing import Any
 
 from llava.eval.losses import count_losses, told
-from llava.eval.records import InputError, read_jsonl
-from llava.eval.records import read_json as read_json
 from llava.eval.scoring import Result, bootstrap_interval, write_result
+from llava.records import InputError, read_jsonl
+from llava.records import read_json as read_json
 
 logger = logging.getLogger(__name__)
 

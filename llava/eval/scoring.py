@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from llava.eval.records import replace_file
+from llava.records import replace_file
 
 Z_95 = 1.959963984540054
 

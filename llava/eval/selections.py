@@ -14,10 +14,10 @@ from llava.eval.dataset import QuestionDataset, read_image
 from llava.eval.options import load_model, with_defaults
 from llava.eval.overlays import kept_masks, views
 from llava.eval.prompts import check_conv_mode
-from llava.eval.records import InputError
 from llava.eval.runner import answer_batch, generation_options
 from llava.eval.samples import Questions
 from llava.pruners import resolve_pruner
+from llava.records import InputError
 
 LOADING = ("anyres", "model_base", "vision_dtype", "dtype", "attention")
 """What of a run the model is loaded with again."""

@@ -7,13 +7,13 @@ the tables, accuracy against tokens, and questions whose answers change with the
 import argparse
 from pathlib import Path
 
+from llava.command import at_least, run_program
 from llava.eval.doctor import EVAL_DIR
 from llava.eval.formats import FORMATS
 from llava.eval.outputs import nothing_left
-from llava.eval.program import at_least, run_program
-from llava.eval.records import check_output, replace_file
 from llava.eval.results import collect
 from llava.eval.summary import build_tables
+from llava.records import check_output, replace_file
 
 
 def summarize(args: argparse.Namespace) -> None:

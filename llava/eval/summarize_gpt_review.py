@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
+from llava.command import run_program
 from llava.eval.eval_llavabench import read_reviews, report, score
-from llava.eval.program import run_program
-from llava.eval.records import InputError, local_path
 from llava.eval.scorer import naming_files
+from llava.records import InputError, local_path
 
 
 def review_files(args: argparse.Namespace) -> list[Path]:

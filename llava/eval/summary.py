@@ -9,8 +9,8 @@ from statistics import fmean
 from llava.eval.benchmarks import BENCHMARKS
 from llava.eval.profile import Profile, merge
 from llava.eval.published import UNPRUNED, Published, find_published, published_of
-from llava.eval.records import InputError
 from llava.eval.results import Group, Measurement
+from llava.records import InputError
 
 NO_PRUNER = (UNPRUNED, "full")
 

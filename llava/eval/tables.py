@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from llava.eval.records import InputError, local_path, read_utf8, replace_file
+from llava.records import InputError, local_path, read_utf8, replace_file
 
 logger = logging.getLogger(__name__)
 

@@ -3,10 +3,10 @@
 import argparse
 import logging
 
+from llava.command import run_program
 from llava.conversation import Conversation
 from llava.eval.decoding import DECODING
 from llava.eval.options import add_model_args, check_options, choose_pruner, load_model
-from llava.eval.program import run_program
 from llava.eval.prompts import typed
 from llava.eval.run_llava import choose_conv_mode, load_image
 from llava.eval.runner import generation_options

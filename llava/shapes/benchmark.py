@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from llava.eval.program import SEED, at_least, run_program
+from llava.command import SEED, at_least, run_program
 from llava.shapes.questions import QUESTION_TYPES, SHORT_ANSWER_PROMPT
 from llava.shapes.scenes import FAMILIES, Scene, draw_scene, render, scene_generator
 

@@ -7,9 +7,9 @@ import argparse
 import json
 import logging
 
-from llava.eval.program import run_program
-from llava.eval.records import InputError, replace_file
+from llava.command import run_program
 from llava.eval.scorer import read_json
+from llava.records import InputError, replace_file
 
 logger = logging.getLogger("llava.scripts.select_image_questions")
 

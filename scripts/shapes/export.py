@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from llava.eval.program import run_program
+from llava.command import run_program
 from llava.shapes.scenes import IMAGE_SIZE
 from scripts.shapes.data import PIXEL_MEAN, PIXEL_STD
 from scripts.shapes.model import SELECT_LAYER, VISION, ShapesModel

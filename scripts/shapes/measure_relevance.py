@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from llava.eval.program import at_least, run_program
+from llava.command import at_least, run_program
 from llava.model.builder import load_pretrained_model
 from llava.shapes import checkpoint_path
 from llava.shapes.benchmark import ask_all

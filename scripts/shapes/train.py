@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 from transformers import CLIPTokenizer, LlamaTokenizer
 
-from llava.eval.program import SEED, Number, at_least, run_program
+from llava.command import SEED, Number, at_least, run_program
 from llava.shapes.questions import QUESTION_TYPES
 from llava.shapes.scenes import render, scene_generator
 from scripts.shapes.data import (

@@ -11,8 +11,8 @@ import pytest
 from llava.bench import __main__ as program
 from llava.bench import flops, prefill, report, select
 from llava.bench.select import Case
-from llava.eval.program import run_program
-from llava.eval.records import InputError
+from llava.command import run_program
+from llava.records import InputError
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llava.eval.answers import AnswersFile, appending
-from llava.eval.records import InputError
+from llava.records import InputError
 
 EXPECTED = [{"question_id": i // 2, "prompt": f"Q{i}"} for i in range(5)]
 SETTINGS = {"pruner": "divprune", "options": {"visual_token_num": 64}}

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from llava.command import run_program
 from llava.eval.demo import Benchmark, Setting, build_parser, run_demo, settings, summarize, table
-from llava.eval.program import run_program
 from llava.pruners import name_of
 
 

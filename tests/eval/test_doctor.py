@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from llava.command import run_program
 from llava.eval.benchmarks import BENCHMARKS
 from llava.eval.doctor import build_parser, diagnose, run_doctor
 from llava.eval.findings import can_go_on
-from llava.eval.program import run_program
 from llava.eval.queries import SHORT_ANSWER
 
 

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
+from llava.command import run_program
 from llava.eval.eval_gqa import build_parser, distribution, eval_answers, prediction, score, steps
-from llava.eval.program import run_program
-from llava.eval.records import InputError
+from llava.records import InputError
 
 
 def question(answer, structural="query", semantic="rel", text="Is it red?", group=None, balanced=True, operations=()):

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
+from llava.command import run_program
 from llava.eval import summarize_gpt_review
 from llava.eval.eval_llavabench import build_parser, eval_answers, score
-from llava.eval.program import run_program
-from llava.eval.records import InputError
+from llava.records import InputError
 
 REVIEWS = [
     {"question_id": 0, "category": "llava_bench_conv", "tuple": [8, 6]},

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
+from llava.command import run_program
 from llava.eval.eval_mmbench import build_parser, eval_answers, read_rows, score
-from llava.eval.program import run_program
-from llava.eval.records import InputError
+from llava.records import InputError
 
 M = 10**6
 HEADER = "index\tquestion\thint\tA\tB\tC\tD\tanswer\tcategory\timage\tl2-category\n"

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
+from llava.command import run_program
 from llava.eval.eval_mme import build_parser, eval_answers, parse_answer, read_truth, score
-from llava.eval.program import run_program
-from llava.eval.records import InputError
+from llava.records import InputError
 
 SUFFIX = "\nAnswer the question using a single word or phrase."
 CELEBRITY = "celebrity/questions_answers_YN"

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
+from llava.command import run_program
 from llava.eval.eval_mmvet import build_parser, eval_answers, score
-from llava.eval.program import run_program
-from llava.eval.records import InputError
+from llava.records import InputError
 
 SAMPLES = {
     "v1_0": {"question": "?", "capability": ["ocr", "rec"]},

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
+from llava.command import run_program
 from llava.eval.eval_science_qa import build_parser, eval_answers, parse_letter, score
-from llava.eval.program import run_program
-from llava.eval.records import InputError
+from llava.records import InputError
 
 PROBLEMS = {
     "1": {"choices": ["a", "b"], "answer": 1, "image": "image.png"},

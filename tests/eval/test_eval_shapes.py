@@ -2,9 +2,9 @@ import json
 
 import pytest
 
+from llava.command import run_program
 from llava.eval.eval_shapes import build_parser, eval_answers, normalize, report, score
-from llava.eval.program import run_program
-from llava.eval.records import InputError
+from llava.records import InputError
 
 LABELS = [
     {"question_id": 0, "answer": "red", "category": "color"},

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
+from llava.command import run_program
 from llava.eval.eval_textvqa import build_parser, eval_answers, question_of, score
-from llava.eval.program import run_program
-from llava.eval.records import InputError
+from llava.records import InputError
 
 SHORT = "Answer the question using a single word or phrase."
 ANNOTATIONS = [

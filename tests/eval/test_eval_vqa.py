@@ -2,10 +2,10 @@ import json
 
 import pytest
 
+from llava.command import run_program
 from llava.eval.eval_vqa import accuracy, build_parser, eval_answers, match_vizwiz, match_vqav2, score
 from llava.eval.m4c_evaluator import EvalAIAnswerProcessor
-from llava.eval.program import run_program
-from llava.eval.records import InputError
+from llava.records import InputError
 
 
 def references(*answers):

@@ -6,7 +6,7 @@ from argparse import Namespace
 import pytest
 
 from llava.eval import evaluation, identity, model_vqa_loader
-from llava.eval.records import InputError
+from llava.records import InputError
 
 
 @pytest.fixture

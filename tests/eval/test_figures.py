@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from llava.eval.figures import PATCH_PIXELS, check_picture, draw_panels, draw_selections, overlay, plot_accuracy
-from llava.eval.records import InputError
+from llava.records import InputError
 
 
 def test_kept_patches_keep_their_colour_and_dropped_ones_fade():

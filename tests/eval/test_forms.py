@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from llava.command import run_program
 from llava.eval import (
     eval_gqa,
     eval_llavabench,
@@ -17,7 +18,6 @@ from llava.eval import (
     eval_textvqa,
     eval_vqa,
 )
-from llava.eval.program import run_program
 
 ANSWER = {"question_id": "1", "prompt": "Is it?\nAnswer.", "text": "A"}
 QUALITY = {"img_path": "a.jpg", "question": "?"}

@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from llava.eval import identity
-from llava.eval.records import InputError
+from llava.records import InputError
 
 MIB = 2**20
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from llava.command import run_program
 from llava.eval import model_vqa_loader
-from llava.eval.program import run_program
 from llava.shapes.benchmark import write_benchmark
 
 QUESTIONS = 40

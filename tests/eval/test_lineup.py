@@ -3,8 +3,8 @@ from argparse import ArgumentParser
 import pytest
 
 from llava.eval.lineup import add_lineup_args, lineup
-from llava.eval.records import InputError
 from llava.pruners import resolve_pruner
+from llava.records import InputError
 
 
 def chosen(words):

@@ -5,17 +5,17 @@ from dataclasses import replace
 
 import pytest
 
+from llava.command import run_program
 from llava.eval import eval_shapes, model_vqa, model_vqa_loader
 from llava.eval.dataset import QuestionDataset
 from llava.eval.model_vqa_loader import CustomDataset
 from llava.eval.options import load_model
-from llava.eval.program import run_program
 from llava.eval.queries import vqa_query
-from llava.eval.records import InputError, read_jsonl
 from llava.eval.runner import Run, generation_options, run
 from llava.model.stages import STAGES
 from llava.pruners import PRUNERS, resolve_pruner
 from llava.pruners.base import INSIDE_CUES
+from llava.records import InputError, read_jsonl
 from llava.shapes.benchmark import write_benchmark
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from llava.eval import model_vqa
-from llava.eval.records import InputError
+from llava.records import InputError
 
 
 def test_the_text_tower_is_given_the_question_as_it_stands(ask, questions, echo_model):

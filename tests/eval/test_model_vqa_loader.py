@@ -4,6 +4,7 @@ from argparse import Namespace
 import pytest
 import torch
 
+from llava.command import run_program
 from llava.eval import (
     eval_shapes,
     model_vqa,
@@ -14,8 +15,7 @@ from llava.eval import (
     run_llava,
 )
 from llava.eval.model_vqa_loader import CustomDataset, build_parser, create_data_loader, eval_model
-from llava.eval.program import run_program
-from llava.eval.records import InputError
+from llava.records import InputError
 
 
 @pytest.fixture

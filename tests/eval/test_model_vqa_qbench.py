@@ -7,7 +7,7 @@ from PIL import Image
 from llava.eval import model_vqa_qbench
 from llava.eval.eval_qbench import score
 from llava.eval.model_vqa_qbench import UnpaddedDataset, qbench_samples
-from llava.eval.records import InputError
+from llava.records import InputError
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ from PIL import Image
 
 from llava.eval import model_vqa_science
 from llava.eval.eval_science_qa import score
-from llava.eval.records import InputError
+from llava.records import InputError
 
 LETTER = "\nAnswer with the option's letter from the given choices directly."
 

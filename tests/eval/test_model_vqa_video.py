@@ -11,11 +11,11 @@ import torch
 from transformers import LlamaConfig, LlavaNextVideoConfig, LlavaNextVideoForConditionalGeneration
 from transformers.utils import is_torchvision_available
 
+from llava.command import run_program
 from llava.eval import model_vqa_video
 from llava.eval.backends.requests import Reply
 from llava.eval.model_vqa_video import VideoDataset, build_parser, eval_model, video_samples
-from llava.eval.program import run_program
-from llava.eval.records import InputError
+from llava.records import InputError
 
 av = pytest.importorskip("av", reason="reading videos needs PyAV, the extra `video`")
 needs_torchvision = pytest.mark.skipif(

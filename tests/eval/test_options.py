@@ -7,8 +7,8 @@ import pytest
 from llava.eval import options
 from llava.eval.model_vqa_loader import build_parser
 from llava.eval.options import choose_pruner, describe_pruner, load_model, model_name, with_defaults
-from llava.eval.records import InputError
 from llava.pruners import PRUNERS
+from llava.records import InputError
 from llava.shapes import checkpoint_path
 
 

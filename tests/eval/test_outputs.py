@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from llava.bench import __main__ as bench
+from llava.command import run_program
 from llava.eval import demo, eval_shapes, summarize
 from llava.eval.outputs import nothing_left
-from llava.eval.program import run_program
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SCENE = Path(__file__).parents[2] / "docs" / "scene.png"

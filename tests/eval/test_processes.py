@@ -14,7 +14,7 @@ import torch
 
 from llava.eval import answers, evaluation, model_vqa_loader
 from llava.eval.processes import Processes, join
-from llava.eval.records import InputError
+from llava.records import InputError
 
 QUESTIONS = 7
 REFUSED = 3

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 
 from llava.eval.prompts import check_conv_mode, conv_mode_of_plain_model, first_turn, image_token
-from llava.eval.records import InputError
+from llava.records import InputError
 
 
 def test_an_unknown_template_lists_the_known_ones():

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from llava.command import run_program
 from llava.eval import eval_shapes, model_vqa_loader
-from llava.eval.program import run_program
 from llava.eval.summarize import build_parser, summarize
 from llava.shapes import checkpoint_path
 from llava.shapes.benchmark import write_benchmark

@@ -7,10 +7,10 @@ import pytest
 
 from llava.eval.formats import notes
 from llava.eval.profile import share_of_batch
-from llava.eval.records import InputError
 from llava.eval.results import Group, Setting, collect, parse_setting
 from llava.eval.summary import build_tables
 from llava.pruners import add_pruner_args
+from llava.records import InputError
 
 
 @pytest.mark.parametrize(

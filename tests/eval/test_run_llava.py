@@ -9,7 +9,6 @@ from PIL import Image
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.eval import run_llava
 from llava.eval.options import LoadedModel, load_model, with_defaults
-from llava.eval.records import InputError
 from llava.eval.run_llava import (
     ask,
     build_parser,
@@ -20,6 +19,7 @@ from llava.eval.run_llava import (
     place_images,
 )
 from llava.eval.runner import generation_options
+from llava.records import InputError
 
 
 class OneQuestionModel:

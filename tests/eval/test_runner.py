@@ -11,10 +11,10 @@ from llava.eval.dataset import QuestionDataset, left_pad, stack_images
 from llava.eval.model_vqa_loader import CustomDataset, build_parser
 from llava.eval.options import load_model, with_defaults
 from llava.eval.prompts import first_turn
-from llava.eval.records import InputError
 from llava.eval.runner import Run, generation_options, pad_token_id, run
 from llava.mm_utils import tokenizer_image_token
 from llava.pruners import resolve_pruner
+from llava.records import InputError
 
 
 @pytest.fixture

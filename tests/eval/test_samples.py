@@ -7,9 +7,9 @@ from PIL import Image
 
 from llava.eval.dataset import QuestionDataset, Sample
 from llava.eval.model_vqa_qbench import UnpaddedDataset
-from llava.eval.records import InputError
 from llava.eval.results import collect
 from llava.eval.samples import answer_of, choose_questions, differ, read_answers, read_questions, reference_of
+from llava.records import InputError
 
 SAMPLES = [Sample(i, f"Question {i}?", f"Question {i}?", "a.png") for i in range(4)]
 NONE = ("none", "full")

@@ -2,7 +2,6 @@ import json
 
 import pytest
 
-from llava.eval.records import InputError
 from llava.eval.scorer import (
     by_question,
     check_same_questions,
@@ -15,6 +14,7 @@ from llava.eval.scorer import (
     read_json,
 )
 from llava.eval.scoring import Result
+from llava.records import InputError
 
 
 def test_the_same_questions_in_any_order_pass():

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava.eval.records import InputError
 from llava.eval.scoring import Result, bootstrap_interval, clustered_stderr, wilson_interval, write_result
+from llava.records import InputError
 
 
 def test_wilson_agrees_with_values_computed_on_paper():

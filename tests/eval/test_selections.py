@@ -11,12 +11,12 @@ from llava.eval import identity, selections
 from llava.eval.dataset import QuestionDataset, Sample
 from llava.eval.model_vqa_qbench import UnpaddedDataset
 from llava.eval.options import describe_pruner
-from llava.eval.records import InputError
 from llava.eval.runner import answer_batch, generation_options
 from llava.eval.samples import Questions
 from llava.eval.selections import Selector
 from llava.pruners import PRUNERS, VisualCues, resolve_pruner
 from llava.pruners.base import INSIDE_CUES
+from llava.records import InputError
 
 E2E = Path(__file__).parents[1] / "e2e"
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from llava.eval.program import run_program
+from llava.command import run_program
 from llava.eval.summarize import build_parser, summarize
 
 

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from llava.eval.records import InputError
 from llava.eval.results import Group, Measurement, parse_setting
 from llava.eval.summary import build_tables, title
+from llava.records import InputError
 
 LLAVA = Group("llava-v1.5-7b", "native", "")
 

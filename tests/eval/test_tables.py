@@ -5,8 +5,8 @@ import pandas
 import pytest
 from openpyxl import load_workbook
 
-from llava.eval.records import InputError
 from llava.eval.tables import read_tsv, write_xlsx
+from llava.records import InputError
 
 
 def test_options_that_read_like_missing_values_stay_and_empty_cells_are_missing(put):

@@ -11,12 +11,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
+from llava.command import run_program
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.conversation import conv_templates
 from llava.convert.configs import RECORD
 from llava.convert.names import is_tower
 from llava.convert.weights import read_weights
-from llava.eval.program import run_program
 from llava.mm_utils import process_images, tokenizer_image_token
 from llava.model import LlavaMistralConfig, LlavaMistralForCausalLM
 from llava.model.builder import load_pretrained_model

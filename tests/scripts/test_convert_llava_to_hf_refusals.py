@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llava.eval.program import run_program
+from llava.command import run_program
 from llava.shapes import checkpoint_path
 from scripts import convert_llava_to_hf
 

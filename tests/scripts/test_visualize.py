@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 
-from llava.eval.program import run_program
-from llava.eval.records import InputError
+from llava.command import run_program
+from llava.records import InputError
 from llava.shapes import checkpoint_path
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"

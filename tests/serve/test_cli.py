@@ -6,11 +6,11 @@ import sys
 import pytest
 from PIL import Image
 
+from llava.command import run_program
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.conversation import conv_templates
 from llava.eval.options import model_path
-from llava.eval.program import run_program
-from llava.eval.records import InputError
+from llava.records import InputError
 from llava.serve import cli
 from llava.shapes import checkpoint_path
 

@@ -1,7 +1,7 @@
 import subprocess
 
 import llava
-from llava.eval import provenance
+from llava import provenance
 
 
 def test_names_every_version_that_decides_a_number():

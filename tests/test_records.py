@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava.eval.records import (
+from llava.records import (
     InputError,
     check_output,
     check_writable,

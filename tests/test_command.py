@@ -9,11 +9,11 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 import numpy as np
 import pytest
 
+from llava.command import SEED, SHARE, Number, at_least, check_values, reason, run_program
 from llava.eval.decoding import check_decoding
-from llava.eval.program import SEED, SHARE, Number, at_least, check_values, reason, run_program
 from llava.eval.prompts import typed
-from llava.eval.records import InputError
 from llava.eval.runner import generation_options
+from llava.records import InputError
 
 NUMBERS = {
     at_least(0): (["0", "7", "036", " 5 "], ["-1", "nan", "inf", "1.5", "", "x", "1e3", "9" * 5000]),
@@ -136,7 +136,7 @@ def test_no_text_is_too_much_for_input_or_screen(monkeypatch, encoding):
 
 
 def test_a_reader_who_has_seen_enough_gets_no_traceback():
-    code = "from argparse import ArgumentParser; from llava.eval.program import run_program\n"
+    code = "from argparse import ArgumentParser; from llava.command import run_program\n"
     code += "run_program(ArgumentParser(), lambda args: [print('x' * 999) for _ in range(999)])"
     head = subprocess.run(f"'{sys.executable}' -c \"{code}\" | head -n 1", shell=True, capture_output=True, text=True)
     assert head.stdout == "x" * 999 + "\n" and head.stderr == ""
