@@ -163,8 +163,15 @@ def test_what_has_nothing_to_prune_is_answered(renaming, layer):
         assert torch.equal(renaming.model.generate(**text, **GREEDY), expected)
 
 
-@pytest.mark.parametrize("compiled_first", [True, False])
-@pytest.mark.parametrize("pruner, layer", [("vispruner", 0), ("fastv", 1)])
+@pytest.mark.parametrize(
+    "pruner, layer, compiled_first",
+    [
+        ("vispruner", 0, True),
+        pytest.param("vispruner", 0, False, marks=pytest.mark.slow),
+        pytest.param("fastv", 1, True, marks=pytest.mark.slow),
+        pytest.param("fastv", 1, False, marks=pytest.mark.slow),
+    ],
+)
 def test_a_compiled_model_is_pruned_or_says_that_it_is_not(tiny_llava, pruner, layer, compiled_first):
     model, inputs = tiny_llava.model, tiny_llava.inputs
     with prune(model, pruner, visual_token_num=5, prune_layer=layer) as record, torch.no_grad():

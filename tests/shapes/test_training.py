@@ -1,7 +1,6 @@
 """Training code: labels agree with the picture, packed questions equal single ones, a few steps train and resume."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -124,27 +123,26 @@ def test_uneven_selections_keep_what_they_should_and_spread_from_no_object_to_on
     assert np.percentile(shown, 5) < 0.1 and np.percentile(shown, 95) > 0.8
 
 
-def run_training(monkeypatch, folder, *options):
-    monkeypatch.setattr(sys, "argv", ["train", "--run-dir", str(folder), "--threads", "1", *options])
-    train.main()
+def run_training(folder, *options):
+    train.train(train.build_parser().parse_args(["--run-dir", str(folder), "--threads", "1", *options]))
 
 
 @pytest.mark.usefixtures("can_train_tokenizers")
-def test_training_lowers_the_loss_saves_and_resumes_where_it_stopped(monkeypatch, tmp_path):
+def test_training_lowers_the_loss_saves_and_resumes_where_it_stopped(tmp_path):
     tower = ("--stage", "tower", "--batch-size", "4", "--lr", "3e-3", "--save-every", "10")
-    run_training(monkeypatch, tmp_path, *tower, "--steps", "20")
-    run_training(monkeypatch, tmp_path, *tower, "--steps", "40")
+    run_training(tmp_path, *tower, "--steps", "20")
+    run_training(tmp_path, *tower, "--steps", "40")
     log = [json.loads(line) for line in (tmp_path / "tower.jsonl").read_text().splitlines()]
     assert [row["step"] for row in log] == [20, 40]
     assert log[1]["kind"] < log[0]["kind"] and log[1]["centre"] < log[0]["centre"]
 
 
 @pytest.mark.usefixtures("can_train_tokenizers")
-def test_the_language_stage_takes_over_the_tower_and_leaves_it_alone(monkeypatch, tmp_path):
-    run_training(monkeypatch, tmp_path, "--stage", "tower", "--batch-size", "2", "--steps", "2")
+def test_the_language_stage_takes_over_the_tower_and_leaves_it_alone(tmp_path):
+    run_training(tmp_path, "--stage", "tower", "--batch-size", "2", "--steps", "2")
     language = ("--stage", "language", "--batch-size", "2", "--questions", "3", "--steps", "20")
     watched = ("--validate-every", "20", "--validation-images", "2")
-    run_training(monkeypatch, tmp_path, *language, *watched, "--tower-from", str(tmp_path / "tower.pt"))
+    run_training(tmp_path, *language, *watched, "--tower-from", str(tmp_path / "tower.pt"))
     tower, after = (torch.load(tmp_path / f"{stage}.pt") for stage in ("tower", "language"))
     assert all(
         torch.equal(after["masters"][name], weight) == name.startswith("clip.")
