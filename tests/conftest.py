@@ -15,6 +15,7 @@ from packaging.version import Version
 from PIL import Image
 from transformers import CLIPImageProcessorPil, LlamaTokenizer
 
+from llava import compat
 from llava.eval.backends.requests import Question
 from llava.shapes import checkpoint_path
 from llava.shapes.benchmark import write_benchmark
@@ -65,8 +66,8 @@ def clip_processor() -> CLIPImageProcessorPil:
 @pytest.fixture(scope="session")
 def can_prune() -> None:
     """What calls ``llava.pruning.prune`` is skipped where Transformers is older than it needs."""
-    if Version(transformers.__version__) < Version("5.20"):
-        pytest.skip(f"llava.pruning needs Transformers 5.20; this is {transformers.__version__}")
+    if Version(transformers.__version__) < Version(compat.PRUNES_FROM):
+        pytest.skip(f"llava.pruning needs Transformers {compat.PRUNES_FROM}; this is {transformers.__version__}")
 
 
 @dataclass(frozen=True)

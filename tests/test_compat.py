@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+from pathlib import Path
 
 import pytest
 import transformers
@@ -10,6 +11,7 @@ from transformers import LlamaModel, LlavaModel
 
 from llava import compat
 
+ROOT = Path(__file__).parents[1]
 NEWER = Version(transformers.__version__) >= Version("5.24")
 
 
@@ -54,3 +56,15 @@ def test_a_newer_version_is_warned_of_once(monkeypatch, caplog, installed, warne
     assert len(told) == warned
     assert all(installed in line and " to ".join(compat.TESTED) in line for line in told)
     compat.warn_if_newer.cache_clear()
+
+
+def test_documents_and_project_name_the_tested_range():
+    tested, models, project = (
+        (ROOT / name).read_text() for name in ("docs/tested.md", "docs/models/README.md", "pyproject.toml")
+    )
+    assert (
+        f"from {compat.TESTED[0]} to {compat.TESTED[1]}; the pruners of its own models need {compat.PRUNES_FROM}"
+        in tested
+    )
+    assert f"Transformers ({compat.PRUNES_FROM} and newer)" in models
+    assert f'"transformers>={compat.TESTED[0].removesuffix(".0")}"' in project
