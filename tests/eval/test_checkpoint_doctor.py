@@ -101,6 +101,7 @@ def test_a_projector_or_lora_needs_its_base_and_its_files(tmp_path, extra):
     shutil.copy(E2E / "llava-v1.5-tiny" / "config.json", folder)
     contents = {extra: lambda file: torch.save({"model.mm_projector.0.bias": torch.ones(2)}, file)}
     if extra == "non_lora_trainables.bin":
+        pytest.importorskip("peft", reason="LoRAs need peft, the extra `lora`")
         settings = '{"peft_type": "LORA", "target_modules": ["q_proj"]}'
         contents["adapter_config.json"] = lambda file: file.write_text(settings)
         halves = {"base_model.model.lm_head.lora_A.weight": torch.ones(2, 2)}
