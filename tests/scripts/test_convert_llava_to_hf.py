@@ -91,7 +91,7 @@ def both(converted):
         if name not in loaded:
             tokenizer, model, image_processor, _ = load_llava(CHECKPOINTS[name])
             hf = AutoModelForImageTextToText.from_pretrained(converted(name), dtype=torch.float32)
-            processor = AutoProcessor.from_pretrained(converted(name))
+            processor = AutoProcessor.from_pretrained(converted(name), backend="pil")  # torchvision resizes otherwise
             loaded[name] = Both(tokenizer, model, image_processor, hf.eval(), processor)
         return loaded[name]
 
