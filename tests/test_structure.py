@@ -1,0 +1,180 @@
+"""Which part of the package may import which, and how long a file may be."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+PACKAGE = REPOSITORY / "llava"
+
+GROUND = "constants conversation images layout mm_utils utils video"
+MAY_IMPORT = {
+    "constants": "",
+    "layout": "",
+    "utils": "",
+    "video": "",
+    "images": "",
+    "conversation": "constants",
+    "mm_utils": "constants images layout utils",
+    "compat": "",
+    "pruners": "",
+    "selecting": f"{GROUND} pruners",
+    "model": f"{GROUND} compat pruners selecting",
+    "pruning": f"{GROUND} compat pruners selecting",
+    "convert": f"{GROUND} model",
+    "shapes": "",
+    "bench": f"{GROUND} model pruning pruners selecting shapes",
+    "lmms": f"{GROUND} model pruning pruners selecting shapes",
+    "serve": f"{GROUND} model pruning pruners selecting shapes",
+    "eval": f"{GROUND} model pruning pruners selecting shapes",
+}
+"""Parts of ``llava`` and the parts they may import beside themselves: those above, and never one below."""
+
+REMAINING = """
+llava.bench.__main__ -> llava.eval.outputs
+llava.bench.__main__ -> llava.eval.program
+llava.bench.__main__ -> llava.eval.provenance
+llava.bench.__main__ -> llava.eval.records
+llava.lmms.adapter -> llava.eval.backends.arguments
+llava.lmms.adapter -> llava.eval.backends.llava
+llava.lmms.adapter -> llava.eval.backends.requests
+llava.lmms.adapter -> llava.eval.backends.vlm
+llava.lmms.adapter -> llava.eval.losses
+llava.lmms.adapter -> llava.eval.processes
+llava.pruning -> llava.model.multimodal_encoder.clip_relevance
+llava.pruning.calls -> llava.model.selection
+llava.pruning.prompts -> llava.model.multimodal_encoder.clip_relevance
+llava.pruning.session -> llava.model.language_model.layer_pruning
+llava.pruning.session -> llava.model.multimodal_encoder.clip_relevance
+llava.pruning.session -> llava.model.selection
+llava.pruning.visual -> llava.model.selection
+llava.serve.chat -> llava.eval.dataset
+llava.serve.chat -> llava.eval.losses
+llava.serve.chat -> llava.eval.options
+llava.serve.chat -> llava.eval.prompts
+llava.serve.chat -> llava.eval.queries
+llava.serve.chat -> llava.eval.runner
+llava.serve.cli -> llava.eval.decoding
+llava.serve.cli -> llava.eval.options
+llava.serve.cli -> llava.eval.program
+llava.serve.cli -> llava.eval.prompts
+llava.serve.cli -> llava.eval.run_llava
+llava.serve.cli -> llava.eval.runner
+llava.shapes.benchmark -> llava.eval.program
+"""
+"""Imports from a part that may not be imported, which remain. The list only shrinks."""
+
+LONGEST = 300
+LONGER = {
+    "llava/model/llava_arch.py": 309,
+    "llava/pruning/session.py": 346,
+    "tests/eval/test_model_vqa_video.py": 346,
+    "tests/model/language_model/test_layer_pruning.py": 400,
+    "tests/model/test_builder.py": 415,
+    "tests/model/test_late_selection.py": 404,
+    "tests/model/test_llava_arch.py": 505,
+    "tests/scripts/test_benchmarks.py": 327,
+    "tests/scripts/test_eval_scripts.py": 303,
+}
+"""Files of more lines than ``LONGEST``, and how many they have. The list, and what it says, only shrinks."""
+
+
+def name_of(path: Path) -> str:
+    """The name of the module in a file."""
+    parts = path.relative_to(REPOSITORY).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module of the package that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}, line {node.lineno}: a relative import"
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in MODULES else node.module for name in inner]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] == "llava")
+
+
+IMPORTS = {name: set(imported(path)) - {name} for name, path in MODULES.items()}
+
+
+def part_of(name: str) -> str:
+    """The part that a module belongs to: the name directly below ``llava``, "" for ``llava`` itself."""
+    return (name.split(".") + [""])[1]
+
+
+def not_allowed() -> set[str]:
+    """The imports that ``MAY_IMPORT`` does not list, as in ``REMAINING``; everybody may import ``llava`` itself."""
+    return {
+        f"{name} -> {other}"
+        for name, others in IMPORTS.items()
+        for other in others
+        if part_of(other) not in ("", part_of(name), *MAY_IMPORT.get(part_of(name), "").split())
+    }
+
+
+def test_every_part_has_a_line_in_the_table():
+    assert {part_of(name) for name in MODULES} - {""} == set(MAY_IMPORT)
+
+
+def test_the_table_has_no_circle():
+    above: list[str] = []
+    for part, others in MAY_IMPORT.items():
+        below = set(others.split()) - set(above)
+        assert not below, f"{part} may import {', '.join(sorted(below))}, which is not above it"
+        above.append(part)
+
+
+def test_nothing_is_imported_that_the_table_does_not_allow():
+    new = sorted(not_allowed() - set(REMAINING.split("\n")))
+    assert not new, "\n".join(["not allowed by MAY_IMPORT:", *new])
+
+
+def test_imports_that_are_gone_are_not_listed_as_remaining():
+    gone = sorted(set(filter(None, REMAINING.split("\n"))) - not_allowed())
+    assert not gone, "\n".join(["take these out of REMAINING:", *gone])
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    done: set[str] = set()
+
+    def follow(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, " -> ".join([*way[way.index(name) :], name])
+        if name not in done:
+            for other in sorted(IMPORTS.get(name, ())):
+                follow(other, (*way, name))
+            done.add(name)
+
+    for name in MODULES:
+        follow(name, ())
+
+
+def test_files_are_short():
+    folders = [folder for folder in ("llava", "scripts", "tests") if (REPOSITORY / folder).is_dir()]
+    files = [path for folder in folders for path in sorted((REPOSITORY / folder).rglob("*"))]
+    lines = {
+        str(path.relative_to(REPOSITORY)): len(path.read_text(encoding="utf-8").splitlines())
+        for path in files
+        if path.suffix in (".py", ".sh", ".bash")
+    }
+    grown = [f"{path}: {n} lines" for path, n in lines.items() if n > LONGER.get(path, LONGEST)]
+    shorter = [path for path in LONGER if lines.get(path, 0) <= LONGEST]
+    assert not grown, "\n".join([f"files have at most {LONGEST} lines, or as many as LONGER says:", *grown])
+    assert not shorter, "\n".join(["take these out of LONGER:", *shorter])
+
+
+@pytest.mark.parametrize("name", ["llava", "llava.pruners"])
+def test_imports_no_transformers(name):
+    code = f"import sys, {name}; sys.exit('transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
