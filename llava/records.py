@@ -6,6 +6,7 @@ Questions and answers are identified by position, never by ``question_id``. What
 
 import json
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,14 @@ def local_path(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def real_path(path: str | Path) -> Path:
+    """``local_path`` with links followed, the last one included, so that a link stays when its file is replaced."""
+    path = local_path(path)
+    with suppress(OSError, ValueError):  # ValueError: a name that no file can have
+        return Path(os.path.realpath(path))
+    return path
 
 
 def read_utf8(path: str | Path) -> bytes:
@@ -131,7 +140,16 @@ def _finite(token: str) -> float:
     return value if math.isfinite(value) else _no_number(token)
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite)
+def _integer(token: str) -> int:
+    """An integer that a float can stand for, too: means and sums are floats."""
+    if len(token) > SHOWN and math.isinf(float(token)):
+        raise _BadToken(f"a number of {len(token)} digits", re.escape(token))
+    return int(token)
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite, parse_int=_integer
+)
 
 
 def parse_json(text: str, where: str) -> Any:
@@ -141,8 +159,9 @@ def parse_json(text: str, where: str) -> Any:
         where: what the error calls the text, such as its file and line.
 
     Raises:
-        InputError: no JSON, a number that is none (NaN, infinities), a key twice in one object, or half of a surrogate
-            pair, which is no character and cannot be written to a file or given to a tokenizer.
+        InputError: no JSON, a number that is none (NaN, infinities) or beyond what a float holds, a key twice in one
+            object, or half of a surrogate pair, which is no character and cannot be written to a file or given to a
+            tokenizer.
     """
     try:
         value = _DECODER.decode(text)
@@ -211,7 +230,7 @@ def check_writable(path: str | Path) -> Path:
     """
     path = local_path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        real_path(path).parent.mkdir(parents=True, exist_ok=True)
         path.open("a").close()
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
@@ -223,24 +242,30 @@ def check_output(path: str | Path) -> Path:
     was_there = local_path(path).exists()
     checked = check_writable(path)
     if not was_there:
-        checked.unlink(missing_ok=True)
+        real_path(checked).unlink(missing_ok=True)
     return checked
 
 
 def replace_file(path: str | Path, content: str | bytes) -> None:
     """Write a whole file, its folders included; if that fails, what it held before stays.
 
-    Text is written as UTF-8; half of a surrogate pair, which has no bytes there, as its escape ``\\udxxx``.
+    Text is written as UTF-8; half of a surrogate pair, which has no bytes there, as its escape ``\\udxxx``. Of a
+    link that is written which it leads to; what is no file, such as ``/dev/stdout``, is written into.
 
     Raises:
         InputError: the folder cannot be made or the file cannot be written, as on a full disk.
     """
     path = local_path(path)
-    part = path.parent / f"{path.name}.part"
+    target = real_path(path)
+    part = target.parent / f"{target.name}.part"
+    content = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
-        part.replace(path)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            path.write_bytes(content)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        part.replace(target)
     except (OSError, ValueError) as error:
         with suppress(OSError, ValueError):
             part.unlink()

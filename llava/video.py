@@ -1,5 +1,6 @@
 """Frames of video files, read with the optional dependency PyAV (``pip install -e '.[video]'``)."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ def read_clip(path: str | Path, num_frames: int) -> Clip:
     if num_frames < 1:
         raise ValueError(f"num_frames must be 1 or more, not {num_frames}")
     av = import_av()
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if not path.is_file():
         raise VideoError(f"{path}: no such file")
     try:

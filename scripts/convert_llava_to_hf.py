@@ -27,7 +27,7 @@ from llava.model.builder import load_tokenizer, model_class_of
 from llava.model.checkpoint import checkpoint_folder, naming, read_config, read_json
 from llava.model.language_model.llava_mistral import LlavaMistralForCausalLM
 from llava.model.multimodal_encoder.builder import resolve_tower
-from llava.records import InputError
+from llava.records import InputError, local_path
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ def main(args: argparse.Namespace) -> None:
     """Convert what the command line names."""
     if args.to == "llava" and args.conv_mode is not None:
         raise InputError("--conv-mode chooses a chat template, which LLaVA's format does not have: leave it out")
-    target = Path(args.output_path).expanduser()
+    target = local_path(args.output_path)
     try:
         refuse_existing(target)
         source = checkpoint_folder(args.model_path)

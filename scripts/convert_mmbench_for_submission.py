@@ -5,7 +5,7 @@ from pathlib import Path
 
 from llava.command import run_program
 from llava.eval.scorer import check_same_questions, naming_files, read_answers
-from llava.eval.tables import index_number, read_tsv, write_xlsx
+from llava.eval.tables import indices, read_tsv, write_xlsx
 from llava.records import local_path
 
 DROPPED = ("hint", "category", "source", "image", "comment", "l2-category")
@@ -19,8 +19,7 @@ def convert(args: argparse.Namespace) -> None:
     """
     source = local_path(args.result_dir) / f"{args.experiment}.jsonl"
     table = read_tsv(args.annotation_file, ["index", "question", "A", "B"], without=DROPPED)
-    where = f"{args.annotation_file}, index"
-    table["index"] = [index_number(index, f"{where} {str(index)[:20]}") for index in table["index"]]
+    table["index"] = indices(table["index"], args.annotation_file)
     answers = [answer for answer in read_answers(source) if not answer.get("round_id")]
     with naming_files(result_file=source, annotation_file=args.annotation_file):
         check_same_questions((str(answer["question_id"]) for answer in answers), map(str, table["index"]))

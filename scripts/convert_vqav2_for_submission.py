@@ -12,7 +12,7 @@ from pathlib import Path
 from llava.command import run_program
 from llava.eval.m4c_evaluator import EvalAIAnswerProcessor
 from llava.eval.scorer import by_question, read_answers
-from llava.records import InputError, read_jsonl, replace_file
+from llava.records import InputError, local_path, read_jsonl, replace_file
 
 logger = logging.getLogger("llava.scripts.convert_vqav2_for_submission")
 
@@ -25,7 +25,7 @@ def paths(args: argparse.Namespace) -> tuple[Path, Path]:
     Raises:
         InputError: neither or both ways are used.
     """
-    folder = Path(args.dir).expanduser()
+    folder = local_path(args.dir)
     if args.ckpt and not (args.src or args.dst):
         answers = folder / "answers" / args.split / args.ckpt / "merge.jsonl"
         return answers, folder / "answers_upload" / args.split / f"{args.ckpt}.json"
@@ -37,7 +37,7 @@ def paths(args: argparse.Namespace) -> tuple[Path, Path]:
 def convert(args: argparse.Namespace) -> None:
     """Write ``[{question_id, answer}]`` for every question of the test split, with normalised answers."""
     source, destination = paths(args)
-    questions = read_jsonl(Path(args.dir).expanduser() / QUESTIONS, {"question_id": (int, str)})
+    questions = read_jsonl(local_path(args.dir) / QUESTIONS, {"question_id": (int, str)})
     answers = by_question(read_answers(source))
     ids = [question["question_id"] for question in questions]
     if foreign := set(answers).difference(map(str, ids)):

@@ -32,7 +32,7 @@ from llava.eval.tables import import_matplotlib
 from llava.mm_utils import process_images
 from llava.pruners import Pruner, VisualCues
 from llava.pruners.search.products import unit_vectors
-from llava.records import InputError
+from llava.records import InputError, local_path
 
 logger = logging.getLogger("llava.scripts.visualize_diversity")
 
@@ -47,7 +47,7 @@ def find_images(places: Sequence[str]) -> list[str]:
     """
     known, found = Image.registered_extensions(), []
     for place in places:
-        path = Path(place).expanduser()
+        path = local_path(place)
         inside = sorted(str(file) for file in path.glob("*") if file.suffix.lower() in known)
         if path.is_dir() and not inside:
             raise InputError(f"{path}: no images in this folder")

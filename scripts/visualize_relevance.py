@@ -28,7 +28,7 @@ from llava.eval.run_llava import load_image
 from llava.eval.tables import import_matplotlib
 from llava.mm_utils import to_rgb
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
-from llava.records import InputError, check_writable
+from llava.records import InputError, check_writable, local_path
 
 logger = logging.getLogger("llava.scripts.visualize_relevance")
 
@@ -62,8 +62,8 @@ def find_images(args: argparse.Namespace) -> list[Path]:
         InputError: there are none.
     """
     if args.images:
-        return [Path(image).expanduser() for image in args.images]
-    folder = Path(args.image_folder).expanduser()
+        return [local_path(image) for image in args.images]
+    folder = local_path(args.image_folder)
     known = Image.registered_extensions()
     found = sorted(path for path in folder.glob("*") if path.suffix.lower() in known)
     if not found:
@@ -122,7 +122,7 @@ def visualize(args: argparse.Namespace) -> None:
     check_template(args.template)
     import_matplotlib()
     images = {path: words_of(path, args.words) for path in find_images(args)}
-    folder = Path(args.output_folder).expanduser()
+    folder = local_path(args.output_folder)
     tower = load_tower(args.model_path, args.device)
     size = tower.config.image_size * -(-LEAST_PIXELS // tower.config.image_size)
     for path, words in tqdm(images.items(), unit="image"):

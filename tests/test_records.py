@@ -1,6 +1,7 @@
 import json
 import os
 import resource
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -101,6 +102,7 @@ def test_text_in_another_coding_is_told_with_its_line(tmp_path, coding):
         ('{"a": 1,\n "b" 2}', "line 2 column 6"),
         ('{"a": 1,\n "b": "\\uDC00"}', r"\\udc00 is half of a surrogate pair in line 2"),
         ("[1]", "expected a JSON object"),
+        (f'{{"a": 1,\n "b": {"9" * 400}}}', "a number of 400 digits in line 2"),
     ],
 )
 def test_what_python_alone_would_read_is_told_with_its_line(tmp_path, content, complaint):
@@ -126,7 +128,8 @@ def test_keys_that_may_be_missing_have_types_too(tmp_path):
 @pytest.mark.parametrize("name", ["~nobody-of-this-name/a.jsonl", "a\0b.jsonl"])
 def test_names_that_no_file_can_have_are_an_error(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    for use in (lambda: read_jsonl(name, KEYS), lambda: replace_file(name, ""), lambda: check_writable(name)):
+    uses = (partial(read_jsonl, name, KEYS), partial(replace_file, name, ""), partial(check_writable, name))
+    for use in (*uses, partial(check_output, name)):
         with pytest.raises(InputError, match=r"nobody-of-this-name|a\0b"):
             use()
     assert not os.listdir()
@@ -223,6 +226,26 @@ def test_a_full_disk_leaves_what_the_file_held(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path):
+    kept, link = tmp_path / "elsewhere" / "r.json", tmp_path / "r.json"
+    link.symlink_to(kept)
+    check_output(link)
+    for content in ("new", "newer"):
+        replace_file(link, content)
+        assert link.is_symlink() and kept.read_text() == content
+    assert sorted(tmp_path.rglob("*")) == [kept.parent, kept, link]
+
+
+def test_what_is_no_file_is_written_into(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    replace_file(pipe, "new")
+    assert os.read(reader, 9) == b"new" and pipe.is_fifo()
+    with pytest.raises(InputError, match="cannot write /dev/full: No space left"):
+        replace_file("/dev/full", "new")
 
 
 def test_a_file_in_the_place_of_a_folder_is_an_error(tmp_path):

@@ -11,12 +11,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import NoneType
 from typing import IO, Any
 
 from llava.eval.identity import Files, differences, of_file
 from llava.eval.locks import lock
 from llava.eval.outputs import nothing_left
-from llava.records import InputError, check_writable, read_jsonl, replace_file
+from llava.records import InputError, check_record, check_writable, local_path, read_jsonl, replace_file
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def appending(path: str | Path) -> Iterator[Write]:
     Raises:
         InputError: the file cannot be written, as on a full disk; what it holds then ends with a whole line.
     """
-    path = Path(path).expanduser()
+    path = local_path(path)
     with nothing_left(path), check_writable(path).open("ab", buffering=0) as file:
         lock(file, path)
 
@@ -94,7 +95,7 @@ class AnswersFile:
         usual: Mapping[str, Any] | None = None,
         media: Sequence[Path | None] = (),
     ):
-        self.path = Path(path).expanduser()
+        self.path = local_path(path)
         self.expected = expected
         self.settings = json.loads(json.dumps(settings))
         self.files = files
@@ -267,6 +268,7 @@ class AnswersFile:
 
     def _recognise(self, index: int, line: dict[str, Any], where: str) -> dict[str, Any]:
         """Return ``line`` if it answers question ``index``."""
+        check_record(line, where, {}, {"metadata": (dict, NoneType)})
         if index >= len(self.expected):
             raise InputError(f"{where}: there are only {len(self.expected)} questions. {WAYS_OUT}")
         for key, value in self.expected[index].items():

@@ -27,7 +27,7 @@ from llava.eval.tables import import_matplotlib
 from llava.mm_utils import expand2square, to_rgb
 from llava.provenance import environment
 from llava.pruners import Pruner, name_of, resolve_pruner
-from llava.records import check_writable, read_jsonl, replace_file
+from llava.records import check_writable, local_path, read_jsonl, replace_file
 from llava.shapes.benchmark import write_benchmark
 
 PRUNED = ("random", "uniform", "cdpruner", "divprune", "vispruner", "mfpruner")
@@ -215,7 +215,7 @@ def run_demo(args: Namespace) -> None:
     check_values(args, build_parser())
     chosen = Namespace(**vars(args) | {"positions": args.positions[0]})
     check_options(with_defaults(chosen, model_vqa_loader.build_parser()), None)
-    args.output_dir = Path(args.output_dir).expanduser()
+    args.output_dir = local_path(args.output_dir)
     results_file = args.output_dir / "shapes_results.json"
     inference = with_defaults(chosen, model_vqa_loader.build_parser())
     args = Namespace(**(vars(inference) | vars(args) | {"conv_mode": "vicuna_v1", "temperature": 0.0}))

@@ -23,7 +23,7 @@ from llava.eval.scorer import (
     scorer_parser,
 )
 from llava.eval.scoring import Result
-from llava.eval.tables import index_number, read_tsv
+from llava.eval.tables import indices, read_tsv
 from llava.records import InputError
 
 LETTERS = "ABCD"
@@ -112,17 +112,14 @@ def read_rows(path: str) -> list[dict[str, Any]]:
     """
     table = read_tsv(path, ["index", "question", *LETTERS, "answer"], without=["image"])
     rows = table.to_dict("records")
-    for row in rows:
-        where = f"{path}, index {str(row['index'])[:20]}"
-        row["index"] = index_number(row["index"], where)
+    for row, index in zip(rows, indices(table["index"], path), strict=True):
+        where, row["index"] = f"{path}, index {index}", index
         filled = [isinstance(row[letter], str) for letter in LETTERS]
         row["options"] = {letter: row[letter] for letter in LETTERS[: [*filled, False].index(False)]}
         if not row["options"]:
             raise InputError(f"{where}: no options")
         if row["answer"] not in list(LETTERS):
             raise InputError(f"{where}: the answer is {row['answer']!r}; valid are A to D, and a test split has none")
-    if len({row["index"] for row in rows}) < len(rows):
-        raise InputError(f"{path}: two rows have the same index")
     return rows
 
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from llava.command import run_program
+from llava.eval.metadata import check_metadata
 from llava.eval.outputs import nothing_left
 from llava.eval.scorer import naming_files, percent, tell_losses
 from llava.eval.scoring import Result, bootstrap_interval, wilson_interval, write_result
-from llava.records import InputError, check_output, check_record, read_jsonl
+from llava.records import InputError, check_output, read_jsonl
 
 LABEL_KEYS = {"question_id": (int, str), "answer": str, "category": str}
 ANSWER_KEYS = {"question_id": (int, str), "text": str, "metadata": dict}
-METADATA_KEYS = {"visual_tokens": (int, float), "latency_ms": (int, float)}
 
 
 def normalize(text: str) -> str:
@@ -101,7 +101,7 @@ def eval_answers(args: argparse.Namespace) -> None:
 def _score_files(args: argparse.Namespace) -> Result:
     answers = tell_losses(args.result_file, read_jsonl(args.result_file, ANSWER_KEYS))
     for number, answer in enumerate(answers, 1):
-        check_record(answer["metadata"], f"{args.result_file}, answer {number}, metadata", {}, METADATA_KEYS)
+        check_metadata(answer, f"{args.result_file}, answer {number}")
     with naming_files(result_file=args.result_file, annotation_file=args.annotation_file):
         return score(answers, read_jsonl(args.annotation_file, LABEL_KEYS))
 

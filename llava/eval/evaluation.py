@@ -14,6 +14,7 @@ from llava.eval.dataset import QuestionDataset, Sample
 from llava.eval.latency import save_latency
 from llava.eval.locks import check_locks
 from llava.eval.losses import count_losses, told
+from llava.eval.metadata import read_metadata
 from llava.eval.options import (
     add_generation_args,
     add_loop_args,
@@ -32,7 +33,7 @@ from llava.eval.profile import profile_of
 from llava.eval.prompts import check_conv_mode
 from llava.eval.runner import Run, generation_options, run
 from llava.pruners import Pruner
-from llava.records import InputError, get_chunk, read_jsonl
+from llava.records import InputError, get_chunk, local_path, read_jsonl
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def prepare(args: Any, parser: ArgumentParser, conv_mode: str = "llava_v1") -> t
     pruner = choose_pruner(args)
     check_options(args, pruner)
     args.conv_mode = check_conv_mode(args.conv_mode or default_conv_mode(args, conv_mode))
-    if args.image_folder and not Path(args.image_folder).expanduser().is_dir():
+    if args.image_folder and not local_path(args.image_folder).is_dir():
         raise InputError(f"--image-folder {args.image_folder}: no such folder")
     return args, pruner
 
@@ -172,7 +173,7 @@ def _report(args: Namespace, answers_file: Path, questions: int) -> None:
     if args.save_latency:
         save_latency(answers_file)
     if args.profile and questions:
-        profile = profile_of(answer["metadata"] for answer in read_jsonl(answers_file, {"metadata": dict}))
+        profile = profile_of(read_metadata(answers_file))
         logger.info("%s", profile or "nothing profiled: a single batch was answered, and the first one warms up")
 
 

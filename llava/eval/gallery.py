@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from html import escape
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +93,11 @@ class Gallery:
 
     def _selector(self, group: Group, answers: Answers) -> Selector | None:
         """The model, if it is the one that answered and the answers say how."""
-        runs = [(lines[0].get("metadata") or {}).get("run") for lines in answers.values()]
-        if self.checkpoint is None or Path(self.checkpoint).resolve().name != group.checkpoint or None in runs:
+        if self.checkpoint is None or Path(self.checkpoint).resolve().name != group.checkpoint:
             return None
+        if not all(map(_says_how, chain.from_iterable(answers.values()))):
+            return None
+        runs = [lines[0]["metadata"]["run"] for lines in answers.values()]
         key = (group, *(runs[0].get(name) for name in LOADING))
         if key not in self._selectors:
             self._selectors[key] = Selector(self.checkpoint, runs[0], self.device)
@@ -119,7 +121,7 @@ class Gallery:
                 yield f'<div class="picture">{_view(self._add(image), image.width, image.height)}</div>'
             else:
                 pictures = draw(index, lines)
-        except ImageError as error:
+        except (ImageError, InputError) as error:
             yield _note(str(error))
         yield '<div class="answers">'
         for pruner, places in groupby(lines, key=lambda place: place[0]):
@@ -155,6 +157,12 @@ class Gallery:
         name = f"p{len(self.styles)}"
         self.styles.append(f".{name} {{ background-image: url({data_uri(file.getvalue(), 'jpeg')}) }}")
         return name
+
+
+def _says_how(line: Mapping[str, Any]) -> bool:
+    """Whether an answer's line says with which pruner and template it was given."""
+    metadata = line.get("metadata") or {}
+    return {"pruner", "options", "run"} <= metadata.keys() and "conv_mode" in metadata["run"]
 
 
 def _in_order(answers: Answers, table: Table) -> Answers:

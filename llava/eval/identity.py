@@ -11,7 +11,7 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
 from llava.model.multimodal_encoder.builder import resolve_tower
-from llava.records import InputError
+from llava.records import InputError, local_path
 
 END_BYTES = 2**20
 KINDS = (".bin", ".jinja", ".json", ".model", ".safetensors", ".txt")
@@ -49,7 +49,7 @@ def of_folder(folder: str | Path) -> dict[str, str]:
 
 def folder_of(checkpoint: str) -> Path | None:
     """Where a checkpoint lies, a folder or what the cache holds of a hub id; None if it is not here."""
-    folder = Path(checkpoint).expanduser()
+    folder = local_path(checkpoint)
     if folder.is_dir():
         return folder
     try:

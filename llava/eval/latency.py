@@ -5,7 +5,8 @@ import statistics
 import time
 from pathlib import Path
 
-from llava.records import read_jsonl, replace_file
+from llava.eval.metadata import read_metadata
+from llava.records import local_path, replace_file
 
 
 def save_latency(answers_file: str | Path) -> Path | None:
@@ -19,11 +20,10 @@ def save_latency(answers_file: str | Path) -> Path | None:
     Raises:
         InputError: the answers cannot be read, or the file cannot be written.
     """
-    answers_file = Path(answers_file).expanduser()
+    answers_file = local_path(answers_file)
     if not answers_file.stat().st_size:
         return None
-    metadata = [answer["metadata"] for answer in read_jsonl(answers_file, {"metadata": dict})]
-    latencies = [entry["latency_ms"] for entry in metadata if "latency_ms" in entry]
+    latencies = [entry["latency_ms"] for entry in read_metadata(answers_file) if "latency_ms" in entry]
     if not latencies:
         return None
     summary = {

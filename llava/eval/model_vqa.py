@@ -13,7 +13,7 @@ from llava.command import run_program
 from llava.eval.dataset import Sample
 from llava.eval.evaluation import evaluate, prepare, question_parser
 from llava.eval.queries import vqa_query
-from llava.records import get_chunk, read_jsonl, split_list
+from llava.records import get_chunk, local_path, read_jsonl, split_list
 
 __all__ = ["eval_model", "get_chunk", "split_list", "vqa_samples"]
 
@@ -30,7 +30,7 @@ def vqa_samples(
         image_folder: what ``image`` is relative to.
         query: turns ``text`` into what pruners compare with the image.
     """
-    folder = Path(image_folder).expanduser()
+    folder = local_path(image_folder)
     return [
         Sample(line["question_id"], line["text"], query(line["text"]), folder / line["image"]) for line in questions
     ]

@@ -17,7 +17,7 @@ from llava.eval.evaluation import evaluate, prepare, question_parser
 from llava.eval.options import model_name
 from llava.eval.prompts import conv_mode_of_plain_model
 from llava.eval.queries import OPTION_LETTER, mmbench_query
-from llava.eval.tables import read_tsv
+from llava.eval.tables import indices, read_tsv
 from llava.records import InputError, get_chunk, split_list
 
 __all__ = ["eval_model", "get_chunk", "split_list"]
@@ -35,17 +35,16 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     Raises:
         InputError: no table, a column is missing, or a cell cannot be used; names file and row.
     """
-    rows = read_tsv(path, ["index", "question", "hint", *LETTERS, "image"]).to_dict("records")
-    return [_row(row, f"{path}, row {number} (index {row['index']})") for number, row in enumerate(rows, 1)]
+    table = read_tsv(path, ["index", "question", "hint", *LETTERS, "image"])
+    places = enumerate(zip(indices(table["index"], path, unique=False), table.to_dict("records"), strict=True), 1)
+    return [_row(row, index, f"{path}, row {number} (index {index})") for number, (index, row) in places]
 
 
-def _row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _row(row: Mapping[str, Any], index: int, where: str) -> dict[str, Any]:
     filled = {name: value for name, value in row.items() if isinstance(value, str)}
     for name in ("question", "A", "image"):
         if name not in filled:
             raise InputError(f"{where}: the cell of column {name} is empty")
-    if not filled.get("index", "").isdecimal():
-        raise InputError(f"{where}: the index is not a number")
     try:
         image = base64.b64decode("".join(filled["image"].split()), validate=True)
     except ValueError as error:
@@ -55,7 +54,7 @@ def _row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     options = [filled[letter] for letter in LETTERS[:count]]
     dropped = sum(letter in filled for letter in string.ascii_uppercase) - count
     text = hint + filled["question"]
-    return {"index": int(filled["index"]), "text": text, "options": options, "image": image, "dropped": dropped}
+    return {"index": index, "text": text, "options": options, "image": image, "dropped": dropped}
 
 
 def rounds(options: Sequence[str], all_rounds: bool) -> Iterator[tuple[list[str], list[str]]]:

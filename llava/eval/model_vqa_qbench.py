@@ -16,7 +16,7 @@ from llava.eval.dataset import QuestionDataset, Sample
 from llava.eval.evaluation import evaluate, prepare, question_parser
 from llava.eval.queries import qbench_query
 from llava.eval.scorer import read_json
-from llava.records import InputError, check_record, get_chunk, split_list
+from llava.records import InputError, check_record, get_chunk, local_path, split_list
 
 __all__ = ["eval_model", "get_chunk", "split_list"]
 
@@ -46,7 +46,7 @@ def qbench_samples(questions: Sequence[dict[str, Any]], image_folder: str | Path
         image_folder: what ``img_path`` is relative to.
         lang: ``en`` or ``zh``.
     """
-    folder = Path(image_folder).expanduser()
+    folder = local_path(image_folder)
     samples = []
     for question in questions:
         lettered = zip(string.ascii_uppercase, question["candidates"], strict=False)

@@ -16,7 +16,7 @@ from llava.eval.evaluation import evaluate, prepare, question_parser
 from llava.eval.losses import without_placeholders
 from llava.eval.queries import OPTION_LETTER, science_query
 from llava.eval.scorer import read_json
-from llava.records import InputError, check_record, get_chunk, split_list
+from llava.records import InputError, check_record, get_chunk, local_path, split_list
 
 __all__ = ["eval_model", "get_chunk", "split_list"]
 
@@ -50,7 +50,7 @@ def science_samples(
         image_folder: what their images are relative to.
         single_pred_prompt: ask for the option's letter alone.
     """
-    folder = Path(image_folder).expanduser()
+    folder = local_path(image_folder)
     samples = []
     for question in questions:
         text, placeholders = without_placeholders(question["conversations"][0]["value"])

@@ -47,7 +47,7 @@ from llava.eval.queries import vqa_loader_query
 from llava.eval.runner import Run, answered_or_refused, generation_options, record
 from llava.model.devices import ATTENTION, check_attention, check_dtype
 from llava.pruners import Pruner, add_pruner_args
-from llava.records import InputError, read_jsonl
+from llava.records import InputError, local_path, read_jsonl
 from llava.selecting.options import ATTENTION as READ_AS_ATTENTION
 from llava.selecting.options import BUDGET_SCOPES, POSITIONS, RELEVANCE, TEXT_CHUNKING, PruningOptions
 from llava.video import VideoError, import_av, read_clip
@@ -129,7 +129,7 @@ class VideoBackend(VlmBackend):
 
 def video_samples(questions: Iterable[dict[str, Any]], video_folder: str | Path) -> list[Sample]:
     """Questions as they are asked; ``video`` is relative to ``video_folder``."""
-    folder = Path(video_folder).expanduser()
+    folder = local_path(video_folder)
     samples = []
     for line in questions:
         lost = {"placeholders": without_placeholders(line["text"], VIDEO_PLACEHOLDER)[1]}
@@ -158,7 +158,7 @@ def _check(args: Namespace, pruner: Pruner | None) -> None:
     """Refuse what cannot work, before anything is read; choose the dtype."""
     if not args.model_path:
         raise InputError("--model-path is missing: a folder or hub id in Transformers' format")
-    if args.image_folder and not Path(args.image_folder).expanduser().is_dir():
+    if args.image_folder and not local_path(args.image_folder).is_dir():
         raise InputError(f"--video-folder {args.image_folder}: no such folder")
     if args.profile:
         raise InputError("--profile times the stages of LLaVA's own classes; this program has --save-latency")

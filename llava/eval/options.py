@@ -19,7 +19,7 @@ from llava.model.builder import load_pretrained_model
 from llava.model.devices import ATTENTION, check_device
 from llava.model.loading import ANYRES, plan
 from llava.pruners import Pruner, add_pruner_args, name_of, pruner_from_args
-from llava.records import InputError
+from llava.records import InputError, local_path
 from llava.selecting.options import BUDGET_SCOPES, POSITIONS, TEXT_CHUNKING
 from llava.shapes import checkpoint_path
 
@@ -240,7 +240,7 @@ def describe_settings(args: Namespace, pruner: Pruner | None, question_file: str
     add_pruner_args(pruner_args)
     described = (*NEUTRAL, *vars(pruner_args.parse_args([])))
     try:
-        digest = hashlib.sha256(Path(question_file).expanduser().read_bytes()).hexdigest()
+        digest = hashlib.sha256(local_path(question_file).read_bytes()).hexdigest()
     except OSError as error:
         raise InputError(f"cannot read {question_file}: {error.strerror}") from error
     on_gpu = torch.cuda.is_available() and args.device != "cpu"
@@ -256,5 +256,5 @@ def describe_settings(args: Namespace, pruner: Pruner | None, question_file: str
 
 def _place(path: str | Path) -> str:
     """An absolute path, so that it does not matter where a program is started; a hub id stays as it is."""
-    path = Path(path).expanduser()
+    path = local_path(path)
     return str(path.resolve() if path.exists() else path)

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from llava.records import real_path
+
 
 @contextmanager
 def nothing_left(*paths: str | Path) -> Iterator[None]:
     """Where the block raises, remove those of ``paths``, and of their folders, that it has made and that are empty."""
-    files = [Path(path).expanduser() for path in paths]
+    files = [real_path(path) for path in paths]
     new_files = [file for file in files if not file.exists()]
     new_folders = {folder for file in files for folder in file.parents if not folder.exists()}
     try:

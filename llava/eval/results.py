@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from statistics import fmean
+from types import NoneType
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
@@ -19,15 +20,17 @@ from tqdm import tqdm
 from llava.conversation import conv_templates
 from llava.eval.benchmarks import BENCHMARKS
 from llava.eval.losses import count_losses
+from llava.eval.metadata import read_metadata
 from llava.eval.profile import Profile, profile_of
 from llava.eval.scorer import read_json
 from llava.pruners import PRUNERS, option_names
-from llava.records import InputError, check_record, read_jsonl
+from llava.records import InputError, check_record, local_path
 
 logger = logging.getLogger(__name__)
 
 PATTERN = "*/answers/*/*/*/*.json"
 RESULT_KEYS = {"benchmark": str, "metric": str, "value": (int, float), "count": int}
+OPTIONAL_KEYS = {"missing": int, "ci95": (list, NoneType)}
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 BUDGET = re.compile(rf"(?:(vtn|ratio)_({NUMBER})|full)(?=_|$)")
 LAYOUTS = ("native", "fixed")
@@ -155,7 +158,7 @@ def collect(eval_dir: str | Path) -> list[Measurement]:
     Raises:
         InputError: no such folder, no result in it, or a result that is broken; names the file.
     """
-    base = Path(eval_dir).expanduser()
+    base = local_path(eval_dir)
     if not base.is_dir():
         raise InputError(f"--eval-dir {eval_dir}: no such folder")
     paths = sorted(base.glob(PATTERN))
@@ -175,7 +178,7 @@ def _measurements(path: Path) -> Iterator[Measurement]:
     if setting is None or not isinstance(result, dict) or "benchmark" not in result:
         logger.info("not a result, left out: %s", path)
         return
-    check_record(result, str(path), RESULT_KEYS)
+    check_record(result, str(path), RESULT_KEYS, OPTIONAL_KEYS)
     if not math.isfinite(result["value"]):
         raise InputError(f"{path}: its value is {result['value']}; score the answers again")
     split, checkpoint, pruner = path.parts[-4:-1]
@@ -184,7 +187,6 @@ def _measurements(path: Path) -> Iterator[Measurement]:
     first = metadata[0] if metadata else {}
     setting = parse_setting(path.stem, first.get("options", ()))
     layout = first.get("run", {}).get("anyres") or setting.layout or ("fixed" if "v1.6" in checkpoint else "native")
-    interval = result.get("ci95")
     yield Measurement(
         group=Group(checkpoint, layout, setting.variant),
         pruner=pruner,
@@ -192,13 +194,21 @@ def _measurements(path: Path) -> Iterator[Measurement]:
         column=_column(result["benchmark"], split),
         value=float(result["value"]),
         count=result["count"],
-        ci95=tuple(interval) if interval else None,
+        ci95=_interval(result.get("ci95"), path),
         unanswered=result.get("missing", 0),
         visual_tokens=fmean(tokens) if tokens else None,
         path=path,
         profile=profile_of(metadata),
         lost=count_losses({"metadata": entry} for entry in metadata),
     )
+
+
+def _interval(ends: list[Any] | None, path: Path) -> tuple[float, float] | None:
+    if not ends:
+        return None
+    named = dict(zip(("low", "high"), ends, strict=False))
+    check_record(named, f"{path}, ci95", dict.fromkeys(("low", "high"), (int, float)))
+    return ends[0], ends[1]
 
 
 def _column(benchmark: str, split: str) -> str:
@@ -208,4 +218,4 @@ def _column(benchmark: str, split: str) -> str:
 
 def _metadata(path: Path) -> list[dict[str, Any]]:
     """The metadata of answers, empty where they say nothing; none where they are not there."""
-    return [record.get("metadata") or {} for record in read_jsonl(path, {})] if path.is_file() else []
+    return read_metadata(path) if path.is_file() else []

@@ -8,6 +8,7 @@ from typing import Any
 from llava.eval import model_vqa_mmbench, model_vqa_qbench, model_vqa_science
 from llava.eval.benchmarks import BENCHMARKS
 from llava.eval.dataset import QuestionDataset, Sample
+from llava.eval.metadata import check_metadata
 from llava.eval.model_vqa import QUESTION_KEYS, vqa_samples
 from llava.eval.model_vqa_qbench import UnpaddedDataset
 from llava.eval.queries import vqa_loader_query, vqa_query
@@ -77,6 +78,7 @@ def _check_answers(path: Path, lines: Sequence[dict[str, Any]], samples: Sequenc
         raise InputError(f"{path}: {len(lines)} answers to {len(samples)} questions: other questions, or unfinished")
     for number, (line, sample) in enumerate(zip(lines, samples, strict=True), 1):
         asked = {key: value for key, value in sample.line().items() if key != sample.answer_key}
+        check_metadata(line, f"{path}, answer {number}")
         if any(line.get(key) != value for key, value in asked.items()):
             raise InputError(f"{path}, line {number}: not an answer to question {sample.question_id!r}")
 

@@ -102,7 +102,10 @@ class Selector:
         if run.get("text_chunking", "release") != model.text_chunking:
             model.text_chunking = run.get("text_chunking", "release")
             model.get_vision_tower().relevance = None  # remembers texts, cut as before; the pruner has it loaded anew
-        model.set_pruner(resolve_pruner(pruner, **options))
+        try:
+            model.set_pruner(resolve_pruner(pruner, **options))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the answers name a pruner that is not here: {error}") from error
 
 
 def _refuse_another(checkpoint: str, run: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import importlib
 import logging
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -83,12 +83,23 @@ def read_tsv(path: str | Path, required: Collection[str], without: Collection[st
     return table.drop(columns=list(without), errors="ignore")
 
 
-def index_number(cell: Any, where: str) -> int:
-    """The number in a cell of a column ``index``.
+def indices(cells: Iterable[Any], path: str | Path, unique: bool = True) -> list[int]:
+    """The numbers in the column ``index`` of a table.
+
+    Args:
+        unique: whether answers are to be found again by them.
 
     Raises:
-        InputError: another text, or none; ``where`` says which cell.
+        InputError: a cell that holds none, or one number twice; names file and cell.
     """
+    numbers = [_index(cell, f"{path}, index {str(cell)[:20]}") for cell in cells]
+    twice = [number for number, count in Counter(numbers).items() if count > 1]
+    if unique and twice:
+        raise InputError(f"{path}: two rows have the same index, {twice[0]}")
+    return numbers
+
+
+def _index(cell: Any, where: str) -> int:
     if not isinstance(cell, str) or not re.fullmatch("[0-9]{1,18}", cell):
         raise InputError(f"{where}: the index is not a number")
     return int(cell)

@@ -1,6 +1,7 @@
 """What lies in a checkpoint folder, and whether it is whole; read before anything is loaded."""
 
 import json
+import os
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +31,7 @@ def checkpoint_folder(path: str) -> Path:
         FileNotFoundError: it is neither here nor to be had from the hub.
     """
     refuse_no_checkpoint(path)
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if folder.is_dir():
         return folder
     try:
@@ -43,7 +44,7 @@ def checkpoint_folder(path: str) -> Path:
 
 def refuse_no_checkpoint(path: str) -> None:
     """Raise FileNotFoundError for what is neither a folder nor of a hub id's form."""
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if folder.is_dir():
         return
     if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") != 1:

@@ -120,6 +120,7 @@ def test_answers_of_unknown_origin_are_refused_and_kept(path):
         (lambda lines: [lines[0], lines[0], *lines[2:]], 'line 2 answers another question: prompt is "Q0", not "Q1"'),
         (lambda lines: [*lines, lines[0]], "line 6: there are only 5 questions"),
         (lambda lines: [lines[0], b'{"question_id": 0, "pro\n', *lines[2:]], "line 2: not valid JSON"),
+        (lambda lines: [lines[0][:-2] + b', "metadata": 3}\n', *lines[1:]], "line 1: the value of 'metadata' is of"),
     ],
 )
 def test_a_file_that_was_edited_is_refused_naming_the_line(path, damage, complaint):

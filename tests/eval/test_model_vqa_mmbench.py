@@ -118,8 +118,7 @@ def spoiled(column, value):
         ("image", "", "row 2 .*: the cell of column image is empty"),
         ("A", "", "row 2 .*: the cell of column A is empty"),
         ("question", "", "row 2 .*: the cell of column question is empty"),
-        ("index", "one", "row 2 .*: the index is not a number"),
-        ("index", "", "row 2 .*: the index is not a number"),
+        *(("index", index, rf"mm\.tsv, index {index}.*: the index is not a number") for index in ("one", "", "\u0663")),
     ],
 )
 def test_a_cell_that_cannot_be_used_is_named_before_the_model_loads(ask, table, loads, column, value, complaint):

@@ -7,6 +7,7 @@ from llava.bench import __main__ as bench
 from llava.command import run_program
 from llava.eval import demo, eval_shapes, summarize
 from llava.eval.outputs import nothing_left
+from llava.records import InputError
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SCENE = Path(__file__).parents[2] / "docs" / "scene.png"
@@ -30,6 +31,20 @@ def test_what_was_there_or_holds_something_stays(tmp_path):
         written.write_text("{}")
         raise ValueError("refused")
     assert old.exists() and written.read_text() == "{}"
+
+
+def test_an_output_in_a_home_of_nobody_is_an_error():
+    with pytest.raises(InputError, match="~nobody-of-this-name"), nothing_left("~nobody-of-this-name/a.json"):
+        pass
+
+
+def test_an_empty_file_behind_a_link_goes_and_the_link_stays(tmp_path):
+    kept, link = tmp_path / "kept.json", tmp_path / "link.json"
+    link.symlink_to(kept)
+    with pytest.raises(ValueError, match="refused"), nothing_left(link):
+        link.touch()
+        raise ValueError("refused")
+    assert link.is_symlink() and not kept.exists()
 
 
 def test_a_good_end_leaves_empty_files_alone(tmp_path):

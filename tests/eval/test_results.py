@@ -86,6 +86,9 @@ def test_other_names_are_not_those_of_results(name):
     assert parse_setting(name) is None
 
 
+RESULT = {"benchmark": "pope", "metric": "mean F1", "value": 87.5, "count": 2, "ci95": [86.0, 89.0], "missing": 1}
+
+
 @pytest.fixture
 def measure(put):
     """Write a result and, beside it, answers that read some numbers of visual tokens."""
@@ -93,19 +96,11 @@ def measure(put):
     usual = "pope/answers/llava_pope_test/llava-v1.5-7b/cdpruner/vtn_64"
 
     def write(path=usual, tokens=(64, 66), run=None, options=None, **result):
-        content = {
-            "benchmark": "pope",
-            "metric": "mean F1",
-            "value": 87.5,
-            "count": 2,
-            "ci95": [86.0, 89.0],
-            "missing": 1,
-        }
         said = ({"run": run} if run else {}) | ({"options": options} if options else {})
         answers = [{"text": "Yes", "metadata": {"visual_tokens": n, **said}} for n in tokens]
         if tokens:
             put(f"{path}.jsonl", answers)
-        return put(f"{path}.json", content | result)
+        return put(f"{path}.json", RESULT | result)
 
     return write
 
@@ -162,6 +157,7 @@ def test_files_beside_the_results_that_are_none_are_left_out(measure, put, tmp_p
         ("{", r"vtn_64\.json: not valid JSON"),
         (json.dumps({"benchmark": "pope", "metric": "F1"}), "the key 'value' is missing"),
         (json.dumps({"benchmark": "pope", "metric": "F1", "value": float("nan"), "count": 1}), "NaN is no number"),
+        *((json.dumps(RESULT | {key: value}), key) for key, value in (("missing", None), ("ci95", 3), ("ci95", [1.0]))),
     ],
 )
 def test_a_broken_result_is_an_error_that_names_it(measure, tmp_path, content, fault):

@@ -194,6 +194,11 @@ class TestMmbench:
         with pytest.raises(SystemExit, match=r"mmbench_dev\.tsv, index .*: the index is not a number"):
             convert("convert_mmbench_for_submission", **self.files(put, tmp_path, answers((2, "A")), table))
 
+    def test_names_an_index_that_two_rows_have(self, put, convert, tmp_path):
+        table = "index\tquestion\tA\tB\n" + 2 * "0\tWho?\tAnn\tBob\n"
+        with pytest.raises(SystemExit, match=r"mmbench_dev\.tsv: two rows have the same index, 0"):
+            convert("convert_mmbench_for_submission", **self.files(put, tmp_path, answers((0, "A"), (0, "B")), table))
+
     def test_does_without_the_columns_it_drops(self, put, convert, tmp_path):
         table = "index\tquestion\tA\tB\n2\tWho?\tAnn\tBob\n"
         convert("convert_mmbench_for_submission", **self.files(put, tmp_path, answers((2, "A")), table))
