@@ -79,9 +79,13 @@ def create_mask(window: int | None, cache: Cache | None, **arguments: Any) -> An
     return make(**arguments, **{_MASK_CACHE: cache})
 
 
-def states_in(output: Any) -> Tensor:
-    """The last hidden states (B, L, D) in what the body of a language model returned."""
-    return output[0] if isinstance(output, tuple) else output.last_hidden_state
+def positions_in(output: Any) -> int | None:
+    """How many positions L the last hidden states (B, L, D) have that the body of a language model returned.
+
+    None where there are none to be found.
+    """
+    states = output[0] if isinstance(output, tuple) and output else getattr(output, "last_hidden_state", None)
+    return states.shape[1] if isinstance(states, Tensor) and states.ndim == 3 else None
 
 
 def refuse_unknown(forward: Callable[..., Any], owner: str, needed: tuple[str, ...]) -> None:

@@ -2,9 +2,11 @@
 
 import inspect
 import logging
+import types
 from pathlib import Path
 
 import pytest
+import torch
 import transformers
 from packaging.version import Version
 from transformers import LlamaModel, LlavaModel
@@ -68,3 +70,8 @@ def test_documents_and_project_name_the_tested_range():
     )
     assert f"Transformers ({compat.PRUNES_FROM} and newer)" in models
     assert f'"transformers>={compat.TESTED[0].removesuffix(".0")}"' in project
+
+
+@pytest.mark.parametrize("output", [(), None, types.SimpleNamespace(states=torch.ones(1, 2, 3)), (torch.ones(2, 3),)])
+def test_states_that_are_not_found_have_no_positions(output):
+    assert compat.positions_in(output) is None

@@ -229,7 +229,7 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
             if inputs_embeds is not None:
                 prefill = self._prefill_of(inputs_embeds, late)
         if prefill is not None:
-            prefill.enter(self, super().forward, inputs_embeds)
+            prefill.enter(self, super().forward, inputs_embeds, past_key_values)
         late_labels = None if choose_tokens is None else labels  # to be shortened when the kept tokens are known
         if choose_tokens is not None:
             kwargs[CHOOSE] = choose_tokens
@@ -251,7 +251,7 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
             **kwargs,
         )
         if prefill is not None:
-            prefill.leave(self)
+            prefill.leave(self, past_key_values)
         return output if late_labels is None else self._with_loss(output, choose_tokens.shorten(late_labels), kwargs)
 
     def _prefill_of(self, embeds: Tensor, late: LateSelection | None) -> Prefill | None:

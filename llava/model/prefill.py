@@ -1,9 +1,10 @@
 """What the language model read of a batch of prompts, held against what was to be left of them."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from llava import compat
 from llava.model.late_selection import LateSelection
@@ -12,14 +13,36 @@ from llava.selecting.per_thread import PerThread
 NEEDED = ("attention_mask", "position_ids", "inputs_embeds", compat.CACHE)
 
 
+@dataclass
+class Read:
+    """How many positions the body of a language model had in a call, padding included; None where none were found."""
+
+    given: int | None = None  # embeddings
+    by_layers: int | None = None  # states that its first layer was called with
+    returned: int | None = None
+
+
 def count_positions(body: nn.Module) -> None:
-    """Let the body of a language model note how many positions it returned, for the thread that called it."""
-    body.positions_read = PerThread()
-    body.register_forward_hook(_note_positions)
+    """Let the body of a language model note how many positions it read, for the thread that called it."""
+    body.positions_read = PerThread(Read)
+    body.layers[0].register_forward_hook(partial(_note_states, body.positions_read), with_kwargs=True)
+    body.register_forward_hook(_note_positions, with_kwargs=True)
 
 
-def _note_positions(body: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-    body.positions_read.value = compat.states_in(output).shape[1]
+def _note_states(
+    read: PerThread[Read], layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+) -> None:
+    read.value.by_layers = _length(args[0] if args else kwargs.get("hidden_states"))
+
+
+def _note_positions(body: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    given = compat.named(compat.parameters_of(body.forward), args, kwargs) if args else kwargs
+    read = body.positions_read.value
+    read.given, read.returned = _length(given.get("inputs_embeds")), compat.positions_in(output)
+
+
+def _length(states: Any) -> int | None:
+    return states.shape[1] if isinstance(states, Tensor) else None
 
 
 @dataclass
@@ -34,21 +57,35 @@ class Prefill:
     due: int
     late: LateSelection | None = None
     answered: bool = False
+    cached: int = 0  # positions that the cache holds before it is filled with these
 
-    def enter(self, model: nn.Module, forward: Any, given: Any) -> None:
+    def enter(self, model: nn.Module, forward: Any, given: Any, cache: Any) -> None:
         """Raise RuntimeError unless ``forward`` takes what it is to be given, and ``given`` embeddings are these."""
         compat.refuse_unknown(forward, type(model).__name__, NEEDED)
+        compat.refuse_unknown(model.get_model().forward, type(model.get_model()).__name__, NEEDED)
         found = None if given is None else given.shape[1]
         if found != self.due:
             raise compat.not_pruned(f"{found} embeddings came to {type(model).__name__} where {self.due} were made")
-        model.get_model().positions_read.value = None
+        model.get_model().positions_read.value = Read()
+        self.cached = 0 if cache is None else cache.get_seq_length()
 
-    def leave(self, model: nn.Module) -> None:
-        """Raise RuntimeError unless the language model read what was to be left."""
-        body = model.get_model()
+    def leave(self, model: nn.Module, cache: Any) -> None:
+        """Raise RuntimeError unless the language model read, and put into ``cache``, what was to be left."""
+        self._check_read(model.get_model(), self.due)
+        if cache is not None and not cache.is_compileable and not model.training:  # checkpointing fills none
+            cached, due = cache.get_seq_length() - self.cached, self.due
+            if cached != due:
+                raise compat.not_pruned(f"the language model cached {cached} positions where {due} were to be left")
+        self.answered = True
+
+    def _check_read(self, body: nn.Module, due: int) -> None:
         if self.late is not None and self.late.keep is None:
             raise compat.not_pruned(f"{type(body).__name__} did not ask which tokens its later layers see")
-        read, due = body.positions_read.value, self.due
-        if self.late is None and read != due:  # what a layer leaves is held against its choice where it is made
-            raise compat.not_pruned(f"the language model read {read} positions where {due} were to be left")
-        self.answered = True
+        read = body.positions_read.value
+        if read.given != due:
+            raise compat.not_pruned(f"{type(body).__name__} was not given the {due} embeddings that were to be left")
+        left = read.returned if self.late is None else due  # a layer holds what it leaves against its own choice
+        if (read.by_layers, left) != (due, due):
+            raise compat.not_pruned(
+                f"the language model read {read.by_layers} positions and returned {left} where {due} were to be left"
+            )

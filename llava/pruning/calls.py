@@ -25,6 +25,8 @@ class Call:
     shown: frozenset[str]  # the modalities that it reads
     encoded: dict[str, list[Visual]]  # images or videos, by modality
     decided: bool = False  # whether it is known what the language model reads of it
+    by_layers: int | None = None  # the positions that its first layer read
+    read: int | None = None  # the positions that the language model returned
     due: int | None = None  # the positions that this leaves; None where ``prune_layer`` holds them against its own
     cache: Cache | None = None  # that is filled with them
     answered: bool = False  # whether the language model read them
@@ -49,6 +51,7 @@ class Thread:
     record: PruneRecord = field(default_factory=PruneRecord)
     encoding: bool = False
     checked: int = 0  # calls with images that were answered as decided
+    asked: int = 0  # as many as those were when the model was called
     texts: str | Sequence[str] | None = None
     own_texts: bool = False  # whether this thread set them
 
@@ -102,6 +105,8 @@ def real_tokens(mask: Tensor | None, ids: Tensor) -> Tensor:
     """Which tokens are no padding, (B, L) bool."""
     if mask is None:
         return torch.ones_like(ids, dtype=torch.bool)
+    if not isinstance(mask, Tensor):
+        raise compat.not_pruned(f"its language model was given a {type(mask).__name__} as its mask")
     if mask.ndim != 2:
         raise NotImplementedError(f"pruning needs an attention_mask (B, L), not one of shape {tuple(mask.shape)}")
     return mask.bool()

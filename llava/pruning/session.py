@@ -44,6 +44,8 @@ from llava.selecting.per_thread import PerThread
 from llava.selecting.record import PruneRecord
 from llava.selecting.relevance import ClipRelevance
 
+AS_MODULE = "as a module (one that was compiled before it was pruned has to be compiled anew)"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -82,7 +84,8 @@ class Pruning:
         self._language_parameters = compat.parameters_of(language_model.forward)
         family.listen()
         self._handles = [
-            model.register_forward_pre_hook(refuse_columns, with_kwargs=True),
+            model.register_forward_pre_hook(self._before_answer, with_kwargs=True),
+            model.register_forward_hook(self._after_answer, with_kwargs=True),
             family.base.register_forward_pre_hook(self._before_model, with_kwargs=True),
             family.base.register_forward_hook(self._after_model, always_call=True),
             language_model.register_forward_pre_hook(self._before_language_model, with_kwargs=True),
@@ -90,6 +93,10 @@ class Pruning:
         if settings.prune_layer:  # its hooks run behind those that bring it the choice
             self._handles.append(prune_at_layer(language_model, settings.prune_layer))
         self._handles.append(language_model.register_forward_hook(self._after_language_model))
+        layers = getattr(language_model, "layers", None)
+        self._counts = isinstance(layers, nn.ModuleList)  # one that is wrapped in another module shows no layers
+        if self._counts:
+            self._handles.append(layers[0].register_forward_pre_hook(self._before_layers, with_kwargs=True))
         self._stand_in(model, "generate", self._generate)
         for modality in family.modalities:
             self._stand_in(family.base, f"get_{modality}_features", partial(self._encode, modality))
@@ -171,6 +178,19 @@ class Pruning:
             thread.call.encoded[modality] = visuals
         return output
 
+    def _before_answer(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        refuse_columns(module, args, kwargs)
+        thread = self._threads.value
+        thread.asked = thread.checked
+
+    def _after_answer(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """Refuse an answer to images that none of the other hooks knows of."""
+        thread = self._threads.value
+        given = compat.named(compat.parameters_of(module.forward), args, kwargs) if args else kwargs
+        if shown(given) and thread.checked == thread.asked:
+            base = type(self.family.base).__name__
+            raise compat.not_pruned(f"{type(module).__name__} did not call its {base} {AS_MODULE}")
+
     def _before_model(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Note what is called; give a hand-written decoding loop the mask that ``generate`` would give."""
         given = compat.named(self._parameters, args, kwargs)
@@ -181,6 +201,7 @@ class Pruning:
             if ids is None:
                 raise NotImplementedError("images beside inputs_embeds: pruning needs the prompt's input_ids")
         self._threads.value.call = Call(ids, shows, self._notes.find(given.get(ENCODED)))
+        self.family.unheard.value = False
         prompt = prompt_of(given)
         if prompt is None or given.get("attention_mask") is not None or given.get("position_ids") is not None:
             return None
@@ -192,13 +213,15 @@ class Pruning:
         """Refuse an answer to images that the language model did not read as decided; None is an error's output."""
         thread = self._threads.value
         call, thread.call = thread.call, None
-        if output is None or call is None or not call.shown:
+        if output is None or call is None or not (call.shown or call.encoded):
             return
-        if not call.answered:
+        returned = compat.positions_in(output)
+        if call.answered and returned != call.read:
             raise compat.not_pruned(
-                f"{type(module).__name__} did not call its language model as a module (one that was compiled before it "
-                "was pruned has to be compiled anew)"
+                f"{type(module).__name__} returned {returned} positions where its language model read {call.read}"
             )
+        if not call.answered:
+            raise compat.not_pruned(f"{type(module).__name__} did not call its language model {AS_MODULE}")
         thread.checked += 1
 
     def _before_language_model(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -228,27 +251,39 @@ class Pruning:
 
     def _shows_visuals(self, call: Call, continued: bool) -> bool:
         """Whether a call reads visual tokens; RuntimeError where it does, and its encoder was never seen at work."""
+        base, known = type(self.family.base).__name__, call.shown | call.encoded.keys()
+        if self.family.unheard.value:
+            raise compat.not_pruned(f"{base} encoded images, and not by get_image_features or get_video_features")
+        if known and call.ids is None:
+            raise compat.not_pruned(f"{base} was not given the ids of the prompts beside their images")
         missing = call.shown - call.encoded.keys()
         if missing and not continued and self.family.visual_columns(call.ids, missing).any():
             methods = " and ".join(f"get_{modality}_features" for modality in sorted(missing))
-            raise compat.not_pruned(f"{type(self.family.base).__name__} did not encode its images by {methods}")
-        return bool(call.shown) and bool(self.family.visual_columns(call.ids, call.encoded).any())
+            raise compat.not_pruned(f"{base} did not encode its images by {methods}")
+        return bool(known) and bool(self.family.visual_columns(call.ids, call.encoded).any())
 
     def _after_language_model(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Hold the positions that were read, and those in the cache, against what was decided."""
         call = self._threads.value.call
-        if call is None or not call.shown:
+        if call is None or not (call.shown or call.encoded):
             return
         if not call.decided:
             raise compat.not_pruned(f"{type(module).__name__} did not choose at layer {self.settings.prune_layer}")
+        call.read = read = compat.positions_in(output)
+        if self._counts and call.due not in (None, call.by_layers):
+            raise compat.not_pruned(f"{call.by_layers} positions came to the first layer where {call.due} were due")
         if call.due is not None:
-            read = compat.states_in(output).shape[1]
             cached = read if call.cache is None else call.cache.get_seq_length()
             if (read, cached) != (call.due, call.due):
                 raise compat.not_pruned(
                     f"the language model read {read} positions and cached {cached} where {call.due} were to be left"
                 )
-        call.answered = True
+        call.answered = read is not None
+
+    def _before_layers(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        call, states = self._threads.value.call, args[0] if args else kwargs.get("hidden_states")
+        if call is not None and isinstance(states, Tensor):
+            call.by_layers = states.shape[1]
 
     def _choose_inside(self, call: Call, prompts: Prompts, hidden_states: Tensor, attention: QueryAttention) -> Tensor:
         """Return what the layers from ``prune_layer`` on see of the prompts, (B, L) bool."""

@@ -24,6 +24,8 @@ CHOOSE = "choose_tokens"
 """The keyword argument that brings a call of the body a ``choose`` of its own."""
 CALL = "layer_pruning_call"
 STATE = "layer_pruning"  # on a cache: what was kept of the sequences in it; copies of the cache take it along
+NEEDED = ("attention_mask", "position_ids", compat.CACHE)  # arguments of a body through which a prompt is shortened
+OF_LAYERS = ("hidden_states", "position_embeddings", *NEEDED)
 
 
 @dataclass
@@ -40,6 +42,7 @@ class _Call:
 
     choose: Choose | None
     attention_mask: Tensor | None  # (B, L) as the body got it
+    length: int | None = None  # L, of the ids or embeddings that the body got
     begun: bool = False  # whether layer K has run
     before: dict[str, Any] | None = None  # what layer K - 1 was given
     order: Tensor | None = None  # (B, M) which tokens the layers from K on see; None when they see all there are
@@ -58,6 +61,8 @@ class LayerPruning:
         if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < len(layers):
             raise ValueError(f"the layer to prune at must be an integer from 0 to {len(layers) - 1}, not {layer!r}")
         self.body, self.layer, self.choose = body, layer, choose
+        self._parameters = compat.parameters_of(body.forward)
+        self._of_layers = [compat.parameters_of(module.forward) for module in layers]
         self._handles = [body.register_forward_pre_hook(self._enter_body, with_kwargs=True)]
         for index, module in enumerate(layers):
             hook = partial(self._enter_layer, index)
@@ -77,46 +82,53 @@ class LayerPruning:
         self.remove()
 
     def _enter_body(self, body: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        kwargs = compat.named((), (), kwargs)
-        mask, cache = kwargs.get("attention_mask"), compat.cache_of(kwargs)
-        call = _Call(kwargs.pop(CHOOSE, self.choose), mask)
-        if call.choose is not None:
-            compat.refuse_unknown(body.forward, type(body).__name__, ("attention_mask", compat.CACHE))
+        given = compat.named(self._parameters, args, kwargs)
+        mask, cache = given.get("attention_mask"), compat.cache_of(given)
+        read = next((given[name] for name in ("inputs_embeds", "input_ids") if given.get(name) is not None), None)
+        call = _Call(given.pop(CHOOSE, self.choose), mask, None if read is None else read.shape[1])
         continued = self._state(cache) is not None
-        if (continued or call.choose is not None) and not (mask is None or isinstance(mask, Tensor) and mask.ndim == 2):
+        if call.choose is None and not continued:
+            return args, {**{name: value for name, value in kwargs.items() if name != CHOOSE}, CALL: call}
+        compat.refuse_unknown(body.forward, type(body).__name__, NEEDED)
+        if not (mask is None or isinstance(mask, Tensor)):
+            raise compat.not_pruned(f"{type(body).__name__} was given a {type(mask).__name__} as its mask")
+        if mask is not None and mask.ndim != 2:
             raise ValueError(
                 "pruning inside the language model needs a 2-D attention mask or none; masks made beforehand (a static "
                 "cache brings them along) fit a prompt of which every layer sees the same"
             )
-        if continued and self.layer == 0 and kwargs.get("position_ids") is None:
+        if continued and self.layer == 0 and given.get("position_ids") is None:
             raise ValueError("a cache pruned at layer 0 does not know how far a sequence is: pass position_ids")
-        return args, {**kwargs, CALL: call}
+        return (), {**given, CALL: call}
 
     def _enter_layer(
         self, index: int, layer: nn.Module, args: tuple, kwargs: dict[str, Any]
     ) -> tuple[tuple, dict[str, Any]]:
-        if CALL not in kwargs:
-            raise compat.not_pruned(f"{type(self.body).__name__} does not hand its keyword arguments to its layers")
-        call: _Call = kwargs[CALL]
-        kwargs = compat.named((), (), {name: value for name, value in kwargs.items() if name != CALL})
-        cache = compat.cache_of(kwargs)
-        hidden_states, *rest = args
+        call: _Call | None = kwargs.get(CALL)
+        rest = {name: value for name, value in kwargs.items() if name != CALL}
+        given = compat.named(self._of_layers[index], args, rest)
+        cache = compat.cache_of(given)
+        if call is None:
+            if self.choose is not None or self._state(cache) is not None:
+                raise compat.not_pruned(f"{type(self.body).__name__} does not hand its keyword arguments to its layers")
+            return args, rest  # nothing to prune that is known here: whose call it is holds what was read against it
         if index < self.layer:
             if index == self.layer - 1 and call.choose is not None:
-                call.before = {"hidden_states": hidden_states, **kwargs}
-            return args, kwargs
+                call.before = given
+            return args, rest
         if not call.begun:
-            self._begin(call, hidden_states, cache)
+            self._begin(call, given, cache)
         if call.valid is None:
-            return args, kwargs
+            return args, rest
+        hidden_states = given.pop("hidden_states")
         if call.order is not None:
             if index == self.layer:
                 hidden_states = _take(hidden_states, call.order)
             if call.positions is None:
-                call.positions = _take_positions(kwargs, call.order)
-            kwargs["position_ids"], kwargs["position_embeddings"] = call.positions
-        kwargs["attention_mask"] = self._mask(call, index, hidden_states, cache)
-        return (hidden_states, *rest), kwargs
+                call.positions = _take_positions(given, call.order)
+            given["position_ids"], given["position_embeddings"] = call.positions
+        given["attention_mask"] = self._mask(call, index, hidden_states, cache)
+        return (), {"hidden_states": hidden_states, **given}
 
     def _leave_body(self, body: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
         """Hold what the layers from K on read, and what they cached, against what was chosen."""
@@ -127,7 +139,7 @@ class LayerPruning:
             raise compat.not_pruned(f"{type(body).__name__} did not call its layer {self.layer} as a module")
         if call.order is None:
             return
-        read, due, cache = compat.states_in(output).shape[1], call.order.shape[1], compat.cache_of(kwargs)
+        read, due, cache = compat.positions_in(output), call.order.shape[1], compat.cache_of(kwargs)
         cached = due if cache is None else cache.get_seq_length(self.layer)
         if (read, cached) != (due, due):
             raise compat.not_pruned(
@@ -140,19 +152,32 @@ class LayerPruning:
             return None
         return getattr(cache, STATE, None)
 
-    def _begin(self, call: _Call, hidden_states: Tensor, cache: Cache | None) -> None:
+    def _begin(self, call: _Call, given: dict[str, Any], cache: Cache | None) -> None:
         """Find out, at layer K, which tokens and which keys the layers from here on see."""
         call.begun = True
         kept = self._state(cache)
         if kept is not None:
-            call.valid = self._continued(kept, call, hidden_states, cache)
+            call.valid = self._continued(kept, call, given["hidden_states"], cache)
         elif call.choose is not None:
-            kept = self._prune(call, hidden_states, cache)
+            self._check_layers(call, given)
+            kept = self._prune(call, given["hidden_states"], cache)
         call.before = None
         if kept is not None and cache is not None:
             setattr(cache, STATE, _Kept(call.valid, kept.dropped))
         elif cache is not None:
             vars(cache).pop(STATE, None)  # of an earlier prompt: the cache was emptied
+
+    def _check_layers(self, call: _Call, given: dict[str, Any]) -> None:
+        """Raise RuntimeError where layers do not take, or were not given, what a prompt is shortened through."""
+        for layer in self.body.layers[max(0, self.layer - 1) :]:
+            compat.refuse_unknown(layer.forward, type(layer).__name__, OF_LAYERS)
+        owner = f"layer {self.layer} of {type(self.body).__name__}"
+        missing = [name for name in ("hidden_states", "position_embeddings") if given.get(name) is None]
+        if missing:
+            raise compat.not_pruned(f"{owner} was given no {' and no '.join(missing)}")
+        length = given["hidden_states"].shape[1]
+        if call.length not in (None, length):
+            raise compat.not_pruned(f"{owner} was given {length} positions of a prompt of {call.length}")
 
     def _prune(self, call: _Call, hidden_states: Tensor, cache: Cache | None) -> _Kept:
         """Choose from a prompt."""

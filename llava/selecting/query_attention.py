@@ -36,12 +36,17 @@ def query_attention(
 
     Raises:
         ValueError: ``index`` is negative: no layer precedes the first.
+        RuntimeError: the layer is built otherwise.
     """
     if inputs is None or index < 0:
         raise ValueError("no layer comes before layer 0: prune at layer 1 or later to know what a token attends to")
     layer = body.layers[index]
-    attention = layer.self_attn
-    device = attention.q_proj.weight.device
+    attention = getattr(layer, "self_attn", None)
+    missing = [name for name in ("q_proj", "k_proj", "head_dim", "scaling") if not hasattr(attention, name)]
+    if missing or not hasattr(layer, "input_layernorm"):
+        found = ", ".join(missing) or "input_layernorm"
+        raise compat.not_pruned(f"{type(layer).__name__} has no {found}, from which its attention is computed")
+    device = next(attention.q_proj.parameters()).device
     hidden_states, real = inputs["hidden_states"].to(device), real.to(device)
     columns = torch.arange(real.shape[1], device=device)
     query = (columns * real).argmax(dim=1) if query is None else query.to(device)

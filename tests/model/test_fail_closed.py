@@ -102,3 +102,62 @@ def test_a_budget_that_drops_nothing_gives_the_answers_without_a_pruner(load, ch
     tokenizer, plain, processor, _ = load(checkpoint)
     expected = generate(plain, tokenizer, processor, images, QUESTIONS, question_prompts(tokenizer, QUESTIONS))
     assert torch.equal(tokens, expected)
+
+
+def body_with(monkeypatch, change):
+    """Let the body be ``change(forward, self, kwargs)``."""
+    forward = LlamaModel.forward
+
+    def other(self, *args, **kwargs):
+        return change(forward, self, kwargs)
+
+    other.__signature__ = inspect.signature(forward)
+    monkeypatch.setattr(LlamaModel, "forward", other)
+
+
+def without_cache(forward, body, kwargs):
+    return forward(body, **{**kwargs, compat.CACHE: None})
+
+
+def other_embeddings(forward, body, kwargs):
+    """Of the same length, and of no image."""
+    ids = torch.ones(kwargs.pop("inputs_embeds").shape[:2], dtype=torch.long)
+    return forward(body, **{**kwargs, "input_ids": ids, "inputs_embeds": None})
+
+
+def longer_inside(forward, body, kwargs):
+    """It returns as many states as are due, of more positions."""
+    embeds = kwargs["inputs_embeds"]
+    longer = {"inputs_embeds": torch.cat([embeds[:, :1], embeds], dim=1), "attention_mask": None, "position_ids": None}
+    output = forward(body, **{**kwargs, **longer})
+    output.last_hidden_state = output.last_hidden_state[:, 1:]
+    return output
+
+
+@pytest.mark.parametrize("pruner, layer", PRUNED)
+@pytest.mark.parametrize("change", [without_cache, longer_inside])
+def test_a_body_that_does_otherwise_than_it_says_is_an_error(ask, monkeypatch, pruner, layer, change):
+    body_with(monkeypatch, change)
+    with pytest.raises((RuntimeError, ValueError), match="positions|one piece"):
+        ask(pruner, layer)
+
+
+@pytest.mark.parametrize("pruner, layer", PRUNED)
+def test_a_language_model_that_hands_on_no_embeddings_is_an_error(ask, monkeypatch, pruner, layer):
+    forward = LlamaForCausalLM.forward
+
+    def other(self, *args, **kwargs):
+        return other_embeddings(forward, self, kwargs)
+
+    other.__signature__ = inspect.signature(forward)
+    monkeypatch.setattr(LlamaForCausalLM, "forward", other)
+    with pytest.raises(RuntimeError, match=REFUSED):
+        ask(pruner, layer)
+
+
+@pytest.mark.parametrize("pruner, layer", PRUNED)
+@pytest.mark.parametrize("old", ["inputs_embeds", "attention_mask", "position_ids", compat.CACHE])
+def test_a_body_with_a_name_that_nobody_knows_is_an_error(ask, monkeypatch, pruner, layer, old):
+    monkeypatch.setattr(LlamaModel, "forward", renamed(LlamaModel.forward, old))
+    with pytest.raises(RuntimeError, match=REFUSED):
+        ask(pruner, layer)

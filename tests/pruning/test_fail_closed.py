@@ -191,3 +191,154 @@ def test_a_compiled_model_is_pruned_or_says_that_it_is_not(tiny_llava, pruner, l
                 assert torch.equal(logits, expected) and record.visual_tokens == kept
     finally:
         torch._dynamo.reset()
+
+
+def between(owner, name, change):
+    """Let ``owner`` call its child of that name through ``change(child, args, kwargs)`` while it runs itself."""
+    forward = type(owner).forward
+
+    def other(self, *args, **kwargs):
+        child = self._modules.pop(name)
+
+        class Between:
+            def __call__(_, *inner, **named):  # noqa: N805
+                return change(child, inner, named)
+
+            def __getattr__(_, attribute):  # noqa: N805
+                return getattr(child, attribute)
+
+        object.__setattr__(self, name, Between())
+        try:
+            return forward(self, *args, **kwargs)
+        finally:
+            object.__delattr__(self, name)
+            self._modules[name] = child
+
+    other.__signature__ = inspect.signature(forward)
+    owner.__class__ = type(type(owner).__name__, (type(owner),), {"forward": other})
+
+
+def another_tower(model):
+    tower = type(model.model.vision_tower)(model.config.vision_config)
+    model.model.vision_tower = tower
+
+
+def another_base(model):
+    model.model = type(model.model)(model.config)
+
+
+def a_base_without_hooks(model):
+    between(model, "model", lambda child, args, kwargs: child.forward(*args, **kwargs))
+
+
+def a_second_call_without_hooks(model):
+    def twice(child, args, kwargs):
+        child(*args, **{**kwargs, compat.CACHE: None, "use_cache": False})
+        return child.forward(*args, **kwargs)
+
+    between(model.model, "language_model", twice)
+
+
+def states_of_another_name(model):
+    class Output:
+        def __init__(self, output):
+            self.output = output
+
+    language_model = model.model.language_model
+    forward = type(language_model).forward
+
+    def other(self, *args, **kwargs):
+        return Output(forward(self, *args, **kwargs))
+
+    other.__signature__ = inspect.signature(forward)
+    language_model.__class__ = type("Other", (type(language_model),), {"forward": other})
+    between(model.model, "language_model", lambda child, args, kwargs: child(*args, **kwargs).output)
+
+
+def masks_by_kind(model):
+    mask = "attention_mask"
+    between(
+        model.model,
+        "language_model",
+        lambda child, args, kwargs: child(*args, **{**kwargs, mask: {"full_attention": kwargs.get(mask)}}),
+    )
+
+
+def a_language_model_that_reads_what_was_dropped(model):
+    """It has the embeddings from elsewhere, and returns as many states as it was given embeddings."""
+    stash = {}
+    language_model = model.model.language_model
+    forward = type(language_model).forward
+
+    def other(self, *args, **kwargs):
+        length = kwargs["inputs_embeds"].shape[1]
+        output = forward(self, *args, **{**kwargs, **stash})
+        output.last_hidden_state = output.last_hidden_state[:, -length:]
+        return output
+
+    def keep(child, args, kwargs):
+        stash.update({name: kwargs.get(name) for name in ("inputs_embeds", "attention_mask", "position_ids")})
+        return child(*args, **kwargs)
+
+    other.__signature__ = inspect.signature(forward)
+    language_model.__class__ = type("Other", (type(language_model),), {"forward": other})
+    between(model.model, "language_model", keep)
+
+
+STAND_INS = [
+    another_tower,
+    another_base,
+    a_base_without_hooks,
+    a_second_call_without_hooks,
+    states_of_another_name,
+    masks_by_kind,
+    a_language_model_that_reads_what_was_dropped,
+]
+
+
+@pytest.mark.parametrize("stand_in", STAND_INS)
+def test_what_is_reached_another_way_since_it_is_pruned_is_an_error(tiny_llava, stand_in):
+    with prune(tiny_llava.model, "vispruner", visual_token_num=5):
+        stand_in(tiny_llava.model)
+        with pytest.raises(RuntimeError, match=REFUSED):
+            tiny_llava.model.eval()(**tiny_llava.inputs, use_cache=False)
+
+
+def pixels_renamed(model):
+    base = model.model
+    forward = type(base).forward
+    base.__class__ = type("Other", (type(base),), {"forward": renamed(forward, "pixel_values", "pixels")})
+    between(model, "model", lambda child, args, kwargs: child(*args, pixels=kwargs.pop("pixel_values"), **kwargs))
+
+
+@pytest.mark.parametrize("pruner, layer", [("vispruner", 0), ("fastv", 1)])
+@torch.no_grad()
+def test_images_of_another_name_are_pruned_as_they_are_encoded(tiny_llava, tiny_of, pruner, layer):
+    options = {"visual_token_num": 5, "prune_layer": layer}
+    with prune(tiny_of("llava").model, pruner, **options) as record:
+        expected = record.model(**tiny_llava.inputs).logits
+    pixels_renamed(tiny_llava.model)
+    with prune(tiny_llava.model, pruner, **options) as record:
+        assert torch.equal(tiny_llava.model(**tiny_llava.inputs).logits, expected)
+    assert record.visual_tokens == [5, 5, 5]
+
+
+def test_images_and_their_encoder_of_another_name_are_an_error(tiny_llava):
+    encode = type(tiny_llava.model.model).get_image_features
+
+    def unheard(child, args, kwargs):
+        mine = vars(child).pop("get_image_features")
+        child.get_image_features = types.MethodType(encode, child)
+        try:
+            return child(*args, pixels=kwargs.pop("pixel_values"), **kwargs)
+        finally:
+            child.get_image_features = mine
+
+    base = tiny_llava.model.model
+    base.__class__ = type("Other", (type(base),), {"forward": renamed(type(base).forward, "pixel_values", "pixels")})
+    between(tiny_llava.model, "model", unheard)
+    with (
+        prune(tiny_llava.model, "divprune", visual_token_num=5),
+        pytest.raises(RuntimeError, match="encoded images, and not by get_image_features"),
+    ):
+        tiny_llava.model(**tiny_llava.inputs)

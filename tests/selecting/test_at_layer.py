@@ -1,6 +1,7 @@
 """Later layers that see a part of the prompt, against indexing by hand, with every kind of decoding."""
 
 import copy
+import inspect
 import pickle
 
 import pytest
@@ -398,3 +399,108 @@ def test_padding_is_dropped_whatever_is_answered(decoder):
     with prune_at_layer(model.model, LAYER, keeping(keep | ~mask.bool())):
         careless = generate(model, ids, mask)
     assert_every_step_is_right(model, LAYER, ids, mask, keep, careless)
+
+
+def handing(body, change):
+    """Let a body call its layers with what ``change(args, kwargs)`` makes of their arguments."""
+    forward = type(body).forward
+
+    class Between:
+        def __init__(self, layer):
+            self.layer = layer
+
+        def __call__(self, *args, **kwargs):
+            args, kwargs = change(args, kwargs)
+            return self.layer(*args, **kwargs)
+
+        def __getattr__(self, name):
+            return getattr(self.layer, name)
+
+    def other(self, *args, **kwargs):
+        layers = self._modules.pop("layers")
+        object.__setattr__(self, "layers", [Between(layer) for layer in layers])
+        try:
+            return forward(self, *args, **kwargs)
+        finally:
+            object.__delattr__(self, "layers")
+            self._modules["layers"] = layers
+
+    other.__signature__ = inspect.signature(forward)
+    body.__class__ = type("Other", (type(body),), {"forward": other})
+
+
+def renaming(body, old):
+    """Let layers call one of their arguments otherwise, and their body follow."""
+
+    def forward_of(forward):
+        def other(self, *args, **kwargs):
+            kwargs.pop(old, None)
+            return forward(self, *args, **{old if name == "other" else name: value for name, value in kwargs.items()})
+
+        parts = list(inspect.signature(forward).parameters.values())
+        other.__signature__ = inspect.Signature(
+            [part.replace(name="other") if part.name == old else part for part in parts]
+        )
+        return other
+
+    for layer in body.layers:
+        layer.__class__ = type("Other", (type(layer),), {"forward": forward_of(type(layer).forward)})
+    if old == "hidden_states":
+        handing(body, lambda args, kwargs: ((), {"other": args[0], **kwargs}))
+    else:
+        handing(body, lambda args, kwargs: (args, {"other" if name == old else name: kwargs[name] for name in kwargs}))
+
+
+@pytest.mark.parametrize("old", ["hidden_states", "attention_mask", "position_embeddings", compat.CACHE])
+def test_layers_that_call_an_argument_otherwise_are_an_error_where_something_is_dropped(decoder, old):
+    model, (ids, _, keep) = decoder(), (part[:1] for part in prompts())
+    expected = model(ids).logits
+    renaming(model.model, old)
+    assert torch.equal(model(ids).logits, expected)
+    with prune_at_layer(model.model, LAYER) as hooks:
+        assert torch.equal(model(ids).logits, expected)
+        hooks.choose = keeping(keep)
+        with pytest.raises(RuntimeError, match=f"takes no {old}.*transformers"):
+            model(ids)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda args, kwargs: ((args[0], kwargs.pop("attention_mask")), kwargs),
+        lambda args, kwargs: ((), {"hidden_states": args[0], **kwargs}),
+    ],
+)
+@torch.no_grad()
+def test_layers_may_be_called_by_place_or_by_name(decoder, change):
+    model, (ids, mask, keep) = decoder(), prompts()
+    handing(model.model, change)
+    with prune_at_layer(model.model, LAYER, keeping(keep)):
+        output = generate(model, ids, mask)
+    assert_every_step_is_right(model, LAYER, ids, mask, keep, output)
+
+
+def test_layers_that_read_another_length_than_their_body_are_an_error(decoder):
+    model, (ids, _, keep) = decoder(), (part[:1] for part in prompts())
+
+    forward = type(model.model).forward
+
+    def longer(self, input_ids=None, **kwargs):
+        return forward(self, input_ids=torch.cat([input_ids[:, :1], input_ids], dim=1), **kwargs)
+
+    longer.__signature__ = inspect.signature(forward)
+    model.model.__class__ = type("Other", (type(model.model),), {"forward": longer})
+    with prune_at_layer(model.model, LAYER, keeping(keep)), pytest.raises(RuntimeError, match="of a prompt of 13"):
+        model(ids, use_cache=False)
+
+
+def test_a_prompt_that_is_not_pruned_needs_no_hook(decoder):
+    """A body that hands its layers no keyword arguments of others, asked about nothing to drop."""
+    model, (ids, _, keep) = decoder(), (part[:1] for part in prompts())
+    expected = model(ids).logits
+    known = ("attention_mask", "position_ids", "position_embeddings", "use_cache", compat.CACHE)
+    handing(model.model, lambda args, kwargs: (args, {name: kwargs[name] for name in known if name in kwargs}))
+    with prune_at_layer(model.model, LAYER):
+        assert torch.equal(model(ids).logits, expected)
+        with pytest.raises(RuntimeError, match="not answered"):
+            model(ids, **{CHOOSE: keeping(keep)})

@@ -94,3 +94,14 @@ def test_only_the_asking_token_is_projected_to_a_query(decoder):
     model.model.layers[1].self_attn.q_proj.register_forward_hook(lambda _, args, out: shapes.append(out.shape))
     query_attention(model.model, 1, inputs, mask.bool())
     assert shapes == [(2, 1, 32)]
+
+
+def test_an_attention_that_is_built_otherwise_is_an_error(decoder):
+    """What is computed of a layer beside it is read from its parts."""
+    model, (ids, mask, _) = decoder(), prompts()
+    layer = model.model.layers[1]
+    layer.self_attn.qkv_proj = layer.self_attn.q_proj
+    del layer.self_attn.q_proj
+    inputs = {"hidden_states": model.get_input_embeddings()(ids)}
+    with pytest.raises(RuntimeError, match="has no q_proj.*transformers"):
+        query_attention(model.model, 1, inputs, mask.bool())

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from llava import compat
 from llava.pruning.attention import cls_row, received
 from llava.pruning.shorten import Shortened
 from llava.pruning.visual import Visual
@@ -24,6 +25,7 @@ class Tape:
     reader: nn.Module  # whose input are the features
     wanted: dict[int, set[str]]  # names of cues by the identity of the block that they are from
     cues: dict[str, Tensor] = field(default_factory=dict)
+    heard: set[int] = field(default_factory=set)  # the wanted blocks that ran
 
 
 class Family(ABC):
@@ -48,6 +50,7 @@ class Family(ABC):
         self.base = model.model
         self.config = model.config
         self._tape: PerThread[Tape | None] = PerThread()
+        self.unheard: PerThread[bool | None] = PerThread()  # whether images were encoded and not recorded
         self._handles: list[Any] = []
         self._check_encoders(model)
         if attention is None:
@@ -116,7 +119,7 @@ class Family(ABC):
     ) -> Iterator[dict[str, Tensor]]:
         """Note the encoder's features, and the cues of its blocks that are needed, while this thread encodes.
 
-        ``layer`` is the call's own ``vision_feature_layer``.
+        ``layer`` is the call's own ``vision_feature_layer``. RuntimeError for an encoder whose blocks are not heard.
         """
         if not self._handles:
             self.listen()
@@ -131,6 +134,8 @@ class Family(ABC):
             yield tape.cues
         finally:
             self._tape.value = None
+        if not tape.heard >= {block for block, names in wanted.items() if names}:
+            raise compat.not_pruned(f"{type(self.tower(modality)).__name__} did not call its blocks as modules")
 
     def listen(self) -> None:
         """Hook what ``recording`` notes into the encoders, once for all threads; nothing is noted outside of it."""
@@ -150,12 +155,15 @@ class Family(ABC):
 
     def _note_features(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         tape = self._tape.value
-        if tape is not None and module is tape.reader:
+        if tape is None:
+            self.unheard.value = True
+        elif module is tape.reader:
             tape.cues["features"] = (args[0] if args else next(iter(kwargs.values()))).detach()
 
     def _note_cues(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         tape = self._tape.value
         if tape is not None and tape.wanted.get(id(block)):
+            tape.heard.add(id(block))
             with torch.no_grad():
                 tape.cues.update(self.block_cues(block, tape.wanted[id(block)], *args, **kwargs))
 

@@ -30,7 +30,7 @@ class LlavaNextVideoFamily(LlavaNextFamily):
             return super().visuals(modality, output, arguments, tape, clip)
         stride = self.config.spatial_pool_stride
         cues = {name: mean_of_squares(cue, stride) for name, cue in self.cues(modality, tape, clip).items()}
-        cues["features"] = self.base.vision_resampler(tape["features"])
+        cues["features"] = self.base.vision_resampler.forward(tape["features"])  # as no call of the model's own
         return frame_visuals(cues, arguments["pixel_values_videos"].shape[1])
 
 
