@@ -147,6 +147,8 @@ def visualize(args: argparse.Namespace) -> None:
     import_matplotlib()
     pruners, images = choose(args), find_images(args.images)
     question = None if args.question is None else user_query(typed(args.question))
+    for image in images:
+        load_image(image)  # one that cannot be read is told before the model loads
     with nothing_left(args.output):
         output = check_picture(args.output)
         draw(*measure(load_model(args, None), pruners, images, question), output)

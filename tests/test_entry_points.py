@@ -139,6 +139,22 @@ def test_what_cannot_work_is_refused_in_one_line_before_anything_is_loaded_or_wr
     assert not (place / "out").exists()
 
 
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.module.rpartition(".")[2])
+def test_an_empty_name_of_a_checkpoint_is_not_the_embedded_model(place, program):
+    with pytest.raises(SystemExit, match="--model-path is (empty: name a checkpoint|missing)"):
+        program.run("--model-path", "")
+    assert not (place / "out").exists()
+
+
+@pytest.mark.parametrize("script", ["visualize_selection", "visualize_diversity"])
+def test_an_image_that_cannot_be_read_is_told_before_the_model_loads(place, script):
+    Path("a.png").write_bytes(b"")
+    (program,) = (program for program in PROGRAMS if program.module == f"scripts.{script}")
+    with pytest.raises(SystemExit, match=r"cannot read the image a\.png"):
+        program.run()
+    assert not (place / "out").exists()
+
+
 ATTRIBUTES = {
     "temperature": (float("nan"), -1, True, "hot"),
     "top_p": (7, float("nan")),

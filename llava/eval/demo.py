@@ -27,7 +27,7 @@ from llava.eval.tables import import_matplotlib
 from llava.mm_utils import expand2square, to_rgb
 from llava.provenance import environment
 from llava.pruners import Pruner, name_of, resolve_pruner
-from llava.records import check_writable, local_path, read_jsonl, replace_file
+from llava.records import InputError, check_writable, local_path, read_jsonl, replace_file
 from llava.shapes.benchmark import write_benchmark
 
 PRUNED = ("random", "uniform", "cdpruner", "divprune", "vispruner", "mfpruner")
@@ -228,6 +228,8 @@ def run_demo(args: Namespace) -> None:
 def measure_and_draw(loaded: LoadedModel, args: Namespace, results_file: Path) -> None:
     """Draw the benchmark, measure every setting, and write ``results_file`` and the pictures."""
     benchmark = draw_benchmark(args.output_dir / "shapes", args.num_questions, args.seed)
+    if len({question["image"] for question in benchmark.questions}) < 2:
+        raise InputError(f"--num-questions {args.num_questions}: all about one scene, but standard errors need two")
     rows = measure_all(loaded, benchmark, args)
     loaded.model.positions = args.positions[0]
     run_settings = describe_run(args, loaded.model) | {"seed": args.seed, "batch_size": args.batch_size}

@@ -118,8 +118,16 @@ def with_defaults(args: Any, parser: ArgumentParser, required: Sequence[str] = (
 
 
 def model_path(args: Namespace) -> str:
-    """The checkpoint asked for, or the embedded one."""
-    return os.path.expanduser(args.model_path) if args.model_path else str(checkpoint_path())
+    """The checkpoint asked for, or the embedded one.
+
+    Raises:
+        InputError: an empty name, as of a variable that is not set.
+    """
+    if args.model_path is None:
+        return str(checkpoint_path())
+    if not str(args.model_path).strip():
+        raise InputError("--model-path is empty: name a checkpoint, or leave the flag out for the embedded model")
+    return os.path.expanduser(args.model_path)
 
 
 def model_name(args: Namespace) -> str:
@@ -159,6 +167,7 @@ def check_options(args: Namespace, pruner: Pruner | None) -> None:
         raise InputError("--static-cache gives every layer as many keys: it cannot be combined with --prune_layer")
     check_decoding(vars(args), "--")
     check_device_flag(args.device)
+    model_path(args)
     try:
         plan(**_builder_options(args, pruner))
     except (ImportError, TypeError, ValueError) as error:

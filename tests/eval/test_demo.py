@@ -1,12 +1,14 @@
 import json
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from llava.command import run_program
-from llava.eval.demo import Benchmark, Setting, build_parser, run_demo, settings, summarize, table
+from llava.eval.demo import Benchmark, Setting, build_parser, measure_and_draw, run_demo, settings, summarize, table
 from llava.pruners import name_of
+from llava.records import InputError
 
 
 def test_every_pruner_runs_at_a_quarter_an_eighth_and_a_sixteenth():
@@ -62,6 +64,12 @@ def test_the_table_has_pruners_down_and_budgets_across():
 
 
 @pytest.mark.slow
+def test_questions_about_one_scene_alone_are_refused_before_they_are_asked(tmp_path):
+    args = Namespace(output_dir=tmp_path, num_questions=2, seed=0)
+    with pytest.raises(InputError, match="--num-questions 2: all about one scene"):
+        measure_and_draw(None, args, tmp_path / "shapes_results.json")
+
+
 def test_the_demo_writes_results_and_pictures(tmp_path, capsys):
     words = ["--output-dir", str(tmp_path), "--num-questions", "10", "--random-seeds", "1", "--batch_size", "5"]
     words += ["--positions", "compact", "original"]
