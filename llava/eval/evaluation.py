@@ -37,6 +37,8 @@ from llava.records import InputError, get_chunk, local_path, read_jsonl
 
 logger = logging.getLogger(__name__)
 
+QUERIES = "sha256 of the queries"
+"""The setting that tells programs apart which ask the same but let pruners compare other texts with the images."""
 Ask = Callable[[Namespace, Pruner | None, dict[int, Sample], WriteAnswer, Processes], None]
 
 
@@ -104,9 +106,10 @@ def evaluate(
             full disk, with the answers so far on disk.
     """
     check_locks()
+    settings = describe_settings(args, pruner, question_file) | {QUERIES: identity.of_texts(s.query for s in samples)}
     samples = get_chunk(samples, args.num_chunks, args.chunk_idx)
     files = identity.of_run(**{part: getattr(args, place, None) for place, part in PLACES.items()})
-    answers = _answers_file(args, samples, describe_settings(args, pruner, question_file), files)
+    answers = _answers_file(args, samples, settings, files)
     processes = join(args.device)
     args.device = processes.device
 
@@ -141,9 +144,9 @@ def _answers_file(
 def _usual(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What a setting that was left to its default means, where a word says the same.
 
-    A model of Transformers' own has positions of its own where none are named.
+    A model of Transformers' own has positions of its own where none are named. What was not noted of a run is as now.
     """
-    usual = {"prune_layer": 0, "text_chunking": "release"}
+    usual = {"prune_layer": 0, "text_chunking": "release", QUERIES: settings[QUERIES]}
     if "conv_mode" in settings:
         usual |= {"positions": "original" if settings.get("prune_layer") else "compact"}
         usual |= {"vision_dtype": settings["dtype"]}

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,11 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     names = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
     said = [f"{name}: {json.dumps(before.get(name))}, now {json.dumps(now.get(name))}" for name in names[:5]]
     return [*said, f"and {len(names) - 5} more files"] if len(names) > 5 else said
+
+
+def of_texts(texts: Iterable[str]) -> str:
+    """A hash of texts in their order; half of a surrogate pair counts as its escape."""
+    return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
 
 
 def digest(files: Mapping[str, str]) -> str:

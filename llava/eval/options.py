@@ -19,7 +19,7 @@ from llava.model.builder import load_pretrained_model
 from llava.model.devices import ATTENTION, check_device
 from llava.model.loading import ANYRES, plan
 from llava.pruners import Pruner, add_pruner_args, name_of, pruner_from_args
-from llava.records import InputError, local_path
+from llava.records import InputError, local_path, read_utf8
 from llava.selecting.options import BUDGET_SCOPES, POSITIONS, TEXT_CHUNKING
 from llava.shapes import checkpoint_path
 
@@ -248,10 +248,7 @@ def describe_settings(args: Namespace, pruner: Pruner | None, question_file: str
     pruner_args = ArgumentParser()
     add_pruner_args(pruner_args)
     described = (*NEUTRAL, *vars(pruner_args.parse_args([])))
-    try:
-        digest = hashlib.sha256(local_path(question_file).read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"cannot read {question_file}: {error.strerror}") from error
+    digest = hashlib.sha256(read_utf8(question_file).replace(b"\r\n", b"\n")).hexdigest()  # whichever editor saved it
     on_gpu = torch.cuda.is_available() and args.device != "cpu"
     return {
         "sha256 of the questions": digest,

@@ -102,6 +102,26 @@ def test_a_changed_question_file_is_refused(evaluate, questions):
         evaluate()
 
 
+def test_a_question_file_that_windows_saved_holds_the_same_questions(evaluate, questions, loads):
+    evaluate()
+    questions.file.write_bytes(b"\xef\xbb\xbf" + questions.file.read_bytes().replace(b"\n", b"\r\n"))
+    evaluate()
+    assert len(loads) == 1
+
+
+def test_a_program_that_shows_pruners_other_texts_does_not_go_on(evaluate, loads, monkeypatch):
+    evaluate()
+    header = evaluate.answers.with_name("echo.jsonl.run")
+    head = json.loads(header.read_text())
+    monkeypatch.setattr(model_vqa_loader, "vqa_loader_query", str.upper)
+    with pytest.raises(InputError, match="answers of another run: sha256 of the queries"):
+        evaluate()
+    del head["settings"]["sha256 of the queries"]  # as of a run before they were noted
+    header.write_text(json.dumps(head))
+    evaluate()
+    assert len(loads) == 1
+
+
 def test_options_left_to_their_defaults_are_the_same_as_defaults_spelled_out(evaluate, loads):
     evaluate()
     evaluate(pruner="none", dtype="float32", num_beams=1, max_new_tokens=128)
