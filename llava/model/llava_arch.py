@@ -6,6 +6,7 @@ The language-model classes inherit from the two mixins here and add nothing but 
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from llava.model.prefill import Prefill
 from llava.model.splice import images_of_rows, pad_batch, splice_row, texts_of_images, visual_spans
 from llava.model.tiles import unpad_image
 from llava.selecting.at_layer import CHOOSE
+from llava.selecting.per_thread import unchanged
 from llava.selecting.record import PruneRecord
 
 __all__ = ["LlavaMetaForCausalLM", "LlavaMetaModel", "unpad_image"]
@@ -288,7 +290,7 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
             raise NotImplementedError("`inputs_embeds` is made here: pass `inputs`, token ids, and `images`")
         kwargs.pop("position_ids", None)  # the tokens of a row are numbered here, padding left out
         attention_mask = kwargs.pop("attention_mask", None)
-        self.last_prune = None
+        self.last_prune, hooks = None, self._layer_pruning
         if images is None and (inputs == IMAGE_TOKEN_INDEX).any():
             raise ValueError("the prompt shows an <image>, but `images` is None")
         embeds, mask, position_ids, _, late = self._splice_batch(
@@ -299,9 +301,10 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
         thread = self._threads.value
         thread.prefill = prefill = self._prefill_of(embeds, late)
         try:
-            output = super().generate(
-                inputs_embeds=embeds, attention_mask=mask.long(), position_ids=position_ids, **kwargs
-            )
+            with nullcontext() if late is None else unchanged("prune_layer", hooks, lambda: self._layer_pruning):
+                output = super().generate(
+                    inputs_embeds=embeds, attention_mask=mask.long(), position_ids=position_ids, **kwargs
+                )
         finally:
             thread.prefill = None
         if prefill is not None and not prefill.answered:

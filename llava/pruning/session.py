@@ -40,7 +40,7 @@ from llava.pruning.prompts import Prompts, in_prompt, questions
 from llava.pruning.shorten import Shortened
 from llava.pruning.visual import Visual, choose
 from llava.selecting.at_layer import CHOOSE, QueryAttention, prune_at_layer
-from llava.selecting.per_thread import PerThread
+from llava.selecting.per_thread import PerThread, unchanged
 from llava.selecting.record import PruneRecord
 from llava.selecting.relevance import ClipRelevance
 
@@ -150,7 +150,10 @@ class Pruning:
         """Return what ``generate`` does, if it pruned what it was shown."""
         thread = self._threads.value
         thread.checked = 0
-        output = generate(*args, **kwargs)
+        if not shown(kwargs) and compat.cache_of(kwargs) is None:
+            return generate(*args, **kwargs)
+        with unchanged("its pruning", self, lambda: getattr(self.model, "_pruning", None)):
+            output = generate(*args, **kwargs)
         if shown(kwargs) and not thread.checked:
             raise compat.not_pruned(f"{type(self.model).__name__}.generate called no forward with the images")
         return output

@@ -1,8 +1,11 @@
 """What belongs to one call of a model, kept beside the model without being shared by the threads that call it."""
 
 import threading
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
+
+from llava import compat
 
 T = TypeVar("T")
 
@@ -35,3 +38,26 @@ class PerThread(Generic[T]):
 
     def __reduce__(self) -> tuple:
         return type(self), (self._make,)
+
+
+@contextmanager
+def unchanged(name: str, before: Any, now: Callable[[], Any]) -> Iterator[None]:
+    """Refuse the answer of a call during which another thread changed what all of its passes need.
+
+    Args:
+        name: of what that is, for the error.
+        before: what it was when the call began.
+        now: returns what it is.
+
+    Raises:
+        RuntimeError: it was changed, whatever the call came to.
+    """
+    failed = None
+    try:
+        yield
+    except Exception as error:
+        if now() is before:
+            raise
+        failed = error
+    if now() is not before:
+        raise compat.not_pruned(f"{name} changed while it was under way, in another thread") from failed

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from transformers.generation.streamers import BaseStreamer
 
 from llava.mm_utils import process_images
 from llava.model.stages import Stopwatch
@@ -108,3 +109,24 @@ def test_a_thread_that_made_no_call_has_no_record(load, checkpoint, jobs):
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(lambda: model.last_prune).result() is None
     assert model.last_prune.visual_tokens == [5]
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_a_call_under_way_needs_its_layer(load, checkpoint, jobs, layer):
+    """What was dropped behind layer 1 is missing for another layer's hooks; before the first layer, nothing is."""
+    tokenizer, model, processor, _ = load(checkpoint, pruner="divprune", visual_token_num=5, prune_layer=layer)
+    job = jobs(tokenizer, model, processor)[0] | {"max_new_tokens": 4, "min_new_tokens": 4}
+    expected = model.generate(**job)
+
+    class Changes(BaseStreamer):
+        def put(self, value):
+            model.prune_layer = 1 - layer
+
+        def end(self):
+            pass
+
+    if layer == 0:
+        assert torch.equal(model.generate(**job, streamer=Changes()), expected)
+        return
+    with pytest.raises(RuntimeError, match="prune_layer changed while it was under way"):
+        model.generate(**job, streamer=Changes())

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from transformers.generation.streamers import BaseStreamer
 
 from llava.pruning import prune
 
@@ -66,3 +67,23 @@ def test_a_thread_that_made_no_call_has_an_empty_record(tiny_llava):
         tiny_llava.model(**tiny_llava.inputs)
         assert other.submit(lambda: record.visual_tokens).result() == []
         assert record.visual_tokens == [5, 5, 5]
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_a_call_that_is_unpruned_under_way_is_an_error(tiny_llava, jobs, layer):
+    """Its cache is short, and nothing knows of that any more."""
+    model = tiny_llava.model
+    record = prune(model, "divprune", visual_token_num=5, prune_layer=layer)
+
+    class Unprunes(BaseStreamer):
+        def put(self, value):
+            record.remove()
+
+        def end(self):
+            pass
+
+    with pytest.raises(RuntimeError, match="its pruning changed while it was under way"):
+        model.generate(**jobs[0], **GREEDY, streamer=Unprunes())
+    expected = model.generate(**jobs[-1], **GREEDY)
+    record = prune(model, "divprune", visual_token_num=5, prune_layer=layer)
+    assert torch.equal(model.generate(**jobs[-1], **GREEDY, streamer=Unprunes()), expected)
