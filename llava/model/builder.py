@@ -21,6 +21,7 @@ from llava.model.checkpoint import (
     listed,
     naming,
     read_config,
+    read_json,
     refuse_beyond,
     refuse_mismatched,
     refuse_missing,
@@ -45,6 +46,7 @@ MODEL_CLASSES = {
     "LlavaLlamaForCausalLM": LlavaLlamaForCausalLM,
     "LlavaMistralForCausalLM": LlavaMistralForCausalLM,
 }
+GENERATION = "generation_config.json"
 BASES = {"LlamaForCausalLM": LlavaLlamaForCausalLM, "MistralForCausalLM": LlavaMistralForCausalLM}
 
 
@@ -115,7 +117,7 @@ def load_pretrained_model(
     else:
         load = partial(_from_pretrained, model_class, config, place)
         tokenizer, model, adapter, replaced = load_on_base(config, folder, base, load)
-    model.generation_config = _greedy_generation(config, tokenizer)
+    model.generation_config = _greedy_generation(model, tokenizer)
     model.budget_scope, model.text_chunking = pruning.budget_scope, pruning.text_chunking
     model.positions = pruning.positions or ("original" if pruning.prune_layer else "compact")
     model.prune_layer = pruning.prune_layer
@@ -169,6 +171,8 @@ def _from_pretrained(
     if place.quantization is not None:
         options["quantization_config"] = place.quantization
     options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # they are refused by name here
+    if (folder / GENERATION).is_file():
+        read_json(folder / GENERATION)  # of a broken one, Transformers says nothing and takes its own
     with naming(folder):
         model, report = model_class.from_pretrained(folder, config=config, tower_in_checkpoint=with_tower, **options)
     refuse_mismatched(report["mismatched_keys"], folder)
@@ -202,11 +206,14 @@ def _load_whole(
     return tokenizer, model
 
 
-def _greedy_generation(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
-    """Return generation settings that leave sampling to the caller; the checkpoints' own would leak into every call."""
-    return GenerationConfig(
-        bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=tokenizer.pad_token_id
-    )
+def _greedy_generation(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """Return generation settings that leave sampling to the caller; the checkpoints' own would leak into every call.
+
+    What ends an answer is the checkpoint's: generation_config.json may name more than config.json.
+    """
+    config, stored = model.config, model.generation_config
+    ends = config.eos_token_id if stored is None or stored.eos_token_id is None else stored.eos_token_id
+    return GenerationConfig(bos_token_id=config.bos_token_id, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
 
 
 def _load_tower(model: PreTrainedModel, place: Placement, pruner: Pruner | None) -> None:

@@ -187,13 +187,17 @@ def mapped_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def load_tensors(file: Path) -> dict[str, Tensor]:
-    """Read a file of tensors, such as ``mm_projector.bin`` or ``adapter_model.safetensors``."""
+    """Read a file of weights, such as ``mm_projector.bin`` or ``adapter_model.safetensors``."""
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing")
-    if file.suffix != ".safetensors":
-        return _read_bin(file, "cpu")
-    _check_whole(file)
-    return load_file(file)
+    if file.suffix == ".safetensors":
+        _check_whole(file)
+        tensors = load_file(file)
+    else:
+        tensors = _read_bin(file, "cpu")
+    if quantised := [name for name, tensor in tensors.items() if not tensor.is_floating_point()]:
+        raise ValueError(f"{file} holds whole numbers, as of a quantised model, in {listed(quantised)}")
+    return tensors
 
 
 def _read_bin(file: Path, device: str, mmap: bool = False) -> dict[str, Tensor]:

@@ -74,6 +74,12 @@ def _check_modules(config: PretrainedConfig) -> None:
     check_choice("hidden_act", config.hidden_act, tuple(ACT2FN))
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     check_choice("rope_type", rope, ("default", *ROPE_INIT_FUNCTIONS))
+    kinds = getattr(config, "layer_types", None) or []
+    windows = ("sliding_attention",) if getattr(config, "sliding_window", None) else ()
+    for kind in kinds if isinstance(kinds, list) else [kinds]:
+        check_choice("layer_types", kind, ("full_attention", *windows))
+    if not config.return_dict:
+        raise ValueError("return_dict false is not supported: what is inside reads outputs by name")
     if getattr(config, "s2", False):
         raise ValueError("multi-scale towers (config.s2) are not supported")
     check_choice("mm_resampler_type", getattr(config, "mm_resampler_type", None), (None,))

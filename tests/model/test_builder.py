@@ -413,3 +413,17 @@ def test_sentencepieces_model_is_read_alike_whatever_the_config_says(tokenizer_f
         ids == LlamaTokenizer.from_pretrained(tokenizer_folder, add_bos_token=True)("USER: What color is it?").input_ids
     )
     assert ids[0] == 1
+
+
+def test_an_answer_ends_where_the_checkpoint_says(load, checkpoint, images, tmp_path):
+    """generation_config.json may name ends of an answer that config.json does not; a broken one is named."""
+    folder = shutil.copytree(checkpoint, tmp_path / "llava-ends")
+    tokenizer, model, processor, _ = load(folder)
+    asked = model, tokenizer, processor, images[:1], QUESTIONS[:1], question_prompts(tokenizer, QUESTIONS[:1])
+    (answer,) = generate(*asked).tolist()
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, answer[1]], "do_sample": True}))
+    model = load(folder)[1]
+    assert generate(model, *asked[1:]).tolist() == [answer[:2]] and not model.generation_config.do_sample
+    (folder / "generation_config.json").write_text("{")
+    with pytest.raises(ValueError, match="generation_config.json is not valid JSON"):
+        load(folder)

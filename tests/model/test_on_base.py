@@ -124,6 +124,7 @@ def test_wrapped_names_are_found_and_foreign_ones_are_not():
         ),
         (lambda extra: {k: v[:5] for k, v in extra.items()}, "does not fit its config: .*model.mm_projector.0"),
         (lambda extra: {**extra, "mm_projector.0.bias": torch.ones(32)}, "model.mm_projector.0.bias twice"),
+        (lambda extra: {k: v.to(torch.int8) for k, v in extra.items()}, "whole numbers.*mm_projector.0.bias"),
         (lambda extra: [1, 2], "something else than tensors"),
         (lambda extra: {"state_dict": extra}, "something else than tensors"),
         (lambda extra: extra | {"lm_head.weight": torch.ones(900, 31)}, "does not fit .*lm_head"),
