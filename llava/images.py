@@ -1,5 +1,6 @@
 """Pictures as people have them: files of any kind, any mode and depth, any size, in bounded memory."""
 
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -53,13 +54,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I"):
-        levels = np.asarray(image)
-        deep = image.mode != "I" or levels.max() > 255  # "I" has 32 bits, yet may hold a 16-bit or an 8-bit image
-        image = _grey(levels >> 8 if deep else levels)
+        # "I" has 32 bits, yet may hold a 16-bit or an 8-bit image
+        deep = image.mode != "I" or max(levels.max() for _, levels in _strips(image)) > 255
+        image = _grey(image, lambda levels: levels >> 8 if deep else levels)
     elif image.mode == "F":
-        levels = np.nan_to_num(np.asarray(image), nan=0.0, posinf=0.0, neginf=0.0)
-        highest = levels.max()
-        image = _grey(levels * 255 if highest <= 1 else levels / 256 if highest > 255 else levels)
+        highest = max(_finite(levels).max() for _, levels in _strips(image))
+        factor = 255 if highest <= 1 else 1 / 256 if highest > 255 else 1
+        image = _grey(image, lambda levels: _finite(levels) * np.float32(factor))
     elif image.mode == "LAB":
         profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         return ImageCms.applyTransform(image, ImageCms.buildTransform(*profiles, "LAB", "RGB"))
@@ -68,8 +69,24 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _grey(levels: np.ndarray) -> Image.Image:
-    return Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
+def _strips(image: Image.Image) -> Iterator[tuple[int, np.ndarray]]:
+    """An image some rows at a time: the first row's number, and the levels (rows, width)."""
+    width, height = image.size
+    rows = max(1, PIXELS_AT_ONCE // (8 * width))  # scaling a level makes several copies of it, up to 8 bytes each
+    for top in range(0, height, rows):
+        yield top, np.asarray(image.crop((0, top, width, min(top + rows, height))))
+
+
+def _finite(levels: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(levels, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _grey(image: Image.Image, scale: Callable[[np.ndarray], np.ndarray]) -> Image.Image:
+    """An 8-bit image of the levels that ``scale`` brings to 8 bits, strip by strip: whole, it would take gigabytes."""
+    grey = Image.new("L", image.size)
+    for top, levels in _strips(image):
+        grey.paste(Image.fromarray(np.clip(scale(levels), 0, 255).astype(np.uint8)), (0, top))
+    return grey
 
 
 def shrink(image: Image.Image, shortest: int, resample: Image.Resampling) -> Image.Image:

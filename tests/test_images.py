@@ -73,12 +73,12 @@ def test_the_longest_pictures_are_shortened_first(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units, or not there")
-def test_a_long_screenshot_takes_no_gigabytes():
+def test_a_long_screenshot_and_a_deep_picture_take_no_gigabytes():
     program = """
 import resource, types
 from PIL import Image
 from transformers import CLIPImageProcessorPil
-from llava.mm_utils import process_images
+from llava.mm_utils import process_images, to_rgb
 processor = CLIPImageProcessorPil(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64})
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 settings = [types.SimpleNamespace(image_aspect_ratio=layout) for layout in ("pad", None)]
@@ -86,11 +86,13 @@ process_images([Image.new("RGB", (9, 9))], processor, settings[0])
 before = peak()
 for each in settings:
     process_images([Image.new("RGB", (15000, 900))], processor, each)
+to_rgb(Image.new("F", (5000, 5000)))
 print(peak() - before)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 300  # MiB; the padded square alone would be 860, and the processor made copies
+    # The deep picture has 95, and 95 as RGB; scaled whole, it took 400.
 
 
 @pytest.mark.parametrize(
@@ -105,6 +107,18 @@ print(peak() - before)
 def test_floats_are_scaled_by_what_they_reach(levels, expected):
     image = Image.fromarray(np.array([levels], dtype=np.float32))
     assert np.asarray(to_rgb(image))[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "highest"), [("F", "f4", 300), ("F", "f4", 1), ("I", "i4", 999), ("I;16", "u2", 9)]
+)
+def test_deep_pictures_are_scaled_as_a_whole_though_strip_by_strip(small_limit, monkeypatch, mode, kind, highest):
+    levels = np.random.default_rng(0).uniform(0, highest, (90, 70)).astype(kind)
+    image = Image.fromarray(levels)
+    assert image.mode == mode
+    strips = to_rgb(image)
+    monkeypatch.setattr(llava.images, "PIXELS_AT_ONCE", 8 * levels.size)
+    assert strips == to_rgb(image)
 
 
 @pytest.mark.parametrize("mode", ["LAB", "RGBX", "RGBa", "La", "I;16", "I;16B", "CMYK", "YCbCr"])
