@@ -41,8 +41,13 @@ def selectors():
     ("name", "anyres"),
     [("llava-v1.5-tiny", "native"), ("llava-v1.6-vicuna-tiny", "native"), ("llava-v1.6-vicuna-tiny", "fixed")],
 )
-@pytest.mark.parametrize("pruner", ["none", *PRUNERS])
-@pytest.mark.parametrize("scope", ["tile", "image"])
+@pytest.mark.parametrize(
+    ("pruner", "scope"),
+    [
+        *((pruner, "tile") for pruner in ("none", *PRUNERS)),
+        *((pruner, "image") for pruner in ("none", "divprune", "visionzip", "fastv")),  # selects, merges, inside
+    ],
+)
 def test_as_many_patches_are_kept_as_the_language_model_read(selectors, name, anyres, pruner, scope):
     selector = selectors(name, anyres)
     dataset = selector.dataset(QUESTIONS, "vicuna_v1")
