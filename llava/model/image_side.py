@@ -243,8 +243,6 @@ class ImageSide:
         self, used: list[int], images, image_sizes, texts: list[str | None], options: CallOptions
     ) -> tuple[dict[int, VisualSequence], LateSelection | None]:
         """Return the visual sequences of the images whose indices are in ``used``, and what is left to choose later."""
-        if image_sizes is not None and len(image_sizes) != len(images):
-            raise ValueError(f"image_sizes has {len(image_sizes)} entries for {len(images)} images")
         if not used:
             return {}, None
         if len(used) < len(images):

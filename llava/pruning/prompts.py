@@ -9,6 +9,7 @@ from torch import Tensor
 
 from llava.pruning.families import Family
 from llava.pruning.visual import Seen, Visual, text_product, text_relevance
+from llava.selecting.options import check_texts
 from llava.selecting.relevance import ClipRelevance
 
 
@@ -111,6 +112,7 @@ def in_prompt(
 
 def questions(texts: str | Sequence[str] | None, prompts: int) -> list[str]:
     """Return the question of each prompt from one for each or one for all."""
+    check_texts(texts)
     texts = [texts] * prompts if isinstance(texts, str) else list(texts or [])
     if len(texts) != prompts:
         raise ValueError(

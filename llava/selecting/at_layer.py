@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from llava import compat
+from llava.pruners.base import is_count
 from llava.selecting.query_attention import query_attention, sliding_window
 
 QueryAttention = Callable[..., Tensor]
@@ -58,9 +59,9 @@ class LayerPruning:
         layers = getattr(body, "layers", None)
         if not isinstance(layers, nn.ModuleList):
             raise TypeError(f"{type(body).__name__} has no decoder layers: pass the body of a language model")
-        if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < len(layers):
+        if not is_count(layer) or layer >= len(layers):
             raise ValueError(f"the layer to prune at must be an integer from 0 to {len(layers) - 1}, not {layer!r}")
-        self.body, self.layer, self.choose = body, layer, choose
+        self.body, self.layer, self.choose = body, int(layer), choose
         self._parameters = compat.parameters_of(body.forward)
         self._of_layers = [compat.parameters_of(module.forward) for module in layers]
         self._handles = [body.register_forward_pre_hook(self._enter_body, with_kwargs=True)]

@@ -96,3 +96,14 @@ def check_prune_layer(pruner: Pruner | None, layer: int) -> None:
         raise ValueError(f"{name_of(pruner)} needs prune_layer of 1 or more: it reads attention of the language model")
     if layer > 0 and pruner.merges:
         raise ValueError(f"{name_of(pruner)} merges tokens before the projector: it needs prune_layer 0")
+
+
+def check_texts(texts: Any) -> None:
+    """Refuse texts of another form than one string, or one string or None for each prompt; raises TypeError."""
+    if texts is None or isinstance(texts, str):
+        return
+    if not isinstance(texts, Sequence) or isinstance(texts, bytes):
+        raise TypeError(f"`texts` must be a string or a list with one for each prompt, not {type(texts).__name__}")
+    for text in texts:
+        if text is not None and not isinstance(text, str):
+            raise TypeError(f"`texts` must be strings or None, not {type(text).__name__}")
