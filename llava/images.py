@@ -36,7 +36,9 @@ def open_image(source: str | Path | bytes) -> Image.Image:
 
 
 def refuse_empty(image: Image.Image) -> None:
-    """Raise ValueError for an image without a pixel."""
+    """Raise ValueError for an image without a pixel, TypeError for what is no image."""
+    if not isinstance(image, Image.Image):
+        raise TypeError(f"images must be PIL images, not {type(image).__name__}")
     if 0 in image.size:
         raise ValueError(f"an image of {image.size[0]} x {image.size[1]} pixels shows nothing")
 

@@ -194,9 +194,12 @@ def tokenizer_image_token(
 
     Raises:
         ValueError: if ``return_tensors`` is neither None nor ``"pt"``.
+        TypeError: if ``prompt`` is no string.
     """
     if return_tensors not in (None, "pt"):
         raise ValueError(f"return_tensors is {return_tensors!r}; valid values: None, 'pt'")
+    if not isinstance(prompt, str):
+        raise TypeError(f"a prompt must be a string, not {type(prompt).__name__}")
     pieces = [_tokenize_piece(piece, tokenizer) for piece in encodable(prompt).split(DEFAULT_IMAGE_TOKEN)]
     starts_with_bos = bool(pieces[0]) and pieces[0][0] == tokenizer.bos_token_id
     ids = list(pieces[0])

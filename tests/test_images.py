@@ -197,3 +197,9 @@ def test_canvases_that_are_none_are_refused(clip_processor, pinpoints):
     settings.image_grid_pinpoints = pinpoints
     with pytest.raises(ValueError, match="image_grid_pinpoints"):
         process_images([gradient(30, 10)], clip_processor, settings)
+
+
+@pytest.mark.parametrize("image", ["a.png", None, np.zeros((8, 8, 3), np.uint8), [[0]], b"png"])
+def test_what_is_no_picture_is_named(image):
+    with pytest.raises(TypeError, match=f"images must be PIL images, not {type(image).__name__}"):
+        to_rgb(image)

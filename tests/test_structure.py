@@ -62,7 +62,7 @@ llava.shapes.benchmark -> llava.command
 
 LONGEST = 300
 LONGER = {
-    "llava/model/llava_arch.py": 317,
+    "llava/model/llava_arch.py": 312,
     "llava/pruning/session.py": 384,
     "tests/eval/test_model_vqa_video.py": 346,
     "tests/model/test_builder.py": 429,
@@ -72,7 +72,7 @@ LONGER = {
     "tests/pruning/test_fail_closed.py": 344,
     "tests/scripts/test_benchmarks.py": 327,
     "tests/scripts/test_eval_scripts.py": 303,
-    "tests/selecting/test_at_layer.py": 511,
+    "tests/selecting/test_at_layer.py": 506,
 }
 """Files of more lines than ``LONGEST``, and how many they have. The list, and what it says, only shrinks."""
 

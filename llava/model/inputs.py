@@ -3,9 +3,20 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from llava.constants import IMAGE_TOKEN_INDEX
+from llava.selecting.options import check_texts
+
+
+def check_call(body: nn.Module, ids: Any, mask: Any, labels: Any, images: Any, image_sizes: Any, texts: Any) -> None:
+    """Refuse a call of another form than a model with this body reads; raises what the checks of its parts do."""
+    check_prompts(ids, mask, labels, body.embed_tokens.num_embeddings)
+    check_texts(texts)
+    if images is not None:
+        check_images(images, image_sizes, body.get_vision_tower().config.image_size)
+    elif bool((ids == IMAGE_TOKEN_INDEX).any()):
+        raise ValueError("the prompt shows an <image>, but `images` is None")
 
 
 def check_prompts(ids: Any, mask: Any, labels: Any, rows: int) -> None:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, initialization
 
 from llava import compat
-from llava.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
+from llava.constants import IGNORE_INDEX
 from llava.model.image_side import ImageSide
-from llava.model.inputs import check_images, check_prompts
+from llava.model.inputs import check_call
 from llava.model.late_selection import LateSelection
 from llava.model.multimodal_encoder.builder import build_vision_tower
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
@@ -25,7 +25,6 @@ from llava.model.prefill import Prefill
 from llava.model.splice import images_of_rows, pad_batch, splice_row, texts_of_images, visual_spans
 from llava.model.tiles import unpad_image
 from llava.selecting.at_layer import CHOOSE
-from llava.selecting.options import check_texts
 from llava.selecting.per_thread import unchanged
 from llava.selecting.record import PruneRecord
 
@@ -156,20 +155,18 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
 
         The fifth value is what is left to choose in the language model, None if nothing is.
         """
-        embed_tokens = self.get_model().embed_tokens
-        check_prompts(input_ids, attention_mask, labels, embed_tokens.num_embeddings)
-        check_texts(texts)
+        check_call(self.get_model(), input_ids, attention_mask, labels, images, image_sizes, texts)
         real = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
         labels = torch.full_like(input_ids, IGNORE_INDEX) if labels is None else labels
         ids = [row[keep] for row, keep in zip(input_ids, real, strict=True)]
         targets = [row[keep] for row, keep in zip(labels, real, strict=True)]
         shown, sequences, late = [[] for _ in ids], {}, None
         if images is not None:
-            check_images(images, image_sizes, self.get_vision_tower().config.image_size)
             shown = images_of_rows(ids, len(images))
             texts = texts_of_images(texts, shown, len(images))
             used = [image for indices in shown for image in indices]  # without LLaVA's placeholders
             sequences, late = self.sequences_of(used, images, image_sizes, texts, options)
+        embed_tokens = self.get_model().embed_tokens
         rows = [
             splice_row(row, target, [sequences[image] for image in indices], embed_tokens)
             for row, target, indices in zip(ids, targets, shown, strict=True)
@@ -296,8 +293,6 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
         kwargs.pop("position_ids", None)  # the tokens of a row are numbered here, padding left out
         attention_mask = kwargs.pop("attention_mask", None)
         self.last_prune, hooks = None, self._layer_pruning
-        if images is None and isinstance(inputs, Tensor) and (inputs == IMAGE_TOKEN_INDEX).any():
-            raise ValueError("the prompt shows an <image>, but `images` is None")
         embeds, mask, position_ids, _, late = self._splice_batch(
             inputs, attention_mask, None, images, image_sizes, texts, "left", self.call_options()
         )

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from llava.mm_utils import tokenizer_image_token
 from llava.model.inputs import check_images, check_prompts
 from llava.selecting.options import check_texts
 
@@ -97,6 +98,10 @@ def test_texts_of_the_right_form_pass(texts):
     check_texts(texts)
 
 
+def test_a_layer_may_be_a_number_of_numpy(load, checkpoint):
+    assert load(checkpoint, prune_layer=np.int64(1))[1].prune_layer == 1
+
+
 def test_every_way_into_a_model_is_guarded(load, checkpoint):
     tokenizer, model, _, _ = load(checkpoint)
     (ids,) = question_prompts(tokenizer, QUESTIONS[:1])
@@ -113,3 +118,9 @@ def test_every_way_into_a_model_is_guarded(load, checkpoint):
     for bad in (words, words.tolist(), words[None] + 10**6):
         with pytest.raises((TypeError, ValueError), match="input_ids"):
             model.generate(bad)
+
+
+@pytest.mark.parametrize("prompt", [None, b"<image>", 5, ["<image>"]])
+def test_a_prompt_that_is_no_text_is_named(llama_tokenizer, prompt):
+    with pytest.raises(TypeError, match="a prompt must be a string"):
+        tokenizer_image_token(prompt, llama_tokenizer)

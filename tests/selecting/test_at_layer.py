@@ -4,7 +4,6 @@ import copy
 import inspect
 import pickle
 
-import numpy
 import pytest
 import torch
 from transformers import DynamicCache, Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel, Qwen3VLTextConfig, Qwen3VLTextModel
@@ -387,10 +386,6 @@ def test_an_answer_that_cannot_be_kept_is_an_error(decoder, keep, message):
 def test_a_layer_that_is_not_there_is_an_error(decoder, layer):
     with pytest.raises(ValueError, match="from 0 to 3"):
         prune_at_layer(decoder().model, layer)
-
-
-def test_a_layer_may_be_a_number_of_numpy(decoder):
-    assert prune_at_layer(decoder().model, numpy.int64(2)).layer == 2
 
 
 def test_a_module_without_layers_is_an_error():
