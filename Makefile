@@ -34,7 +34,7 @@ venv = $(if $(filter True,$(call is_one_of,$1,$(call python,$1))),$(call python,
 
 # Into the environment $1, with the constraints $2: the package with the extras $3, and more, $4.
 define install
-$1/bin/python -m pip install -c $2 setuptools
+$1/bin/python -m pip install --upgrade -c $2 setuptools
 $1/bin/python -m pip install -c $2 --no-build-isolation $4 -e '.[$3]'
 endef
 

@@ -4,6 +4,7 @@ from .torchvision_operators import OPERATORS  # noqa: F401  before Transformers,
 
 # isort: split
 import json
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -68,6 +69,15 @@ def can_prune() -> None:
     """What calls ``llava.pruning.prune`` is skipped where Transformers is older than it needs."""
     if Version(transformers.__version__) < Version(compat.PRUNES_FROM):
         pytest.skip(f"llava.pruning needs Transformers {compat.PRUNES_FROM}; this is {transformers.__version__}")
+
+
+@pytest.fixture
+def switching():
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
 
 
 @dataclass(frozen=True)

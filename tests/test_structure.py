@@ -62,8 +62,6 @@ llava.shapes.benchmark -> llava.command
 
 LONGEST = 300
 LONGER = {
-    "llava/model/llava_arch.py": 312,
-    "llava/pruning/session.py": 384,
     "tests/eval/test_model_vqa_video.py": 346,
     "tests/model/test_builder.py": 429,
     "tests/model/test_late_selection.py": 404,

@@ -102,15 +102,7 @@ def load_pretrained_model(
     options |= {"anyres": anyres, "dtype": dtype}
     asked = plan(load_8bit, load_4bit, device_map, device, use_flash_attn, **options)
     pruning, place = asked.pruning, asked.place
-    folder = checkpoint_folder(model_path)
-    raw_config = read_config(folder)
-    model_class = model_class_of(raw_config, folder)
-    check_base(folder, model_base)
-    config = model_config(model_class, raw_config, folder)
-    base = None if model_base is None else checkpoint_folder(model_base)
-    check_config(config, folder, base)
-    if pruning.prune_layer >= config.num_hidden_layers:
-        raise ValueError(f"prune_layer {pruning.prune_layer}: {folder} has {config.num_hidden_layers} decoder layers")
+    folder, base, model_class, config = _checked(model_path, model_base, pruning.prune_layer)
     adapter, replaced = None, set()
     if base is None:
         tokenizer, model = _load_whole(model_class, config, folder, place)
@@ -128,6 +120,22 @@ def load_pretrained_model(
     if anyres == "fixed":
         model.fix_layout()
     return tokenizer, model.eval(), model.get_vision_tower().image_processor, _context_length(config)
+
+
+def _checked(
+    model_path: str, model_base: str | None, prune_layer: int
+) -> tuple[Path, Path | None, type[PreTrainedModel], PretrainedConfig]:
+    """The folders of a checkpoint and of its base, its class and its config, checked before a weight is read."""
+    folder = checkpoint_folder(model_path)
+    raw_config = read_config(folder)
+    model_class = model_class_of(raw_config, folder)
+    check_base(folder, model_base)
+    config = model_config(model_class, raw_config, folder)
+    base = None if model_base is None else checkpoint_folder(model_base)
+    check_config(config, folder, base)
+    if prune_layer >= config.num_hidden_layers:
+        raise ValueError(f"prune_layer {prune_layer}: {folder} has {config.num_hidden_layers} decoder layers")
+    return folder, base, model_class, config
 
 
 def model_class_of(raw_config: dict[str, Any], folder: Path) -> type[PreTrainedModel]:

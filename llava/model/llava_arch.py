@@ -3,7 +3,6 @@
 The language-model classes inherit from the two mixins here and add nothing but their backbone.
 """
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -22,15 +21,13 @@ from llava.model.multimodal_encoder.builder import build_vision_tower
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.multimodal_projector.builder import build_vision_projector
 from llava.model.prefill import Prefill
-from llava.model.splice import images_of_rows, pad_batch, splice_row, texts_of_images, visual_spans
+from llava.model.splice import cut_rows, images_of_rows, pad_batch, splice_row, texts_of_images, visual_spans
 from llava.model.tiles import unpad_image
 from llava.selecting.at_layer import CHOOSE
 from llava.selecting.per_thread import unchanged
 from llava.selecting.record import PruneRecord
 
 __all__ = ["LlavaMetaForCausalLM", "LlavaMetaModel", "unpad_image"]
-
-logger = logging.getLogger(__name__)
 
 LAYOUT_KEYS = ("image_grid_pinpoints", "mm_patch_merge_type")
 
@@ -171,12 +168,9 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
             splice_row(row, target, [sequences[image] for image in indices], embed_tokens)
             for row, target, indices in zip(ids, targets, shown, strict=True)
         ]
-        limit = getattr(self.config, "tokenizer_model_max_length", None)
-        cut = [0 if limit is None else max(0, len(embeds) - limit) for embeds, _, _ in rows]
-        if any(cut):
-            logger.warning("prompts longer than tokenizer_model_max_length=%d were cut at their end", limit)
+        rows, cut = cut_rows(rows, getattr(self.config, "tokenizer_model_max_length", None))
         self._note_cut(cut, late, bool(sequences))
-        embeds, targets, positions = zip(*([part[:limit] for part in row] for row in rows), strict=True)
+        embeds, targets, positions = zip(*rows, strict=True)
         if options.positions == "compact":
             positions = [torch.arange(len(row), device=row.device) for row in positions]
         embeds, targets, position_ids, mask = pad_batch(embeds, targets, positions, padding_side)
@@ -231,7 +225,7 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
             )
             choose_tokens = choose_tokens if late is None else late
             if inputs_embeds is not None:
-                prefill = self._prefill_of(inputs_embeds, late)
+                prefill = Prefill.of(inputs_embeds, self.last_prune, late)
         if prefill is not None:
             prefill.enter(self, super().forward, inputs_embeds, past_key_values)
         late_labels = None if choose_tokens is None else labels  # to be shortened when the kept tokens are known
@@ -257,12 +251,6 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
         if prefill is not None:
             prefill.leave(self, past_key_values)
         return output if late_labels is None else self._with_loss(output, choose_tokens.shorten(late_labels), kwargs)
-
-    def _prefill_of(self, embeds: Tensor, late: LateSelection | None) -> Prefill | None:
-        """What the language model has to read of prompts just made, None where no visual token is dropped."""
-        record = self.last_prune
-        dropped = late is None and record is not None and sum(record.visual_tokens) < sum(record.tokens_before)
-        return Prefill(embeds.shape[1], late) if dropped or late is not None else None
 
     def _with_loss(self, output: Any, labels: Tensor, kwargs: dict[str, Any]) -> Any:
         """Add the loss to an output, which may be a tuple; ``labels`` (B, M) fit its logits."""
@@ -299,7 +287,7 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
         if late is not None:
             kwargs["choose_tokens"] = late
         thread = self._threads.value
-        thread.prefill = prefill = self._prefill_of(embeds, late)
+        thread.prefill = prefill = Prefill.of(embeds, self.last_prune, late)
         try:
             with nullcontext() if late is None else unchanged("prune_layer", hooks, lambda: self._layer_pruning):
                 output = super().generate(

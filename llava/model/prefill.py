@@ -5,10 +5,12 @@ from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
+from transformers import Cache
 
 from llava import compat
 from llava.model.late_selection import LateSelection
 from llava.selecting.per_thread import PerThread
+from llava.selecting.record import PruneRecord
 
 NEEDED = ("attention_mask", "position_ids", "inputs_embeds", compat.CACHE)
 
@@ -41,6 +43,11 @@ def _note_positions(body: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
     read.given, read.returned = _length(given.get("inputs_embeds")), compat.positions_in(output)
 
 
+def _counted(cache: Cache | None) -> bool:
+    """Whether a cache knows its length without reading it back from a device, as a static one does not."""
+    return cache is not None and not cache.is_compileable
+
+
 def _length(states: Any) -> int | None:
     return states.shape[1] if isinstance(states, Tensor) else None
 
@@ -59,6 +66,12 @@ class Prefill:
     answered: bool = False
     cached: int = 0  # positions that the cache holds before it is filled with these
 
+    @classmethod
+    def of(cls, embeds: Tensor, record: PruneRecord | None, late: LateSelection | None) -> "Prefill | None":
+        """What is due of prompts just made, (B, L, D); None where no visual token of them is dropped."""
+        dropped = record is not None and sum(record.visual_tokens) < sum(record.tokens_before)
+        return cls(embeds.shape[1], late) if dropped or late is not None else None
+
     def enter(self, model: nn.Module, forward: Any, given: Any, cache: Any) -> None:
         """Raise RuntimeError unless ``forward`` takes what it is to be given, and ``given`` embeddings are these."""
         compat.refuse_unknown(forward, type(model).__name__, NEEDED)
@@ -67,12 +80,12 @@ class Prefill:
         if found != self.due:
             raise compat.not_pruned(f"{found} embeddings came to {type(model).__name__} where {self.due} were made")
         model.get_model().positions_read.value = Read()
-        self.cached = 0 if cache is None else cache.get_seq_length()
+        self.cached = cache.get_seq_length() if _counted(cache) else 0
 
     def leave(self, model: nn.Module, cache: Any) -> None:
         """Raise RuntimeError unless the language model read, and put into ``cache``, what was to be left."""
         self._check_read(model.get_model(), self.due)
-        if cache is not None and not cache.is_compileable and not model.training:  # checkpointing fills none
+        if _counted(cache) and not model.training:  # checkpointing fills none
             cached, due = cache.get_seq_length() - self.cached, self.due
             if cached != due:
                 raise compat.not_pruned(f"the language model cached {cached} positions where {due} were to be left")

@@ -1,5 +1,6 @@
 """Image embeddings into the text they belong to: the last step before the language model."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,8 @@ import torch
 from torch import Tensor
 
 from llava.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,18 @@ def splice_row(
         positions += [position + image.positions.to(ids.device), position + after]
         position += image.length + len(piece)
     return torch.cat(embeds), torch.cat(targets), torch.cat(positions)
+
+
+def cut_rows(rows: list[tuple[Tensor, ...]], limit: int | None) -> tuple[list[tuple[Tensor, ...]], list[int]]:
+    """Cut what ``splice_row`` returned of each prompt at its end, as LLaVA does; None cuts nothing.
+
+    Returns:
+        The rows, and how many positions each has lost.
+    """
+    cut = [0 if limit is None else max(0, len(row[0]) - limit) for row in rows]
+    if any(cut):
+        logger.warning("prompts longer than tokenizer_model_max_length=%d were cut at their end", limit)
+    return [tuple(part[:limit] for part in row) for row in rows], cut
 
 
 def pad_batch(

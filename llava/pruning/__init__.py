@@ -10,8 +10,9 @@ from transformers.utils.versions import require_version
 from llava import compat
 from llava.pruners import Pruner, resolve_pruner
 from llava.pruners.base import CLIP_TEXT_CUES, is_count
+from llava.pruning.deciding import Settings
 from llava.pruning.families import FAMILIES, Family, family_of
-from llava.pruning.session import Pruning, Settings
+from llava.pruning.session import Pruning
 from llava.selecting.options import PruningOptions, check_choice
 from llava.selecting.relevance import ClipRelevance
 

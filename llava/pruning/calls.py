@@ -9,12 +9,16 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from llava import compat
+from llava.pruning.deciding import Decision
+from llava.pruning.families import Family
 from llava.pruning.shorten import Shortened
 from llava.pruning.visual import Visual
 from llava.selecting.record import PruneRecord
 
 PROMPT = "pruned_prompt"  # on a cache: the shortened prompt in it; copies of the cache take it along
 NEEDED = ("attention_mask", "position_ids", compat.CACHE)  # arguments through which a call is pruned
+
+AS_MODULE = "as a module (one that was compiled before it was pruned has to be compiled anew)"
 
 
 @dataclass
@@ -31,15 +35,26 @@ class Call:
     cache: Cache | None = None  # that is filled with them
     answered: bool = False  # whether the language model read them
 
+    def answer(self, owner: str, read: int | None, counted: bool) -> None:
+        """Note the positions that a language model returned; RuntimeError where they are not those that were due.
 
-@dataclass(frozen=True)
-class Decision:
-    """What was decided of a batch of prompts, for calls that read it again."""
-
-    ids: Tensor  # (B, L)
-    encoded: Mapping[str, list[Visual]]
-    keep: Tensor  # (B, L)
-    merged: Tensor | None  # (B, L, D) the embeddings of a pruner that merges
+        Args:
+            owner: class of the language model.
+            read: the positions; None where none were found in its output.
+            counted: whether ``by_layers`` is known.
+        """
+        if not self.decided:
+            raise compat.not_pruned(f"{owner} did not choose inside, at the layer that it was to choose at")
+        self.read, self.answered = read, read is not None
+        if self.due is None:
+            return
+        if counted and self.by_layers != self.due:
+            raise compat.not_pruned(f"{self.by_layers} positions came to the first layer where {self.due} were due")
+        cached = read if self.cache is None else self.cache.get_seq_length()
+        if (read, cached) != (self.due, self.due):
+            raise compat.not_pruned(
+                f"the language model read {read} positions and cached {cached} where {self.due} were to be left"
+            )
 
 
 @dataclass
@@ -54,6 +69,23 @@ class Thread:
     asked: int = 0  # as many as those were when the model was called
     texts: str | Sequence[str] | None = None
     own_texts: bool = False  # whether this thread set them
+
+
+def shows_visuals(family: Family, call: Call, continued: bool) -> bool:
+    """Whether a call reads visual tokens; RuntimeError where it does, and its encoder was never seen at work.
+
+    ``continued`` says that the prompt is in the cache already: what is shown then is behind it.
+    """
+    base, known = type(family.base).__name__, call.shown | call.encoded.keys()
+    if family.unheard.value:
+        raise compat.not_pruned(f"{base} encoded images, and not by get_image_features or get_video_features")
+    if known and call.ids is None:
+        raise compat.not_pruned(f"{base} was not given the ids of the prompts beside their images")
+    missing = call.shown - call.encoded.keys()
+    if missing and not continued and family.visual_columns(call.ids, missing).any():
+        methods = " and ".join(f"get_{modality}_features" for modality in sorted(missing))
+        raise compat.not_pruned(f"{base} did not encode its images by {methods}")
+    return bool(known) and bool(family.visual_columns(call.ids, call.encoded).any())
 
 
 def refuse_columns(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -73,6 +105,24 @@ def prompt_of(arguments: Mapping[str, Any]) -> Shortened | None:
 def filled(cache: Cache | None) -> bool:
     """Whether a cache holds something already."""
     return cache is not None and cache.get_seq_length() > 0
+
+
+def continued(prompt: Shortened, given: Mapping[str, Any], compact: bool) -> dict[str, Any]:
+    """The mask and positions of tokens behind a pruned prompt, from what the language model was given.
+
+    Raises:
+        NotImplementedError: the prompt's cache was handed to another ``generate``.
+    """
+    new, past = given["inputs_embeds"].shape[1], given[compat.CACHE].get_seq_length()
+    unpruned = past + new + prompt.length - prompt.width
+    mask = given.get("attention_mask")
+    if mask is not None and mask.shape[-1] != unpruned:
+        raise NotImplementedError(
+            f"an attention_mask of {mask.shape[-1]} columns where {unpruned} are due: the cache of a pruned "
+            "prompt cannot be handed to another generate; start it anew with the whole conversation"
+        )
+    positions = prompt.next_positions(given.get("position_ids"), new, past, compact)
+    return {"attention_mask": prompt.mask(past + new), "position_ids": positions}
 
 
 def check_arguments(module: nn.Module, call: Call, given: Mapping[str, Any], shows: bool) -> None:

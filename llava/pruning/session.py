@@ -2,7 +2,7 @@
 
 In the order of a call: ``_encode`` stands for the model's ``get_image_features`` and notes what the encoder saw;
 ``_before_model`` sees the prompt's ids; ``_before_language_model`` shortens a prompt, or hands the choice on to
-``prune_layer``; and for the tokens behind a shortened prompt it corrects mask and positions (``_continued``).
+``prune_layer``; and for the tokens behind a shortened prompt it corrects mask and positions (``continued``).
 Behind the language model, ``_after_language_model`` and ``_after_model`` hold what it read against what was decided: a
 call that would be answered without the pruning that was asked for is an error. What is known of a call is its thread's.
 """
@@ -11,7 +11,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,42 +20,29 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from llava import compat
-from llava.pruners import Pruner
 from llava.pruning.calls import (
+    AS_MODULE,
     NEEDED,
     PROMPT,
     Call,
-    Decision,
     Thread,
     check_arguments,
+    continued,
     filled,
     prompt_of,
     real_tokens,
     refuse_cache,
     refuse_columns,
+    shows_visuals,
 )
+from llava.pruning.deciding import Decision, Settings, decided, record_of
 from llava.pruning.encoded import ENCODED, Notes, same, shown
 from llava.pruning.families import Family
-from llava.pruning.prompts import Prompts, in_prompt, questions
+from llava.pruning.prompts import Prompts, questions
 from llava.pruning.shorten import Shortened
-from llava.pruning.visual import Visual, choose
 from llava.selecting.at_layer import CHOOSE, QueryAttention, prune_at_layer
 from llava.selecting.per_thread import PerThread, unchanged
 from llava.selecting.record import PruneRecord
-from llava.selecting.relevance import ClipRelevance
-
-AS_MODULE = "as a module (one that was compiled before it was pruned has to be compiled anew)"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a model is pruned; see ``prune``."""
-
-    pruner: Pruner
-    clip: ClipRelevance | None
-    compact: bool
-    budget_scope: str | None
-    prune_layer: int
 
 
 def _of_record(name: str) -> property:
@@ -188,10 +175,9 @@ class Pruning:
 
     def _after_answer(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Refuse an answer to images that none of the other hooks knows of."""
-        thread = self._threads.value
+        thread, base = self._threads.value, type(self.family.base).__name__
         given = compat.named(compat.parameters_of(module.forward), args, kwargs) if args else kwargs
         if shown(given) and thread.checked == thread.asked:
-            base = type(self.family.base).__name__
             raise compat.not_pruned(f"{type(module).__name__} did not call its {base} {AS_MODULE}")
 
     def _before_model(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -232,56 +218,31 @@ class Pruning:
         call, cache = self._threads.value.call, given.get(compat.CACHE)
         prompt = prompt_of(given)
         if call is None:  # the language model by itself
-            return None if prompt is None else ((), {**given, **self._continued(prompt, given)})
-        shows = self._shows_visuals(call, prompt is not None or filled(cache))
+            return None if prompt is None else ((), {**given, **continued(prompt, given, self.settings.compact)})
+        shows = shows_visuals(self.family, call, prompt is not None or filled(cache))
         if shows:  # else an answer may contain a placeholder's id
             refuse_cache(cache)
             compat.refuse_unknown(module.forward, type(module).__name__, ("inputs_embeds", *NEEDED))
         check_arguments(module, call, given, shows)
         call.decided = not shows
         if prompt is not None:
-            return (), {**given, **self._continued(prompt, given)}
+            return (), {**given, **continued(prompt, given, self.settings.compact)}
         if cache is not None:
             vars(cache).pop(PROMPT, None)  # of an earlier prompt: the cache was emptied
         if not shows:
             if not filled(cache):
-                self._fill_record([], [])
+                self._threads.value.record = record_of([], [])
             return None
         prompts = Prompts(self.family, call.ids, real_tokens(given.get("attention_mask"), call.ids), call.encoded)
         if self.settings.prune_layer:
             return (), {**given, CHOOSE: partial(self._choose_inside, call, prompts)}
         return (), self._pruned(module, call, prompts, given)
 
-    def _shows_visuals(self, call: Call, continued: bool) -> bool:
-        """Whether a call reads visual tokens; RuntimeError where it does, and its encoder was never seen at work."""
-        base, known = type(self.family.base).__name__, call.shown | call.encoded.keys()
-        if self.family.unheard.value:
-            raise compat.not_pruned(f"{base} encoded images, and not by get_image_features or get_video_features")
-        if known and call.ids is None:
-            raise compat.not_pruned(f"{base} was not given the ids of the prompts beside their images")
-        missing = call.shown - call.encoded.keys()
-        if missing and not continued and self.family.visual_columns(call.ids, missing).any():
-            methods = " and ".join(f"get_{modality}_features" for modality in sorted(missing))
-            raise compat.not_pruned(f"{base} did not encode its images by {methods}")
-        return bool(known) and bool(self.family.visual_columns(call.ids, call.encoded).any())
-
     def _after_language_model(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Hold the positions that were read, and those in the cache, against what was decided."""
         call = self._threads.value.call
-        if call is None or not (call.shown or call.encoded):
-            return
-        if not call.decided:
-            raise compat.not_pruned(f"{type(module).__name__} did not choose at layer {self.settings.prune_layer}")
-        call.read = read = compat.positions_in(output)
-        if self._counts and call.due not in (None, call.by_layers):
-            raise compat.not_pruned(f"{call.by_layers} positions came to the first layer where {call.due} were due")
-        if call.due is not None:
-            cached = read if call.cache is None else call.cache.get_seq_length()
-            if (read, cached) != (call.due, call.due):
-                raise compat.not_pruned(
-                    f"the language model read {read} positions and cached {cached} where {call.due} were to be left"
-                )
-        call.answered = read is not None
+        if call is not None and (call.shown or call.encoded):
+            call.answer(type(module).__name__, compat.positions_in(output), self._counts)
 
     def _before_layers(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         call, states = self._threads.value.call, args[0] if args else kwargs.get("hidden_states")
@@ -325,19 +286,6 @@ class Pruning:
             **self.family.shorten(kwargs, keep, short),
         }
 
-    def _continued(self, prompt: Shortened, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Return mask and positions of tokens behind a pruned prompt."""
-        new, past = kwargs["inputs_embeds"].shape[1], kwargs[compat.CACHE].get_seq_length()
-        unpruned = past + new + prompt.length - prompt.width
-        given = kwargs.get("attention_mask")
-        if given is not None and given.shape[-1] != unpruned:
-            raise NotImplementedError(
-                f"an attention_mask of {given.shape[-1]} columns where {unpruned} are due: the cache of a pruned "
-                "prompt cannot be handed to another generate; start it anew with the whole conversation"
-            )
-        positions = prompt.next_positions(kwargs.get("position_ids"), new, past, self.settings.compact)
-        return {"attention_mask": prompt.mask(past + new), "position_ids": positions}
-
     def _decide(self, prompts: Prompts, embeds: Tensor, attention: QueryAttention | None = None) -> Decision:
         """Return what is kept of the prompts: as decided before, if these are the same and tokens behind them."""
         thread, ids = self._threads.value, prompts.ids
@@ -346,39 +294,6 @@ class Pruning:
             length = decision.ids.shape[1]
             if torch.equal(ids[:, :length], decision.ids):
                 return replace(decision, keep=torch.cat([decision.keep, prompts.real[:, length:]], dim=1))
-        with torch.no_grad():
-            thread.decision = self._decided(prompts, embeds, attention)
+        texts = None if self.settings.clip is None else questions(self.texts, len(ids) // prompts.copies)
+        thread.decision, thread.record = decided(self.settings, prompts, embeds, texts, attention)
         return thread.decision
-
-    def _decided(self, prompts: Prompts, embeds: Tensor, attention: QueryAttention | None) -> Decision:
-        """Choose, and fill the record."""
-        needs, clip = self.settings.pruner.needs, self.settings.clip
-        texts = None if clip is None else questions(self.texts, len(prompts.ids) // prompts.copies)
-        attended = attention() if attention is not None and "text_attention" in needs else None
-        seen = [
-            in_prompt(prompts, placed, embeds[placed.row], needs, clip, texts and texts[placed.row // prompts.copies])
-            for placed in prompts.placed
-        ]
-        if attended is not None:
-            seen = [
-                replace(entry, text_attention=attended[placed.row, placed.columns])
-                for entry, placed in zip(seen, prompts.placed, strict=True)
-            ]
-        kept, tokens = choose(self.settings.pruner, seen, self.settings.budget_scope)
-        chosen = torch.zeros_like(prompts.visual)
-        merged = None if tokens is None else embeds.detach().clone()
-        for index, (placed, positions) in enumerate(zip(prompts.placed, kept, strict=True)):
-            copies = slice(placed.row, placed.row + prompts.copies)
-            chosen[copies, placed.columns[positions.to(placed.columns.device)]] = True
-            if merged is not None:
-                merged[copies, placed.columns] = tokens[index]
-        self._fill_record([placed.visual for placed in prompts.placed], kept)
-        return Decision(prompts.ids, prompts.encoded, prompts.real & (~prompts.visual | chosen), merged)
-
-    def _fill_record(self, visuals: list[Visual], kept: list[Tensor]) -> None:
-        newlines = [
-            0 if visual.newline is None else int(visual.newline.cpu()[positions].sum())
-            for visual, positions in zip(visuals, kept, strict=True)
-        ]
-        before = [visual.length for visual in visuals]
-        self._threads.value.record = PruneRecord(kept, [len(positions) for positions in kept], newlines, before)

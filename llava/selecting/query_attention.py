@@ -41,11 +41,7 @@ def query_attention(
     if inputs is None or index < 0:
         raise ValueError("no layer comes before layer 0: prune at layer 1 or later to know what a token attends to")
     layer = body.layers[index]
-    attention = getattr(layer, "self_attn", None)
-    missing = [name for name in ("q_proj", "k_proj", "head_dim", "scaling") if not hasattr(attention, name)]
-    if missing or not hasattr(layer, "input_layernorm"):
-        found = ", ".join(missing) or "input_layernorm"
-        raise compat.not_pruned(f"{type(layer).__name__} has no {found}, from which its attention is computed")
+    attention = _attention_of(layer)
     device = next(attention.q_proj.parameters()).device
     hidden_states, real = inputs["hidden_states"].to(device), real.to(device)
     columns = torch.arange(real.shape[1], device=device)
@@ -66,6 +62,16 @@ def query_attention(
     if window is not None:
         seen &= columns > query.unsqueeze(1) - window
     return _mean_over_heads(queries, keys.to(device), seen, attention.scaling)
+
+
+def _attention_of(layer: nn.Module) -> nn.Module:
+    """The module that attends; RuntimeError for a layer that is built otherwise."""
+    attention = getattr(layer, "self_attn", None)
+    missing = [name for name in ("q_proj", "k_proj", "head_dim", "scaling") if not hasattr(attention, name)]
+    if missing or not hasattr(layer, "input_layernorm"):
+        found = ", ".join(missing) or "input_layernorm"
+        raise compat.not_pruned(f"{type(layer).__name__} has no {found}, from which its attention is computed")
+    return attention
 
 
 def _mean_over_heads(queries: Tensor, keys: Tensor, seen: Tensor, scale: float) -> Tensor:

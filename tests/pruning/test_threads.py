@@ -1,6 +1,5 @@
 """Several threads call one pruned model at the same time, as a server does."""
 
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,15 +10,6 @@ from llava.pruning import prune
 
 GREEDY = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
 IMAGE = 90
-
-
-@pytest.fixture
-def switching():
-    """Threads take turns as often as they can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(before)
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from llava.eval.backends.requests import Question, in_batches
 from llava.eval.processes import Processes
 from llava.mm_utils import process_images, tokenizer_image_token
 
+from .conftest import WRONG_OF_BOTH
+
 CPU = Processes(device="cpu")
 GREEDY = {"max_new_tokens": 8, "num_beams": 1, "do_sample": False}
 
@@ -158,16 +160,7 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("options", "error", "message"),
         [
-            ({"device_map": "foo"}, ValueError, "device_map 'foo'"),
-            ({"dtype": "float8"}, ValueError, "dtype 'float8' is not one of float16"),
-            ({"attn_implementation": "fast"}, ValueError, "'fast' is not one of sdpa, eager"),
-            ({"attn_implementation": "flash_attention_2"}, ValueError, "flash_attention_2 needs a GPU"),
-            (
-                {"pruner": "divprune", "keep_ratio": 0.5, "prune_layer": True},
-                ValueError,
-                "prune_layer must be an integer",
-            ),
-            ({"pruner": "divprune", "keep_ratio": 0.5, "text_chunking": "cut"}, ValueError, "release, bos_eos"),
+            *WRONG_OF_BOTH,
             ({"prunner": "cdpruner"}, TypeError, "llava_pruned has no argument prunner; its arguments are .*pruner"),
             ({"visual_token_num": 64}, ValueError, "visual_token_num without a pruner"),
             ({"pruner": "best", "visual_token_num": 64}, ValueError, "unknown pruner 'best'"),

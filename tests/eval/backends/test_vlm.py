@@ -13,6 +13,8 @@ from llava.eval.backends.requests import Question, in_batches
 from llava.eval.backends.vlm import VlmBackend
 from llava.eval.processes import Processes
 
+from .conftest import WRONG_OF_BOTH
+
 CONVERTER = Path(__file__).parents[3] / "scripts/convert_llava_to_hf.py"
 CPU = Processes(device="cpu")
 GREEDY = {"max_new_tokens": 8, "num_beams": 1, "do_sample": False}
@@ -114,16 +116,7 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("options", "error", "message"),
         [
-            ({"device_map": "foo"}, ValueError, "device_map 'foo'"),
-            ({"dtype": "float8"}, ValueError, "dtype 'float8' is not one of float16"),
-            ({"attn_implementation": "fast"}, ValueError, "'fast' is not one of sdpa, eager"),
-            ({"attn_implementation": "flash_attention_2"}, ValueError, "flash_attention_2 needs a GPU"),
-            (
-                {"pruner": "divprune", "keep_ratio": 0.5, "prune_layer": True},
-                ValueError,
-                "prune_layer must be an integer",
-            ),
-            ({"pruner": "divprune", "keep_ratio": 0.5, "text_chunking": "cut"}, ValueError, "release, bos_eos"),
+            *WRONG_OF_BOTH,
             ({"prunner": "x"}, TypeError, "vlm_pruned has no argument prunner; its arguments are .*relevance"),
             ({"keep_ratio": 0.1}, ValueError, "keep_ratio without a pruner"),
             ({"relevance": "llm_text"}, ValueError, "relevance without a pruner"),
