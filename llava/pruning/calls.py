@@ -88,11 +88,11 @@ def shows_visuals(family: Family, call: Call, continued: bool) -> bool:
     return bool(known) and bool(family.visual_columns(call.ids, call.encoded).any())
 
 
-def refuse_columns(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Raise NotImplementedError for what does not shorten with a prompt."""
-    if isinstance(kwargs.get("logits_to_keep"), Tensor):
+def refuse_columns(given: Mapping[str, Any]) -> None:
+    """Raise NotImplementedError for arguments that do not shorten with a prompt."""
+    if isinstance(given.get("logits_to_keep"), Tensor):
         raise NotImplementedError("columns as `logits_to_keep` do not shorten with the prompt: give a number")
-    if kwargs.get("labels") is not None:
+    if given.get("labels") is not None:
         raise NotImplementedError("`labels` do not shorten with the prompt: a pruned model does not compute a loss")
 
 

@@ -49,6 +49,11 @@ def _of_record(name: str) -> property:
     return property(lambda pruning: getattr(pruning.record, name))
 
 
+def _named(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call of a module by name; most calls have no others."""
+    return compat.named(compat.parameters_of(module.forward), args, kwargs) if args else kwargs
+
+
 class Pruning:
     """A pruned model, until ``remove``; a context manager that removes itself; and the record of the last call.
 
@@ -169,15 +174,14 @@ class Pruning:
         return output
 
     def _before_answer(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        refuse_columns(module, args, kwargs)
+        refuse_columns(_named(module, args, kwargs))
         thread = self._threads.value
         thread.asked = thread.checked
 
     def _after_answer(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Refuse an answer to images that none of the other hooks knows of."""
         thread, base = self._threads.value, type(self.family.base).__name__
-        given = compat.named(compat.parameters_of(module.forward), args, kwargs) if args else kwargs
-        if shown(given) and thread.checked == thread.asked:
+        if shown(_named(module, args, kwargs)) and thread.checked == thread.asked:
             raise compat.not_pruned(f"{type(module).__name__} did not call its {base} {AS_MODULE}")
 
     def _before_model(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

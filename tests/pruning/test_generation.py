@@ -1,6 +1,7 @@
 """The ways of calling a pruned model: all of them read the same shortened prompt."""
 
 import copy
+import inspect
 
 import pytest
 import torch
@@ -201,6 +202,15 @@ def test_the_cache_of_a_pruned_prompt_cannot_be_continued(tiny_llava):
 def test_labels_are_refused(tiny_llava):
     with prune(tiny_llava.model, **PRUNER), pytest.raises(NotImplementedError, match="labels"):
         tiny_llava.model(**tiny_llava.inputs, labels=tiny_llava.inputs["input_ids"])
+
+
+@pytest.mark.parametrize("name", ["labels", "logits_to_keep"])
+def test_columns_are_refused_by_place_as_well(tiny_llava, name):
+    given = tiny_llava.inputs | {name: tiny_llava.inputs["input_ids"][0]}
+    names = list(inspect.signature(tiny_llava.model.forward).parameters)
+    by_place = [given.get(each) for each in names[: names.index(name) + 1]]
+    with prune(tiny_llava.model, **PRUNER), pytest.raises(NotImplementedError, match=name):
+        tiny_llava.model(*by_place)
 
 
 def test_a_batch_is_pruned_as_its_prompts_alone(tiny_llava):
