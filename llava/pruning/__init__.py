@@ -102,14 +102,20 @@ def unprune(model: nn.Module) -> None:
 
 
 def _load_clip(family: Family, text_tower: str, text_chunking: str) -> ClipRelevance:
-    """Load the CLIP that the encoder came from; raises ValueError for an encoder that came from no such CLIP."""
+    """Load the CLIP that the encoder came from.
+
+    Raises:
+        ValueError: the encoder came from no such CLIP, or weights are missing, which would be left random.
+    """
     width = family.clip_layer_norm().normalized_shape[-1]
-    clip = CLIPModel.from_pretrained(text_tower, dtype="float32")
+    clip, report = CLIPModel.from_pretrained(text_tower, dtype="float32", output_loading_info=True)
     if clip.config.vision_config.hidden_size != width:
         raise ValueError(
             f"text_tower {text_tower}: patches of this CLIP have {clip.config.vision_config.hidden_size} features, "
             f"those of the model's encoder {width}; give the CLIP that the encoder came from"
         )
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(f"text_tower {text_tower} lacks {len(missing)} weights, {missing[0]} among them")
     return ClipRelevance(clip, CLIPTokenizer.from_pretrained(text_tower), text_chunking)
 
 

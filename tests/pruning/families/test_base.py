@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from transformers import CLIPConfig, CLIPModel
 
 from llava.pruning import prune
 from llava.pruning.families import family_of
@@ -137,6 +138,16 @@ def test_another_clip_than_the_encoders_is_refused(tiny_of):
             tiny_of("llava").model, "cdpruner", visual_token_num=2, relevance="clip_text", text_tower=str(CLIP),
             texts="What?",
         )  # fmt: skip
+
+
+def test_a_clip_without_its_text_side_is_refused(tiny_of, tmp_path):
+    model = tiny_of("llava").model
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 8}
+    clip = CLIPModel(CLIPConfig(text_config=sizes, vision_config={**sizes, "image_size": 8, "patch_size": 2}))
+    weights = {name: each for name, each in clip.state_dict().items() if not name.startswith("text_model.encoder")}
+    clip.save_pretrained(tmp_path, state_dict=weights)
+    with pytest.raises(ValueError, match="lacks 16 weights, text_model.encoder.layers.0"):
+        prune(model, "cdpruner", visual_token_num=2, relevance="clip_text", text_tower=str(tmp_path), texts="What?")
 
 
 @pytest.mark.parametrize("attention", ["cls", "received"])
