@@ -6,8 +6,6 @@ checkpoints on the hub have them; in memory, and in what its classes save today,
 
 import re
 
-from llava.model.checkpoint import is_computed as is_computed
-
 _TOWER = "model.vision_tower.vision_tower.vision_model."
 
 _TO_LLAVA = (  # the first that matches counts

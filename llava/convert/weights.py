@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, PretrainedConfig
 
-from llava.convert.names import is_computed, is_tower, llava_name, tower_name
-from llava.model.checkpoint import mapped_tensors, refuse_missing
+from llava.convert.names import is_tower, llava_name, tower_name
+from llava.model.checkpoint import is_computed, mapped_tensors, refuse_missing
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from llava.convert.names import hf_name, is_computed, is_tower, llava_name, tower_name
+from llava.convert.names import hf_name, is_tower, llava_name, tower_name
 
 NAMES = [  # LLaVA's, Transformers' on the hub, Transformers' in memory
     ("lm_head.weight", "language_model.lm_head.weight", "lm_head.weight"),
@@ -47,9 +47,3 @@ def test_the_tower_is_found_with_clips_old_prefix_and_without():
 )
 def test_clips_text_side_and_projections_are_not_the_towers(name):
     assert tower_name(name) is None
-
-
-def test_tables_that_the_config_determines_are_no_weights():
-    assert is_computed("model.layers.0.self_attn.rotary_emb.inv_freq")
-    assert is_computed("vision_model.embeddings.position_ids")
-    assert not is_computed("vision_model.embeddings.position_embedding.weight")

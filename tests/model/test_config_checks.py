@@ -7,8 +7,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from llava.model.checkpoint import read_json
-
 CASES = {
     "layout": (
         {"image_aspect_ratio": "anyres_max_9"},
@@ -201,15 +199,3 @@ def test_what_bitsandbytes_saved_loads_again(load, make_checkpoint, tmp_path):
 def test_a_misspelt_option_names_every_valid_one(load, checkpoint):
     with pytest.raises(TypeError, match="visual_tokens; it takes .*load_4bit.*pruner.*visual_token_num"):
         load(checkpoint, visual_tokens=4)
-
-
-@pytest.mark.parametrize("content", [b"", b"[]", b"3", b"{", "{}".encode("utf-16"), b"\xff"])
-def test_a_file_without_a_json_object_is_named(tmp_path, content):
-    (tmp_path / "config.json").write_bytes(content)
-    with pytest.raises(ValueError, match="config.json"):
-        read_json(tmp_path / "config.json")
-
-
-def test_a_byte_order_mark_is_no_part_of_json(tmp_path):
-    (tmp_path / "config.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
-    assert read_json(tmp_path / "config.json") == {"a": 1}
