@@ -14,7 +14,7 @@ def check_aspect_ratio(value: Any) -> str | None:
 
     ``pad`` pads to a square, ``anyres`` cuts into tiles; None and ``square`` crop the centre, as in LLaVA.
     """
-    check_choice("image_aspect_ratio", value, ASPECT_RATIOS)
+    check_key("image_aspect_ratio", value, ASPECT_RATIOS)
     return value
 
 
@@ -38,7 +38,7 @@ def check_pinpoints(value: Any, tile: int | None = None) -> list[tuple[int, int]
     return canvases
 
 
-def check_choice(name: str, value: Any, valid: Sequence[Any]) -> None:
+def check_key(name: str, value: Any, valid: Sequence[Any]) -> None:
     """Raise ValueError unless ``value`` of the config's key ``name`` is one of ``valid``."""
     if not any(value is each or (isinstance(value, str) and value == each) for each in valid):
         raise ValueError(f"{name} {_short(value)} is not one of {_listed(valid)}")

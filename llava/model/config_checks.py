@@ -8,9 +8,9 @@ from transformers import CLIPVisionConfig, PretrainedConfig
 from transformers.activations import ACT2FN
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from llava.layout import MERGE_TYPES, SELECT_FEATURES, check_aspect_ratio, check_choice, check_pinpoints
+from llava.layout import MERGE_TYPES, SELECT_FEATURES, check_aspect_ratio, check_key, check_pinpoints
 from llava.model.checkpoint import naming
-from llava.model.multimodal_encoder.builder import refuse_foreign, resolve_tower
+from llava.model.multimodal_encoder.builder import tower_of
 from llava.model.multimodal_encoder.clip_encoder import read_tower_config
 from llava.model.multimodal_projector.builder import projector_depth
 
@@ -31,8 +31,7 @@ def check_config(config: PretrainedConfig, folder: Path, base: Path | None = Non
     """
     with naming(folder / "config.json"):
         _check_modules(config)
-        config.mm_vision_tower = resolve_tower(config.mm_vision_tower, str(folder), base and str(base))
-        refuse_foreign(config.mm_vision_tower)
+        config.mm_vision_tower = tower_of(config, str(folder), base and str(base))
         tower = read_tower_config(config.mm_vision_tower)
         _check_features(config, tower)
         _check_layout(config, tower)
@@ -71,22 +70,20 @@ def check_tuned_tower(config: PretrainedConfig, in_checkpoint: bool, folder: Pat
 
 
 def _check_modules(config: PretrainedConfig) -> None:
-    check_choice("hidden_act", config.hidden_act, tuple(ACT2FN))
+    check_key("hidden_act", config.hidden_act, tuple(ACT2FN))
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
-    check_choice("rope_type", rope, ("default", *ROPE_INIT_FUNCTIONS))
+    check_key("rope_type", rope, ("default", *ROPE_INIT_FUNCTIONS))
     kinds = getattr(config, "layer_types", None) or []
     windows = ("sliding_attention",) if getattr(config, "sliding_window", None) else ()
     for kind in kinds if isinstance(kinds, list) else [kinds]:
-        check_choice("layer_types", kind, ("full_attention", *windows))
+        check_key("layer_types", kind, ("full_attention", *windows))
     if not config.return_dict:
         raise ValueError("return_dict false is not supported: what is inside reads outputs by name")
-    if getattr(config, "s2", False):
-        raise ValueError("multi-scale towers (config.s2) are not supported")
-    check_choice("mm_resampler_type", getattr(config, "mm_resampler_type", None), (None,))
+    check_key("mm_resampler_type", getattr(config, "mm_resampler_type", None), (None,))
     for flag in ("mm_use_im_start_end", "mm_use_im_patch_token"):
         if type(getattr(config, flag, False)) is not bool:
             raise ValueError(f"{flag} {getattr(config, flag)!r} is not one of true, false")
-    check_choice("tokenizer_padding_side", getattr(config, "tokenizer_padding_side", None), (None, "left", "right"))
+    check_key("tokenizer_padding_side", getattr(config, "tokenizer_padding_side", None), (None, "left", "right"))
     for limit in ("tokenizer_model_max_length", "max_sequence_length"):
         length = getattr(config, limit, None)
         if length is not None and not _is_positive(length):
@@ -94,7 +91,7 @@ def _check_modules(config: PretrainedConfig) -> None:
 
 
 def _check_features(config: PretrainedConfig, tower: CLIPVisionConfig) -> None:
-    check_choice("mm_vision_select_feature", getattr(config, "mm_vision_select_feature", "patch"), SELECT_FEATURES)
+    check_key("mm_vision_select_feature", getattr(config, "mm_vision_select_feature", "patch"), SELECT_FEATURES)
     layer, blocks = getattr(config, "mm_vision_select_layer", None), tower.num_hidden_layers
     if type(layer) is not int or not -blocks - 1 <= layer <= blocks:
         raise ValueError(f"mm_vision_select_layer {layer!r} is not one of -{blocks + 1} to {blocks}: see the tower")
@@ -108,7 +105,7 @@ def _check_features(config: PretrainedConfig, tower: CLIPVisionConfig) -> None:
 def _check_layout(config: PretrainedConfig, tower: CLIPVisionConfig) -> None:
     ratio = check_aspect_ratio(getattr(config, "image_aspect_ratio", None))
     merge_type = getattr(config, "mm_patch_merge_type", "flat")
-    check_choice("mm_patch_merge_type", merge_type, MERGE_TYPES)
+    check_key("mm_patch_merge_type", merge_type, MERGE_TYPES)
     if ratio != "anyres":
         return
     check_pinpoints(getattr(config, "image_grid_pinpoints", None), tower.image_size)

@@ -6,7 +6,8 @@ from typing import Any
 
 from llava import layout
 from llava.pruners import Pruner, name_of
-from llava.pruners.base import INSIDE_CUES, is_count
+from llava.pruners.base import INSIDE_CUES
+from llava.pruners.checks import is_count
 
 BUDGET_SCOPES = ("tile", "image")
 POSITIONS = ("compact", "original")
@@ -63,7 +64,7 @@ class PruningOptions:
 def check_choice(name: str, value: Any, valid: Sequence[Any]) -> None:
     """Raise ValueError, which names them, where ``value`` is none of the ``valid`` ones; None is not named."""
     if value is not None or None not in valid:
-        layout.check_choice(name, value, [choice for choice in valid if choice is not None])
+        layout.check_key(name, value, [choice for choice in valid if choice is not None])
 
 
 class Choice:

@@ -32,17 +32,23 @@ def resolve_tower(name: str, checkpoint: str | None = None, base: str | None = N
     raise FileNotFoundError(f"mm_vision_tower {name!r}: no such folder, neither as it stands nor in {where}")
 
 
-def refuse_foreign(tower: str) -> None:
-    """Raise ValueError for what is neither a folder nor, by its name, a CLIP model on the hub."""
+def tower_of(config: PretrainedConfig, checkpoint: str, base: str | None = None) -> str:
+    """Return the folder or hub id of a config's vision tower, as ``resolve_tower`` finds it.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: it is neither a folder nor, by its name, a CLIP model on the hub, or is read at several scales.
+    """
+    if getattr(config, "s2", False):
+        raise ValueError("multi-scale towers (config.s2) are not supported")
+    name = getattr(config, "mm_vision_tower", getattr(config, "vision_tower", None))
+    tower = resolve_tower(name, checkpoint, base)
     if not Path(tower).is_dir() and not (tower.startswith(_KNOWN) or "clip" in tower.lower() or "ShareGPT4V" in tower):
         raise ValueError(f"mm_vision_tower {tower!r} is neither a folder nor a CLIP model's hub id")
+    return tower
 
 
 def build_vision_tower(vision_tower_cfg: PretrainedConfig, **kwargs: bool) -> CLIPVisionTower:
     """Build the tower that the config names; keyword arguments go to ``CLIPVisionTower``."""
-    name = getattr(vision_tower_cfg, "mm_vision_tower", getattr(vision_tower_cfg, "vision_tower", None))
-    if getattr(vision_tower_cfg, "s2", False):
-        raise ValueError("multi-scale towers (config.s2) are not supported")
-    tower = resolve_tower(name, vision_tower_cfg.name_or_path)
-    refuse_foreign(tower)
+    tower = tower_of(vision_tower_cfg, vision_tower_cfg.name_or_path)
     return CLIPVisionTower(tower, args=vision_tower_cfg, **kwargs)

@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from llava.layout import SELECT_FEATURES, check_choice
+from llava.layout import SELECT_FEATURES, check_key
 from llava.model.checkpoint import naming, read_json, refuse_mismatched, refuse_missing, weight_files
 from llava.model.multimodal_encoder.clip_cues import cls_attention, mean_keys, unsplit_attention
 from llava.pruners.base import CLIP_TEXT_CUES
@@ -51,7 +51,7 @@ class CLIPVisionTower(nn.Module):
         self.vision_tower_name = vision_tower
         self.select_layer = args.mm_vision_select_layer
         self.select_feature = getattr(args, "mm_vision_select_feature", "patch")
-        check_choice("mm_vision_select_feature", self.select_feature, SELECT_FEATURES)
+        check_key("mm_vision_select_feature", self.select_feature, SELECT_FEATURES)
         self.is_loaded = False
         self.relevance: ClipRelevance | None = None
         self.cfg_only = read_tower_config(vision_tower)
