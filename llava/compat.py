@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import transformers
 from packaging.version import Version
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Cache, LlamaModel, masking_utils
 
 logger = logging.getLogger(__name__)
@@ -35,6 +35,8 @@ def _known(names: tuple[str, ...], function: Callable[..., Any]) -> str:
 
 CACHE = _known(CACHE_NAMES, LlamaModel.forward)
 """The keyword argument that brings a forward its cache, and the field of an output that holds it."""
+SHORTENED_BY = ("attention_mask", "position_ids", CACHE)
+"""The arguments of a language model through which a prompt is shortened."""
 _MASK_CACHE = _known(CACHE_NAMES, masking_utils.create_causal_mask)
 
 
@@ -57,6 +59,11 @@ def named(parameters: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[st
     return given
 
 
+def arguments_of(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call of a module by name, as they came where all have one."""
+    return named(parameters_of(module.forward), args, kwargs) if args else kwargs
+
+
 def cache_of(arguments: Mapping[str, Any]) -> Cache | None:
     """The cache among the keyword arguments of a call, under whichever name."""
     return next((arguments[name] for name in CACHE_NAMES if arguments.get(name) is not None), None)
@@ -74,8 +81,8 @@ def cache_in(output: Any) -> Cache | None:
 
 def create_mask(window: int | None, cache: Cache | None, **arguments: Any) -> Any:
     """Make the mask of a decoder layer, as ``transformers.masking_utils`` makes it; ``window`` None sees all tokens."""
-    masks = masking_utils
-    make = masks.create_causal_mask if window is None else masks.create_sliding_window_causal_mask
+    sliding = window is not None
+    make = masking_utils.create_sliding_window_causal_mask if sliding else masking_utils.create_causal_mask
     return make(**arguments, **{_MASK_CACHE: cache})
 
 

@@ -12,9 +12,9 @@ from llava.selecting.options import check_choice
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 DTYPES |= {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "half": torch.float16}
-ATTENTION = ("sdpa", "eager", "flash_attention_2")
-SPREAD = ("auto", "balanced", "balanced_low_0", "sequential")
 FLASH = "flash_attention_2"
+ATTENTION = ("sdpa", "eager", FLASH)
+SPREAD = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
 def check_device(device: Any, name: str = "device") -> torch.device:
@@ -84,7 +84,7 @@ def check_attention(name: str | None, on_cpu: bool, dtype: torch.dtype | None) -
         )
 
 
-def check_quantization(load_8bit: Any, load_4bit: Any) -> None:
+def check_bits(load_8bit: Any, load_4bit: Any) -> None:
     """Check that a model can be loaded in few bits.
 
     Raises:

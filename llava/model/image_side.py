@@ -42,7 +42,7 @@ class CallOptions:
 
 
 @dataclass
-class Thread:
+class ThreadState:
     """What a model knows of the calls of one thread."""
 
     last_prune: PruneRecord | None = None
@@ -76,7 +76,7 @@ class ImageSide:
     def post_init(self) -> None:
         super().post_init()
         compat.warn_if_newer()
-        self._threads = PerThread(Thread)
+        self._threads = PerThread(ThreadState)
         count_positions(self.get_model())
 
     @property

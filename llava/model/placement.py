@@ -7,14 +7,7 @@ from typing import Any
 import torch
 from transformers import BitsAndBytesConfig
 
-from llava.model.devices import (
-    FLASH,
-    check_attention,
-    check_device,
-    check_device_map,
-    check_dtype,
-    check_quantization,
-)
+from llava.model.devices import FLASH, check_attention, check_bits, check_device, check_device_map, check_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +38,7 @@ def placement(
         ValueError: a value that is none of the valid ones, which it names, or two that exclude each other.
         ImportError: a package that an option needs is not installed.
     """
-    check_quantization(load_8bit, load_4bit)
+    check_bits(load_8bit, load_4bit)
     device_map = _device_map(device_map, device)
     devices = device_map.values() if isinstance(device_map, dict) else [device_map]
     on_cpu = all(str(each) == "cpu" for each in devices)

@@ -12,7 +12,7 @@ from llava.model.late_selection import LateSelection
 from llava.selecting.per_thread import PerThread
 from llava.selecting.record import PruneRecord
 
-NEEDED = ("attention_mask", "position_ids", "inputs_embeds", compat.CACHE)
+NEEDED = ("inputs_embeds", *compat.SHORTENED_BY)
 
 
 @dataclass
@@ -38,7 +38,7 @@ def _note_states(
 
 
 def _note_positions(body: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-    given = compat.named(compat.parameters_of(body.forward), args, kwargs) if args else kwargs
+    given = compat.arguments_of(body, args, kwargs)
     read = body.positions_read.value
     read.given, read.returned = _length(given.get("inputs_embeds")), compat.positions_in(output)
 
@@ -84,17 +84,19 @@ class Prefill:
 
     def leave(self, model: nn.Module, cache: Any) -> None:
         """Raise RuntimeError unless the language model read, and put into ``cache``, what was to be left."""
-        self._check_read(model.get_model(), self.due)
+        self._check_read(model.get_model())
         if _counted(cache) and not model.training:  # checkpointing fills none
-            cached, due = cache.get_seq_length() - self.cached, self.due
-            if cached != due:
-                raise compat.not_pruned(f"the language model cached {cached} positions where {due} were to be left")
+            cached = cache.get_seq_length() - self.cached
+            if cached != self.due:
+                raise compat.not_pruned(
+                    f"the language model cached {cached} positions where {self.due} were to be left"
+                )
         self.answered = True
 
-    def _check_read(self, body: nn.Module, due: int) -> None:
+    def _check_read(self, body: nn.Module) -> None:
         if self.late is not None and self.late.keep is None:
             raise compat.not_pruned(f"{type(body).__name__} did not ask which tokens its later layers see")
-        read = body.positions_read.value
+        read, due = body.positions_read.value, self.due
         if read.given != due:
             raise compat.not_pruned(f"{type(body).__name__} was not given the {due} embeddings that were to be left")
         left = read.returned if self.late is None else due  # a layer holds what it leaves against its own choice

@@ -9,7 +9,8 @@ from transformers.utils.versions import require_version
 
 from llava import compat
 from llava.pruners import Pruner, resolve_pruner
-from llava.pruners.base import CLIP_TEXT_CUES, is_count
+from llava.pruners.base import CLIP_TEXT_CUES
+from llava.pruners.checks import is_count
 from llava.pruning.deciding import Settings
 from llava.pruning.families import FAMILIES, Family, family_of
 from llava.pruning.session import Pruning

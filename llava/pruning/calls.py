@@ -16,8 +16,6 @@ from llava.pruning.visual import Visual
 from llava.selecting.record import PruneRecord
 
 PROMPT = "pruned_prompt"  # on a cache: the shortened prompt in it; copies of the cache take it along
-NEEDED = ("attention_mask", "position_ids", compat.CACHE)  # arguments through which a call is pruned
-
 AS_MODULE = "as a module (one that was compiled before it was pruned has to be compiled anew)"
 
 
@@ -58,7 +56,7 @@ class Call:
 
 
 @dataclass
-class Thread:
+class ThreadState:
     """What a pruned model knows of the calls of one thread."""
 
     call: Call | None = None  # that is under way

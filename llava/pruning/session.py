@@ -22,10 +22,9 @@ from transformers import DynamicCache
 from llava import compat
 from llava.pruning.calls import (
     AS_MODULE,
-    NEEDED,
     PROMPT,
     Call,
-    Thread,
+    ThreadState,
     check_arguments,
     continued,
     filled,
@@ -49,11 +48,6 @@ def _of_record(name: str) -> property:
     return property(lambda pruning: getattr(pruning.record, name))
 
 
-def _named(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a call of a module by name; most calls have no others."""
-    return compat.named(compat.parameters_of(module.forward), args, kwargs) if args else kwargs
-
-
 class Pruning:
     """A pruned model, until ``remove``; a context manager that removes itself; and the record of the last call.
 
@@ -68,7 +62,7 @@ class Pruning:
 
     def __init__(self, model: nn.Module, family: Family, settings: Settings, texts: str | Sequence[str] | None):
         self.model, self.family, self.settings = model, family, settings
-        self._threads = PerThread(Thread)
+        self._threads = PerThread(ThreadState)
         self._texts, self._owner = texts, threading.get_ident()
         self._notes = Notes()
         self._parameters = compat.parameters_of(family.base.forward)
@@ -174,14 +168,14 @@ class Pruning:
         return output
 
     def _before_answer(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        refuse_columns(_named(module, args, kwargs))
+        refuse_columns(compat.arguments_of(module, args, kwargs))
         thread = self._threads.value
         thread.asked = thread.checked
 
     def _after_answer(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Refuse an answer to images that none of the other hooks knows of."""
         thread, base = self._threads.value, type(self.family.base).__name__
-        if shown(_named(module, args, kwargs)) and thread.checked == thread.asked:
+        if shown(compat.arguments_of(module, args, kwargs)) and thread.checked == thread.asked:
             raise compat.not_pruned(f"{type(module).__name__} did not call its {base} {AS_MODULE}")
 
     def _before_model(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -190,7 +184,7 @@ class Pruning:
         ids = given.get("input_ids")
         shows = shown(given)
         if shows:
-            compat.refuse_unknown(module.forward, type(module).__name__, ("input_ids", *NEEDED))
+            compat.refuse_unknown(module.forward, type(module).__name__, ("input_ids", *compat.SHORTENED_BY))
             if ids is None:
                 raise NotImplementedError("images beside inputs_embeds: pruning needs the prompt's input_ids")
         self._threads.value.call = Call(ids, shows, self._notes.find(given.get(ENCODED)))
@@ -226,7 +220,7 @@ class Pruning:
         shows = shows_visuals(self.family, call, prompt is not None or filled(cache))
         if shows:  # else an answer may contain a placeholder's id
             refuse_cache(cache)
-            compat.refuse_unknown(module.forward, type(module).__name__, ("inputs_embeds", *NEEDED))
+            compat.refuse_unknown(module.forward, type(module).__name__, ("inputs_embeds", *compat.SHORTENED_BY))
         check_arguments(module, call, given, shows)
         call.decided = not shows
         if prompt is not None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from llava import compat
-from llava.pruners.base import is_count
+from llava.pruners.checks import is_count
 from llava.selecting.query_attention import query_attention, sliding_window
 
 QueryAttention = Callable[..., Tensor]
@@ -25,8 +25,7 @@ CHOOSE = "choose_tokens"
 """The keyword argument that brings a call of the body a ``choose`` of its own."""
 CALL = "layer_pruning_call"
 STATE = "layer_pruning"  # on a cache: what was kept of the sequences in it; copies of the cache take it along
-NEEDED = ("attention_mask", "position_ids", compat.CACHE)  # arguments of a body through which a prompt is shortened
-OF_LAYERS = ("hidden_states", "position_embeddings", *NEEDED)
+OF_LAYERS = ("hidden_states", "position_embeddings", *compat.SHORTENED_BY)
 
 
 @dataclass
@@ -90,7 +89,7 @@ class LayerPruning:
         continued = self._state(cache) is not None
         if call.choose is None and not continued:
             return args, {**{name: value for name, value in kwargs.items() if name != CHOOSE}, CALL: call}
-        compat.refuse_unknown(body.forward, type(body).__name__, NEEDED)
+        compat.refuse_unknown(body.forward, type(body).__name__, compat.SHORTENED_BY)
         if not (mask is None or isinstance(mask, Tensor)):
             raise compat.not_pruned(f"{type(body).__name__} was given a {type(mask).__name__} as its mask")
         if mask is not None and mask.ndim != 2:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from llava.model import devices
-from llava.model.devices import check_attention, check_device, check_device_map, check_dtype, check_quantization
+from llava.model.devices import check_attention, check_bits, check_device, check_device_map, check_dtype
 from llava.model.loading import plan
 
 FLASH = "flash_attention_2"
@@ -76,12 +76,12 @@ def test_flash_attention_says_what_it_lacks(gpus, monkeypatch):
 
 def test_few_bits_need_their_package_and_one_number(monkeypatch):
     with pytest.raises(ValueError, match="exclude each other"):
-        check_quantization(True, True)
+        check_bits(True, True)
     with pytest.raises(ValueError, match="load_8bit must be True or False, not 'no'"):
-        check_quantization("no", False)
+        check_bits("no", False)
     monkeypatch.setattr(devices, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"bitsandbytes: pip install '\.\[quant\]'"):
-        check_quantization(False, True)
+        check_bits(False, True)
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,8 @@ from llava import compat
 from llava.pruning.attention import cls_row, received
 from llava.pruning.shorten import Shortened
 from llava.pruning.visual import Visual
+from llava.selecting.options import ATTENTION
 from llava.selecting.per_thread import PerThread
-
-ATTENTION = ("cls", "received")
 
 
 @dataclass
