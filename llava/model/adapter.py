@@ -226,10 +226,10 @@ def _check_targets(model: PreTrainedModel, settings: dict[str, Any], modules: se
     """Refuse kinds of modules that the settings name and the files have nothing for."""
     names = [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, nn.Embedding))]
     targets = settings["target_modules"]
-    for target in [] if isinstance(targets, str) else targets:
+    if isinstance(targets, str) or settings.get("layers_to_transform") or settings.get("exclude_modules"):
+        targets = []  # which modules they mean is not told by their names
+    for target in targets:
         meant = [name for name in names if _ends_with(name, target)]
-        if settings.get("layers_to_transform") or settings.get("exclude_modules"):
-            continue
         if meant and not modules.intersection(meant):
             raise ValueError(f"target_modules has {target}, for which there are no weights")
         # LLaVA's training adapts the language model before there is a tower: its names of modules do not mean it.
