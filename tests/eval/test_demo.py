@@ -63,13 +63,13 @@ def test_the_table_has_pruners_down_and_budgets_across():
     assert none.index("90.0") < random.index("25.0")
 
 
-@pytest.mark.slow
 def test_questions_about_one_scene_alone_are_refused_before_they_are_asked(tmp_path):
     args = Namespace(output_dir=tmp_path, num_questions=2, seed=0)
     with pytest.raises(InputError, match="--num-questions 2: all about one scene"):
         measure_and_draw(None, args, tmp_path / "shapes_results.json")
 
 
+@pytest.mark.slow
 def test_the_demo_writes_results_and_pictures(tmp_path, capsys):
     words = ["--output-dir", str(tmp_path), "--num-questions", "10", "--random-seeds", "1", "--batch_size", "5"]
     words += ["--positions", "compact", "original"]
