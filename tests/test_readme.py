@@ -5,10 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from llava import compat
-
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "EVAL.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [*(ROOT / f"{name}.md" for name in ("README", "EVAL", "CHANGELOG")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
@@ -31,9 +29,10 @@ def test_nobody_is_sent_to_the_registrys_package_of_this_name():
     assert not [str(file) for file in texts if names_it.search(file.read_text(encoding="utf-8"))]
 
 
-def test_the_page_of_what_was_tested_names_the_tested_range():
-    page = (ROOT / "docs" / "tested.md").read_text()
-    assert f"Transformers from {compat.TESTED[0]} to {compat.TESTED[1]}" in page and compat.PRUNES_FROM in page
+def test_the_readme_names_the_pythons_that_the_tests_can_run_with():
+    (pythons,) = re.findall(r"^# Python: (.*)$", (ROOT / ".ci" / "constraints.txt").read_text(), re.MULTILINE)
+    first, *_, last = pythons.split()
+    assert f"Python {first} to {last}" in (ROOT / "README.md").read_text()
 
 
 def test_the_readme_is_short():

@@ -1,12 +1,8 @@
 """Which part of the package may import which, and how long a file may be."""
 
 import ast
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "llava"
@@ -164,9 +160,3 @@ def test_files_are_short():
     shorter = [path for path in LONGER if lines.get(path, 0) <= LONGEST]
     assert not grown, "\n".join([f"files have at most {LONGEST} lines, or as many as LONGER says:", *grown])
     assert not shorter, "\n".join(["take these out of LONGER:", *shorter])
-
-
-@pytest.mark.parametrize("name", ["llava", "llava.pruners"])
-def test_imports_no_transformers(name):
-    code = f"import sys, {name}; sys.exit('transformers' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0

@@ -11,7 +11,7 @@ from llava import compat
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / ".ci").glob("constraints*.txt"))
 SYSTEMS = ("linux", "darwin")
-PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+(PYTHONS,) = re.findall(r"^# Python: (.*)$", (ROOT / ".ci" / "constraints.txt").read_text(), re.MULTILINE)
 
 
 def pins(file):
@@ -27,7 +27,7 @@ def holds(pin, system, python):
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_package_has_one_release_on_every_system_and_python(file):
     for system in SYSTEMS:
-        for python in PYTHONS:
+        for python in PYTHONS.split():
             names = [pin.name for pin in pins(file) if holds(pin, system, python)]
             assert len(names) == len(set(names)) and {"torch", "transformers", "numpy", "tokenizers"} <= set(names)
             assert ("triton" in names) == (system == "linux")
