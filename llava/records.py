@@ -12,12 +12,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import GenericAlias
 from typing import Any
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 SHOWN = 80  # characters of a wrong value that an error repeats
 
-Types = Mapping[str, type | tuple[type, ...]]
+Types = Mapping[str, type | tuple[type, ...] | GenericAlias]
+"""Keys, and of what types their values may be; ``list[str]`` is a list of nothing but texts."""
 
 
 class InputError(ValueError):
@@ -210,7 +212,9 @@ def check_record(record: Any, where: str, required: Types, optional: Types | Non
     return record
 
 
-def _is_of(value: Any, types: type | tuple[type, ...]) -> bool:
+def _is_of(value: Any, types: type | tuple[type, ...] | GenericAlias) -> bool:
+    if isinstance(types, GenericAlias):
+        return isinstance(value, list) and all(_is_of(entry, types.__args__) for entry in value)
     types = types if isinstance(types, tuple) else (types,)
     return isinstance(value, types) and not (isinstance(value, bool) and not {bool, object} & {*types})
 

@@ -96,7 +96,7 @@ def read_reviews(path: str) -> list[dict[str, Any]]:
     """
     reviews = read_jsonl(path, REVIEW_KEYS, OPTIONAL_KEYS)
     for number, review in enumerate(reviews, 1):
-        if list(map(type, review["tuple"])) not in ([a, b] for a in (int, float) for b in (int, float)):
+        if len(review["tuple"]) != 2 or not all(type(rating) in (int, float) for rating in review["tuple"]):
             raise InputError(f"{path}, review {number}: expected two ratings, found {review['tuple']}")
     return reviews
 

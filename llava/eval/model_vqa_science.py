@@ -32,9 +32,8 @@ def read_questions(path: str | Path) -> list[dict[str, Any]]:
     questions = read_json(path, list)
     for number, question in enumerate(questions, 1):
         where = f"{path}, question {number}"
-        check_record(question, where, QUESTION_KEYS)
+        check_record(question, where, QUESTION_KEYS, {"image": str})
         check_record(question["conversations"][0] if question["conversations"] else None, where, {"value": str})
-        check_record({"image": ""} | question, where, {"image": str})
     if not questions:
         raise InputError(f"{path}: no questions")
     return questions
