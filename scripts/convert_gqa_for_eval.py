@@ -4,8 +4,8 @@ import argparse
 import json
 
 from llava.command import run_program
-from llava.eval.eval_gqa import prediction
-from llava.eval.scorer import by_question, read_answers
+from llava.eval.tasks.gqa import prediction
+from llava.eval.tasks.matching import by_question, read_answers
 from llava.records import replace_file
 
 

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from llava.command import run_program
-from llava.eval.scorer import check_same_questions, naming_files, read_answers
-from llava.eval.tables import indices, read_tsv, write_xlsx
+from llava.eval.tasks.matching import check_same_questions, naming_files, read_answers
+from llava.eval.tasks.tables import indices, read_tsv, write_xlsx
 from llava.records import local_path
 
 DROPPED = ("hint", "category", "source", "image", "comment", "l2-category")

@@ -4,8 +4,8 @@ import argparse
 import json
 
 from llava.command import run_program
-from llava.eval.eval_seed import eval_files, match_answers, question_key, read_annotation
-from llava.eval.scorer import read_answers
+from llava.eval.tasks.matching import read_answers
+from llava.eval.tasks.seed import eval_files, match_answers, question_key, read_annotation
 from llava.records import InputError, replace_file
 
 

@@ -5,7 +5,7 @@ import json
 
 from llava.command import run_program
 from llava.eval.m4c_evaluator import EvalAIAnswerProcessor
-from llava.eval.scorer import by_question, check_same_questions, naming_files, read_answers
+from llava.eval.tasks.matching import by_question, check_same_questions, naming_files, read_answers
 from llava.records import read_jsonl, replace_file
 
 QUESTION_KEYS = {"question_id": (int, str), "image": str}

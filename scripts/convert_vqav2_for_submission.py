@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llava.command import run_program
 from llava.eval.m4c_evaluator import EvalAIAnswerProcessor
-from llava.eval.scorer import by_question, read_answers
+from llava.eval.tasks.matching import by_question, read_answers
 from llava.records import InputError, local_path, read_jsonl, replace_file
 
 logger = logging.getLogger("llava.scripts.convert_vqav2_for_submission")

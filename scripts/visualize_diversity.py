@@ -20,16 +20,16 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from llava.asking.prompts import typed
+from llava.asking.queries import user_query
 from llava.command import run_program
-from llava.eval.figures import STYLES, check_picture, new_figure
-from llava.eval.lineup import add_lineup_args, lineup
-from llava.eval.options import LoadedModel, load_model
-from llava.eval.outputs import nothing_left
-from llava.eval.prompts import typed
-from llava.eval.queries import user_query
+from llava.eval.ask.options import LoadedModel, load_model
+from llava.eval.pictures.figures import STYLES, check_picture, new_figure
+from llava.eval.pictures.lineup import add_lineup_args, lineup
 from llava.eval.run_llava import load_image
-from llava.eval.tables import import_matplotlib
+from llava.eval.tasks.tables import import_matplotlib
 from llava.mm_utils import process_images
+from llava.outputs import nothing_left
 from llava.pruners import Pruner, VisualCues
 from llava.pruners.search.products import unit_vectors
 from llava.records import InputError, local_path

@@ -20,14 +20,14 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from llava.asking.prompts import typed
 from llava.command import reason, run_program
-from llava.eval.options import check_device_flag
-from llava.eval.outputs import nothing_left
-from llava.eval.prompts import typed
+from llava.eval.ask.options import check_device_flag
 from llava.eval.run_llava import load_image
-from llava.eval.tables import import_matplotlib
+from llava.eval.tasks.tables import import_matplotlib
 from llava.mm_utils import to_rgb
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
+from llava.outputs import nothing_left
 from llava.records import InputError, check_writable, local_path
 
 logger = logging.getLogger("llava.scripts.visualize_relevance")

@@ -17,7 +17,7 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil, LlamaTokenizer
 
 from llava import compat
-from llava.eval.backends.requests import Question
+from llava.asking.questions import Question
 from llava.shapes import checkpoint_path
 from llava.shapes.benchmark import write_benchmark
 

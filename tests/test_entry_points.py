@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from llava.command import run_program
-from llava.eval import options as options_module
+from llava.eval.ask import options as options_module
 from llava.pruners import option_names
 from llava.pruners.base import BUDGETS
 from llava.records import InputError
@@ -43,9 +43,7 @@ PROGRAMS = [
     Program(
         "llava.eval.model_vqa_qbench", "eval_model", ASKED.replace("question-file q.jsonl", "questions-file q.json")
     ),
-    Program(
-        "llava.eval.model_vqa_video", "eval_model", f"--model-path m {ASKED.replace('image-folder', 'video-folder')}"
-    ),
+    Program("llava.eval.ask.video", "eval_model", f"--model-path m {ASKED.replace('image-folder', 'video-folder')}"),
     Program("llava.eval.run_llava", "eval_model", "--image-file a.png --query What?"),
     Program("llava.serve.cli", "talk", "--image-file a.png"),
     Program("llava.eval.demo", "run_demo", "--output-dir out"),

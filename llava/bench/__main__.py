@@ -20,7 +20,7 @@ from llava.bench import report, select
 from llava.bench.flops import CONVENTIONS, SHAPES
 from llava.bench.harness import threads
 from llava.command import SEED, Number, at_least, check_values, run_program
-from llava.eval.outputs import nothing_left
+from llava.outputs import nothing_left
 from llava.provenance import environment
 from llava.pruners import resolve_pruner
 from llava.records import InputError, check_writable, replace_file

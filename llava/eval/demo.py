@@ -17,14 +17,16 @@ from typing import Any
 from tqdm import tqdm
 
 from llava.command import SEED, at_least, check_values, run_program
-from llava.eval import eval_shapes, figures, model_vqa_loader
-from llava.eval.dataset import read_image
-from llava.eval.options import LoadedModel, check_options, describe_pruner, describe_run, load_model, with_defaults
-from llava.eval.outputs import nothing_left
-from llava.eval.runner import Run, answer_batch, generation_options, run
-from llava.eval.scoring import clustered_stderr
-from llava.eval.tables import import_matplotlib
+from llava.eval import model_vqa_loader
+from llava.eval.ask.dataset import read_image
+from llava.eval.ask.loop import Run, answer_batch, generation_options, run
+from llava.eval.ask.options import LoadedModel, check_options, describe_pruner, describe_run, load_model, with_defaults
+from llava.eval.pictures import figures
+from llava.eval.tasks import shapes as eval_shapes
+from llava.eval.tasks.scores import clustered_stderr
+from llava.eval.tasks.tables import import_matplotlib
 from llava.mm_utils import expand2square, to_rgb
+from llava.outputs import nothing_left
 from llava.provenance import environment
 from llava.pruners import Pruner, name_of, resolve_pruner
 from llava.records import InputError, check_writable, local_path, read_jsonl, replace_file
@@ -243,7 +245,7 @@ def measure_and_draw(loaded: LoadedModel, args: Namespace, results_file: Path) -
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m llava.eval.demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m llava.eval demo", description=__doc__)
     parser.add_argument("--output-dir", default="results")
     parser.add_argument("--num-questions", type=at_least(2), default=500)
     parser.add_argument("--seed", type=SEED, default=0, help="of the questions")

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from llava.asking.queries import SHORT_ANSWER
 from llava.command import run_program
-from llava.eval.queries import SHORT_ANSWER
-from llava.eval.scorer import (
+from llava.eval.tasks.matching import (
     add_output_arg,
     by_question,
     check_same_questions,
@@ -22,7 +22,7 @@ from llava.eval.scorer import (
     publish,
     read_answers,
 )
-from llava.eval.scoring import Result, percentile_interval
+from llava.eval.tasks.scores import Result, percentile_interval
 from llava.records import InputError, local_path, read_jsonl
 
 QUESTION_KEYS = {"question_id": (int, str), "image": str, "text": str, "category": str}

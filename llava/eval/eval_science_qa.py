@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llava.command import run_program
-from llava.eval.scorer import (
+from llava.eval.tasks.matching import (
     add_output_arg,
     by_question,
     is_missing,
@@ -21,7 +21,7 @@ from llava.eval.scorer import (
     publish,
     read_answers,
 )
-from llava.eval.scoring import Result
+from llava.eval.tasks.scores import Result
 from llava.records import InputError, check_record, local_path, read_json, replace_file
 
 logger = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from llava.asking.queries import vqa_query
 from llava.command import run_program
-from llava.eval.dataset import Sample
-from llava.eval.evaluation import evaluate, prepare, question_parser
-from llava.eval.queries import vqa_query
+from llava.eval.ask.dataset import Sample
+from llava.eval.ask.program import evaluate, prepare, question_parser
 from llava.records import get_chunk, local_path, read_jsonl, split_list
 
 __all__ = ["eval_model", "get_chunk", "split_list", "vqa_samples"]
@@ -43,7 +43,7 @@ def eval_model(args: Any) -> None:
         args: the parsed command line, or any object with some of its attributes; the rest take their defaults.
 
     Raises:
-        InputError: unusable options or questions, before the model loads; see ``llava.eval.evaluation.evaluate``.
+        InputError: unusable options or questions, before the model loads; see ``llava.eval.ask.program.evaluate``.
     """
     args, pruner = prepare(args, build_parser())
     samples = vqa_samples(read_jsonl(args.question_file, QUESTION_KEYS), args.image_folder, vqa_query)

@@ -11,13 +11,13 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from llava.asking.prompts import conv_mode_of_plain_model
+from llava.asking.queries import vqa_loader_query
 from llava.command import run_program
-from llava.eval.dataset import QuestionDataset
-from llava.eval.evaluation import evaluate, prepare, question_parser
+from llava.eval.ask.dataset import QuestionDataset
+from llava.eval.ask.options import model_name
+from llava.eval.ask.program import evaluate, prepare, question_parser
 from llava.eval.model_vqa import QUESTION_KEYS, vqa_samples
-from llava.eval.options import model_name
-from llava.eval.prompts import conv_mode_of_plain_model
-from llava.eval.queries import vqa_loader_query
 from llava.records import get_chunk, read_jsonl, split_list
 
 __all__ = ["QUESTION_KEYS", "CustomDataset", "create_data_loader", "eval_model", "get_chunk", "split_list"]
@@ -61,7 +61,7 @@ def create_data_loader(
         ValueError: a batch size other than 1; prompts of different lengths do not stack.
     """
     if batch_size != 1:
-        raise ValueError(f"batch_size must be 1, got {batch_size}; use llava.eval.runner for larger batches")
+        raise ValueError(f"batch_size must be 1, got {batch_size}; use llava.eval.ask.loop for larger batches")
     dataset = CustomDataset(questions, image_folder, tokenizer, image_processor, model_config, conv_mode)
     return DataLoader(dataset, batch_size, num_workers=num_workers, collate_fn=_collate_one)
 
@@ -78,7 +78,7 @@ def eval_model(args: Any) -> None:
         args: the parsed command line, or any object with some of its attributes; the rest take their defaults.
 
     Raises:
-        InputError: unusable options or questions, before the model loads; see ``llava.eval.evaluation.evaluate``.
+        InputError: unusable options or questions, before the model loads; see ``llava.eval.ask.program.evaluate``.
     """
     args, pruner = prepare(args, build_parser())
     args.conv_mode = conv_mode_of_plain_model(model_name(args), args.conv_mode)

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llava.asking.prompts import conv_mode_of_plain_model
+from llava.asking.queries import OPTION_LETTER, mmbench_query
 from llava.command import run_program
-from llava.eval.dataset import Sample
-from llava.eval.evaluation import evaluate, prepare, question_parser
-from llava.eval.options import model_name
-from llava.eval.prompts import conv_mode_of_plain_model
-from llava.eval.queries import OPTION_LETTER, mmbench_query
-from llava.eval.tables import indices, read_tsv
+from llava.eval.ask.dataset import Sample
+from llava.eval.ask.options import model_name
+from llava.eval.ask.program import evaluate, prepare, question_parser
+from llava.eval.tasks.tables import indices, read_tsv
 from llava.records import InputError, get_chunk, split_list
 
 __all__ = ["eval_model", "get_chunk", "split_list"]
@@ -91,7 +91,7 @@ def eval_model(args: Any) -> None:
         args: the parsed command line, or any object with some of its attributes; the rest take their defaults.
 
     Raises:
-        InputError: unusable options or questions, before the model loads; see ``llava.eval.evaluation.evaluate``.
+        InputError: unusable options or questions, before the model loads; see ``llava.eval.ask.program.evaluate``.
     """
     args, pruner = prepare(args, build_parser())
     args.conv_mode = conv_mode_of_plain_model(model_name(args), args.conv_mode)

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llava.asking.queries import qbench_query
 from llava.command import run_program
-from llava.eval.dataset import QuestionDataset, Sample
-from llava.eval.evaluation import evaluate, prepare, question_parser
-from llava.eval.queries import qbench_query
-from llava.eval.scorer import read_json
+from llava.eval.ask.dataset import QuestionDataset, Sample
+from llava.eval.ask.program import evaluate, prepare, question_parser
+from llava.eval.tasks.matching import read_json
 from llava.records import InputError, check_record, get_chunk, local_path, split_list
 
 __all__ = ["eval_model", "get_chunk", "split_list"]
@@ -80,7 +80,7 @@ def eval_model(args: Any) -> None:
         args: the parsed command line, or any object with some of its attributes; the rest take their defaults.
 
     Raises:
-        InputError: unusable options or questions, before the model loads; see ``llava.eval.evaluation.evaluate``.
+        InputError: unusable options or questions, before the model loads; see ``llava.eval.ask.program.evaluate``.
     """
     args, pruner = prepare(args, build_parser())
     samples = qbench_samples(read_questions(args.questions_file), args.image_folder, args.lang)

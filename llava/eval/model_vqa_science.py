@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llava.asking.losses import without_placeholders
+from llava.asking.queries import OPTION_LETTER, science_query
 from llava.command import run_program
 from llava.constants import DEFAULT_IMAGE_TOKEN
-from llava.eval.dataset import Sample
-from llava.eval.evaluation import evaluate, prepare, question_parser
-from llava.eval.losses import without_placeholders
-from llava.eval.queries import OPTION_LETTER, science_query
-from llava.eval.scorer import read_json
+from llava.eval.ask.dataset import Sample
+from llava.eval.ask.program import evaluate, prepare, question_parser
+from llava.eval.tasks.matching import read_json
 from llava.records import InputError, check_record, get_chunk, local_path, split_list
 
 __all__ = ["eval_model", "get_chunk", "split_list"]
@@ -70,7 +70,7 @@ def eval_model(args: Any) -> None:
         args: the parsed command line, or any object with some of its attributes; the rest take their defaults.
 
     Raises:
-        InputError: unusable options or questions, before the model loads; see ``llava.eval.evaluation.evaluate``.
+        InputError: unusable options or questions, before the model loads; see ``llava.eval.ask.program.evaluate``.
     """
     args, pruner = prepare(args, build_parser(), "llava_v0")
     samples = science_samples(read_questions(args.question_file), args.image_folder, args.single_pred_prompt)

@@ -14,12 +14,15 @@ from typing import Any
 import torch
 from PIL import Image
 
+from llava.asking.losses import without_placeholders
+from llava.asking.prompts import check_conv_mode, first_turn, image_token, typed
+from llava.asking.queries import user_query
 from llava.command import run_program
 from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_PLACEHOLDER, IMAGE_TOKEN_INDEX
 from llava.conversation import conv_mode_for
-from llava.eval.dataset import stack_images
-from llava.eval.losses import without_placeholders
-from llava.eval.options import (
+from llava.eval.ask.dataset import stack_images
+from llava.eval.ask.loop import generation_options, pad_token_id, warn_of_losses
+from llava.eval.ask.options import (
     LoadedModel,
     add_generation_args,
     add_model_args,
@@ -30,9 +33,6 @@ from llava.eval.options import (
     model_name,
     with_defaults,
 )
-from llava.eval.prompts import check_conv_mode, first_turn, image_token, typed
-from llava.eval.queries import user_query
-from llava.eval.runner import generation_options, pad_token_id, warn_of_losses
 from llava.images import open_image
 from llava.mm_utils import process_images, tokenizer_image_token
 from llava.records import InputError

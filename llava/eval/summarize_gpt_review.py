@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from llava.command import run_program
-from llava.eval.eval_llavabench import read_reviews, report, score
-from llava.eval.scorer import naming_files
+from llava.eval.tasks.llavabench import read_reviews, report, score
+from llava.eval.tasks.matching import naming_files
 from llava.records import InputError, local_path
 
 

@@ -12,10 +12,10 @@ from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from loguru import logger
 from tqdm import tqdm
 
-from llava.eval.backends.arguments import positive
-from llava.eval.backends.requests import Question, cut, decoding, ignored, in_batches, question_of, stops
-from llava.eval.losses import told
-from llava.eval.processes import Processes, join
+from llava.asking.arguments import positive
+from llava.asking.losses import told
+from llava.asking.processes import Processes, join
+from llava.asking.questions import Question, cut, decoding, ignored, in_batches, question_of, stops
 from llava.model.devices import check_device
 
 
@@ -127,20 +127,20 @@ class PrunedModel(lmms):
 
 
 class LlavaPruned(PrunedModel):
-    """``--model llava_pruned``: checkpoints in LLaVA's format; see ``llava.eval.backends.llava.LlavaBackend``."""
+    """``--model llava_pruned``: checkpoints in LLaVA's format; see ``llava.asking.llava.LlavaBackend``."""
 
     @staticmethod
     def load(pretrained: str, processes: Processes, options: dict[str, Any]) -> Any:
-        from llava.eval.backends.llava import LlavaBackend
+        from llava.asking.llava import LlavaBackend
 
         return LlavaBackend(pretrained, processes, **options)
 
 
 class VlmPruned(PrunedModel):
-    """``--model vlm_pruned``: Transformers' own models; see ``llava.eval.backends.vlm.VlmBackend``."""
+    """``--model vlm_pruned``: Transformers' own models; see ``llava.asking.vlm.VlmBackend``."""
 
     @staticmethod
     def load(pretrained: str, processes: Processes, options: dict[str, Any]) -> Any:
-        from llava.eval.backends.vlm import VlmBackend
+        from llava.asking.vlm import VlmBackend
 
         return VlmBackend(pretrained, processes, **options)

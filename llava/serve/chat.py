@@ -7,14 +7,14 @@ import torch
 from PIL import Image
 from transformers import TextStreamer
 
+from llava.asking.losses import without_placeholders
+from llava.asking.prompts import image_token
+from llava.asking.queries import user_query
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.conversation import conv_templates
-from llava.eval.dataset import stack_images
-from llava.eval.losses import without_placeholders
-from llava.eval.options import LoadedModel
-from llava.eval.prompts import image_token
-from llava.eval.queries import user_query
-from llava.eval.runner import pad_token_id, warn_of_losses
+from llava.eval.ask.dataset import stack_images
+from llava.eval.ask.loop import pad_token_id, warn_of_losses
+from llava.eval.ask.options import LoadedModel
 from llava.mm_utils import KeywordsStoppingCriteria, process_images, tokenizer_image_token
 
 

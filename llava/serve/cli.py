@@ -3,13 +3,13 @@
 import argparse
 import logging
 
+from llava.asking.decoding import DECODING
+from llava.asking.prompts import typed
 from llava.command import run_program
 from llava.conversation import Conversation
-from llava.eval.decoding import DECODING
-from llava.eval.options import add_model_args, check_options, choose_pruner, load_model
-from llava.eval.prompts import typed
+from llava.eval.ask.loop import generation_options
+from llava.eval.ask.options import add_model_args, check_options, choose_pruner, load_model
 from llava.eval.run_llava import choose_conv_mode, load_image
-from llava.eval.runner import generation_options
 from llava.serve.chat import Chat, without_marks
 
 logger = logging.getLogger(__name__)

@@ -133,7 +133,7 @@ python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("transf
     PATH=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/.venv/bin:$PATH
 
 # Where data is missing or wrong, this says so, and where to get it, before any model loads.
-python -m llava.eval.doctor "$(basename "$0" .sh)" \
+python -m llava.eval doctor "$(basename "$0" .sh)" \
     --split "$SPLIT" --eval-dir "$(dirname "$EVAL")" --data-dir "$(dirname "$DATA")" --any-size --quiet
 
 # infer MODULE [ARG...]: answer the questions into ANSWERS, one process per device, each with its share of them.

@@ -9,7 +9,7 @@ infer llava.eval.model_vqa_loader \
 
 annotations=$DATA/data/testdev_balanced_questions.json
 [[ -f $annotations ]] || annotations=$DATA/data/questions/testdev_balanced_questions.json
-python -m llava.eval.eval_gqa \
+python -m llava.eval score gqa \
     --annotation-file "$annotations" \
     --result-file "$ANSWERS" \
     --output "$RESULT"

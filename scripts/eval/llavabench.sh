@@ -9,7 +9,7 @@ infer llava.eval.model_vqa \
 
 reviews=$EVAL/reviews/$WHICH.jsonl
 if [[ -f $reviews ]]; then
-    python -m llava.eval.eval_llavabench \
+    python -m llava.eval score llavabench \
         --result-file "$reviews" \
         --question-file "$EVAL/$SPLIT.jsonl" \
         --output "$RESULT"

@@ -9,7 +9,7 @@ infer llava.eval.model_vqa_mmbench \
     --lang cn
 
 if [[ $SPLIT == *_dev_* ]]; then
-    python -m llava.eval.eval_mmbench \
+    python -m llava.eval score mmbench \
         --annotation-file "$DATA/$SPLIT.tsv" \
         --result-file "$ANSWERS" \
         --output "$RESULT" \

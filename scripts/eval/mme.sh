@@ -7,7 +7,7 @@ infer llava.eval.model_vqa_loader \
     --question-file "$EVAL/$SPLIT.jsonl" \
     --image-folder "$DATA/MME_Benchmark_release_version"
 
-python -m llava.eval.eval_mme \
+python -m llava.eval score mme \
     --data-dir "$DATA/MME_Benchmark_release_version" \
     --result-file "$ANSWERS" \
     --output "$RESULT"

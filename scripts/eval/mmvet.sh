@@ -9,7 +9,7 @@ infer llava.eval.model_vqa \
 
 grades=$EVAL/grades/$WHICH.json
 if [[ -f $grades ]]; then
-    python -m llava.eval.eval_mmvet \
+    python -m llava.eval score mmvet \
         --annotation-file "$DATA/mm-vet.json" \
         --result-file "$grades" \
         --output "$RESULT"

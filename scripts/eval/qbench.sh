@@ -9,7 +9,7 @@ infer llava.eval.model_vqa_qbench \
     --lang en
 
 if [[ $SPLIT == dev ]]; then
-    python -m llava.eval.eval_qbench \
+    python -m llava.eval score qbench \
         --annotation-file "$EVAL/llvisionqa_$SPLIT.json" \
         --result-file "$ANSWERS" \
         --output "$RESULT" \

@@ -14,7 +14,7 @@ infer llava.eval.model_vqa_qbench \
     --lang zh
 
 if [[ $SPLIT == zh_dev ]]; then
-    python -m llava.eval.eval_qbench \
+    python -m llava.eval score qbench \
         --annotation-file "$questions" \
         --result-file "$ANSWERS" \
         --output "$RESULT" \

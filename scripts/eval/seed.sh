@@ -7,7 +7,7 @@ infer llava.eval.model_vqa_loader \
     --question-file "$EVAL/$SPLIT.jsonl" \
     --image-folder "$DATA"
 
-python -m llava.eval.eval_seed \
+python -m llava.eval score seed \
     --annotation-file "$DATA/SEED-Bench.json" \
     --result-file "$ANSWERS" \
     --output "$RESULT"

@@ -8,7 +8,7 @@ import json
 import logging
 
 from llava.command import run_program
-from llava.eval.scorer import read_json
+from llava.eval.tasks.matching import read_json
 from llava.records import InputError, replace_file
 
 logger = logging.getLogger("llava.scripts.select_image_questions")

@@ -13,7 +13,7 @@ infer llava.eval.model_vqa_loader \
     --question-file "$DATA/$SPLIT.jsonl" \
     --image-folder "$DATA/images"
 
-python -m llava.eval.eval_shapes \
+python -m llava.eval score shapes \
     --annotation-file "$DATA/${SPLIT}_labels.jsonl" \
     --result-file "$ANSWERS" \
     --output "$RESULT"

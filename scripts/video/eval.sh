@@ -77,7 +77,7 @@ name=$(basename "$QUESTIONS")
 ANSWERS=${OUTPUT_DIR:-./results/video}/${name%.*}/$CKPT/$PRUNER/${SETTING:-full}$(suffix "$USUAL").jsonl
 IFS=', ' read -ra devices <<< "${CUDA_VISIBLE_DEVICES:-0}"
 ((${#devices[@]} == 1)) || launcher=(-m torch.distributed.run --standalone --nproc-per-node "${#devices[@]}")
-python ${launcher[@]+"${launcher[@]}"} -m llava.eval.model_vqa_video \
+python ${launcher[@]+"${launcher[@]}"} -m llava.eval video \
     --model-path "${CKPT_DIR:-./checkpoints}/$CKPT" \
     --question-file "$QUESTIONS" \
     --video-folder "$VIDEOS" \

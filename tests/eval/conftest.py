@@ -9,8 +9,8 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil
 
 from llava.constants import IMAGE_TOKEN_INDEX
-from llava.eval import evaluation
-from llava.eval.options import LoadedModel
+from llava.eval.ask import program as evaluation
+from llava.eval.ask.options import LoadedModel
 
 
 class EchoModel:

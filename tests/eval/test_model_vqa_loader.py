@@ -5,15 +5,7 @@ import pytest
 import torch
 
 from llava.command import run_program
-from llava.eval import (
-    eval_shapes,
-    model_vqa,
-    model_vqa_loader,
-    model_vqa_mmbench,
-    model_vqa_qbench,
-    model_vqa_science,
-    run_llava,
-)
+from llava.eval import model_vqa, model_vqa_loader, model_vqa_mmbench, model_vqa_qbench, model_vqa_science, run_llava
 from llava.eval.model_vqa_loader import CustomDataset, build_parser, create_data_loader, eval_model
 from llava.records import InputError
 
@@ -153,7 +145,7 @@ def test_a_repairable_error_ends_the_program_without_a_traceback(questions, tmp_
 LOADERS = [model_vqa, model_vqa_loader, model_vqa_mmbench, model_vqa_qbench, model_vqa_science]
 
 
-@pytest.mark.parametrize("program", [*LOADERS, run_llava, eval_shapes])
+@pytest.mark.parametrize("program", [*LOADERS, run_llava])
 def test_every_program_explains_itself(program):
     assert program.build_parser().format_help().startswith(f"usage: python -m {program.__name__}")
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from llava.eval import model_vqa_mmbench
-from llava.eval.eval_mmbench import read_rows, score
+from llava.eval.tasks.mmbench import read_rows, score
 from llava.records import InputError
 
 COLUMNS = ["index", "question", "hint", "A", "B", "C", "D", "answer", "image"]

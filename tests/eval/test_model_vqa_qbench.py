@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 
 from llava.eval import model_vqa_qbench
-from llava.eval.eval_qbench import score
 from llava.eval.model_vqa_qbench import UnpaddedDataset, qbench_samples
+from llava.eval.tasks.qbench import score
 from llava.records import InputError
 
 

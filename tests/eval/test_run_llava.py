@@ -8,7 +8,8 @@ from PIL import Image
 
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.eval import run_llava
-from llava.eval.options import LoadedModel, load_model, with_defaults
+from llava.eval.ask.loop import generation_options
+from llava.eval.ask.options import LoadedModel, load_model, with_defaults
 from llava.eval.run_llava import (
     ask,
     build_parser,
@@ -18,7 +19,6 @@ from llava.eval.run_llava import (
     load_image,
     place_images,
 )
-from llava.eval.runner import generation_options
 from llava.records import InputError
 
 

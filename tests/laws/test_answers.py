@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from llava.eval import evaluation
+from llava.eval.ask import program as evaluation
 from llava.pruners import PRUNERS
 from llava.shapes import checkpoint_path
 from llava.shapes.benchmark import write_benchmark

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from llava.eval.__main__ import program_of
+
 REPOSITORY = Path(__file__).parents[2]
 STUB = Path(__file__).with_name("stub_python.py")
 
@@ -37,7 +39,10 @@ class Call:
         """The command line of the program that was called."""
         if self.script:
             return runpy.run_path(self.script)["build_parser"]()
-        module = importlib.import_module(self.module)
+        name, *words = self.module.split()
+        if words:
+            return program_of(words)[0].build_parser()
+        module = importlib.import_module(name)
         if hasattr(module, "__path__"):
             module = importlib.import_module(f"{self.module}.__main__")
         return module.build_parser()
@@ -91,7 +96,7 @@ class Workplace:
     def work(self) -> list[Call]:
         """The calls after the look at the data, with which every script begins."""
         doctor, *work = self.calls()
-        assert doctor.module == "llava.eval.doctor"
+        assert doctor.module == "llava.eval doctor"
         return work
 
     def asking(self) -> list[Call]:

@@ -20,6 +20,9 @@ def main(notes: str, trouble: str, *words: str) -> int:
         return 0
     module, *options = words[1:] if words[0] == "-m" else words
     script = None if words[0] == "-m" else module
+    if module == "llava.eval":
+        named = 2 if options[0] == "score" else 1
+        module, options = " ".join([module, *options[:named]]), options[named:]
     note = {
         "module": module if script is None else Path(script).stem,
         "script": script and str(Path(script).resolve(strict=True)),
@@ -29,7 +32,7 @@ def main(notes: str, trouble: str, *words: str) -> int:
     }
     with open(notes, "a") as file:
         file.write(json.dumps(note) + "\n")
-    if module == "llava.eval.doctor" and trouble == "data":
+    if module == "llava.eval doctor" and trouble == "data":
         return 1
     if "--chunk-idx" in options:
         rank = value_of("--chunk-idx", options)

@@ -32,11 +32,8 @@ def native(annotation: str, **more: str) -> dict[str, str]:
 
 
 def uploaded(annotation: str) -> dict[str, str]:
-    return {
-        "--annotation-file": annotation,
-        "--result-file": "{A}.jsonl",
-        "--result-upload-file": "{E}/answers_upload/{S}/{W}.json",
-    }
+    upload = "{E}/answers_upload/{S}/{W}.json"
+    return {"--annotation-file": annotation, "--result-file": "{A}.jsonl", "--result-upload-file": upload}
 
 
 def mmbench(lang: str, split: str, folder: str) -> Facts:
@@ -44,7 +41,7 @@ def mmbench(lang: str, split: str, folder: str) -> Facts:
         folder,
         split,
         None,
-        "eval_mmbench",
+        "score mmbench",
         native("{D}/{S}.tsv", **{"--lang": lang}),
         "model_vqa_mmbench",
         "{D}/{S}.tsv",
@@ -58,7 +55,7 @@ def qbench(lang: str, split: str, questions: str) -> Facts:
         "qbench",
         split,
         "{D}/images_llvisionqa",
-        "eval_qbench",
+        "score qbench",
         native(questions, **{"--lang": lang}),
         "model_vqa_qbench",
         questions,
@@ -78,7 +75,7 @@ FACTS = {
         "gqa",
         "llava_gqa_testdev_balanced",
         "{D}/data/images",
-        "eval_gqa",
+        "score gqa",
         native("{D}/data/questions/testdev_balanced_questions.json"),
     ),
     "vizwiz": Facts(
@@ -117,7 +114,7 @@ FACTS = {
         "MME",
         "llava_mme",
         "{D}/MME_Benchmark_release_version",
-        "eval_mme",
+        "score mme",
         {"--data-dir": "{D}/MME_Benchmark_release_version", "--result-file": "{A}.jsonl", "--output": "{A}.json"},
     ),
     "mmbench": mmbench("en", "mmbench_dev_20230712", "mmbench"),
@@ -130,7 +127,7 @@ FACTS = {
         {"--src": "{A}.jsonl", "--dst": "{E}/answers_upload/{S}/{W}.json"},
         "model_vqa",
     ),
-    "seed": Facts("seed_bench", "llava-seed-bench", "{D}", "eval_seed", native("{D}/SEED-Bench.json")),
+    "seed": Facts("seed_bench", "llava-seed-bench", "{D}", "score seed", native("{D}/SEED-Bench.json")),
     "llavabench": Facts("llava-bench-in-the-wild", "questions", "{D}/images", "", {}, "model_vqa"),
     "qbench": qbench("en", "dev", "{E}/llvisionqa_dev.json"),
     "qbench_zh": qbench("zh", "zh_dev", "{E}/质衡-问答-验证集.json"),
@@ -138,7 +135,7 @@ FACTS = {
         "shapes",
         "shapes_test",
         "{D}/images",
-        "eval_shapes",
+        "score shapes",
         native("{D}/{S}_labels.jsonl"),
         questions="{D}/{S}.jsonl",
     ),
@@ -196,7 +193,8 @@ class TestEveryBenchmark:
         assert set(facts.flags) <= set(asked.options)
 
         scored = workplace.work()[1:]
-        assert [call.module.removeprefix("llava.eval.") for call in scored] == [facts.scorer] * bool(facts.scorer)
+        names = [call.module.removeprefix("llava.eval").lstrip(". ") for call in scored]
+        assert names == [facts.scorer] * bool(facts.scorer)
         for call in scored:
             assert {option: call[option] for option in facts.scoring} == {
                 option: filled(value, facts) for option, value in facts.scoring.items()
@@ -225,7 +223,7 @@ class TestEveryBenchmark:
         workplace.trouble = "data"
         assert workplace.run(f"bash scripts/v1_5/eval/{benchmark}.sh 64", **ENVIRONMENT).returncode == 1
         (doctor,) = workplace.calls()
-        assert doctor.module == "llava.eval.doctor" and doctor.options[0] == benchmark
+        assert doctor.module == "llava.eval doctor" and doctor.options[0] == benchmark
         assert doctor["--split"] == FACTS[benchmark].split
         assert (doctor["--eval-dir"], doctor["--data-dir"]) == (EVAL, "big disk/data")
 
@@ -260,7 +258,7 @@ class TestSplits:
         )
         assert f"/answers/{split}/{WHICH}.jsonl" in asked["--answers-file"]
         assert "--split" not in asked.options
-        assert [call.module.removeprefix("llava.eval.") for call in scored] == [scorer] * bool(scorer)
+        assert [call.module.removeprefix("llava.eval").lstrip(". ") for call in scored] == [scorer] * bool(scorer)
         assert benchmark == "sqa" or "not scored here: submit " in result.stdout
         for call in scored:
             call.parser().parse_args(call.options)
@@ -312,7 +310,7 @@ def test_stored_judgements_are_added_up(workplace, benchmark, folder, stored, an
     (workplace.folder / stored).touch()
     assert "not scored" not in workplace.run(f"bash scripts/v1_5/eval/{benchmark}.sh 64", **ENVIRONMENT).stdout
     scored = workplace.calls()[-1]
-    assert scored.module == f"llava.eval.eval_{benchmark}"
+    assert scored.module == f"llava.eval score {benchmark}"
     assert scored["--result-file"] == f"./{stored}"
     for option, value in (annotation | {"--output": "{A}.json"}).items():
         assert scored[option] == filled(value, facts)

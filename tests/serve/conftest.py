@@ -7,7 +7,7 @@ import torch
 from transformers import CLIPImageProcessorPil, StoppingCriteriaList
 
 from llava.constants import IMAGE_TOKEN_INDEX
-from llava.eval.options import LoadedModel
+from llava.eval.ask.options import LoadedModel
 
 
 class TalkativeModel:

@@ -4,9 +4,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from llava.constants import IMAGE_TOKEN_INDEX
-from llava.eval.options import load_model
+from llava.eval.ask.loop import generation_options
+from llava.eval.ask.options import load_model
 from llava.eval.run_llava import ask
-from llava.eval.runner import generation_options
 from llava.pruners import resolve_pruner
 from llava.serve.chat import AnswerStreamer, Chat
 from llava.serve.cli import build_parser

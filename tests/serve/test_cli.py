@@ -9,7 +9,7 @@ from PIL import Image
 from llava.command import run_program
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.conversation import conv_templates
-from llava.eval.options import model_path
+from llava.eval.ask.options import model_path
 from llava.records import InputError
 from llava.serve import cli
 from llava.shapes import checkpoint_path
@@ -136,7 +136,8 @@ def test_a_line_of_any_bytes_is_read_as_well_as_it_can_be(talk, model, monkeypat
 
 
 def test_programs_for_one_question_need_no_locks_of_files():
-    code = "import sys; sys.modules['fcntl'] = None; import llava.serve.cli, llava.eval.run_llava, llava.eval.locks\n"
-    code += "llava.eval.locks.check_locks()"
+    code = "import sys; sys.modules['fcntl'] = None\n"
+    code += "import llava.serve.cli, llava.eval.run_llava, llava.eval.ask.locks\n"
+    code += "llava.eval.ask.locks.check_locks()"
     masked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert masked.stderr.strip().endswith("with fcntl, which Python has on Linux, macOS and WSL alone")

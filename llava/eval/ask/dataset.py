@@ -1,0 +1,218 @@
+"""Samples and the dataset that turns them into model input, in worker processes if asked to."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from llava.asking.losses import noted, without_placeholders
+from llava.asking.prompts import first_turn, image_token
+from llava.constants import IMAGE_TOKEN_INDEX
+from llava.images import open_image
+from llava.mm_utils import process_images, tokenizer_image_token
+
+Item = tuple[Tensor, Tensor | None, tuple[int, int] | None]
+
+WINDOW = 64
+"""Batches whose questions are sorted together: more would hardly save padding, and read images far out of order."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question about an image, or about none.
+
+    Args:
+        question_id: what errors call it; it need not be unique.
+        prompt: the question as asked, without the image token.
+        query: what relevance-based pruners compare with the image (``llava.asking.queries``).
+        image: the image file, its content, or None.
+        record: what the answer's line begins with, key by key; ``answer_key`` may stand among them to keep its place.
+            LLaVA's ``question_id``, ``prompt`` and ``text`` if not given.
+        answer_key: the key that the answer gets.
+        lost: what the prompt lost already, by the names of ``llava.asking.losses``.
+    """
+
+    question_id: int | str
+    prompt: str
+    query: str
+    image: Path | bytes | None
+    record: dict[str, Any] = field(default_factory=dict)
+    answer_key: str = "text"
+    lost: Mapping[str, int] = field(default_factory=dict)
+
+    def losses(self) -> dict[str, int]:
+        """What of the question does not reach the model, by the names of ``llava.asking.losses``."""
+        return noted({"placeholders": without_placeholders(self.prompt)[1], **self.lost})
+
+    def line(self, answer: str = "") -> dict[str, Any]:
+        """The beginning of the answer's line."""
+        return (self.record or {"question_id": self.question_id, "prompt": self.prompt}) | {self.answer_key: answer}
+
+
+class QuestionError(ValueError):
+    """A question that cannot be asked; the message names it."""
+
+
+class ImageError(QuestionError):
+    """An image that cannot be read; the message names question and path."""
+
+
+class TextError(QuestionError):
+    """A text that no tokenizer reads; the message names the question."""
+
+
+def read_image(image: Path | bytes, question_id: int | str) -> Image.Image:
+    """Open and decode an image completely, in the mode it was stored in.
+
+    Args:
+        image: a file, or its content.
+
+    Raises:
+        ImageError: the file is missing or broken.
+    """
+    try:
+        return open_image(image)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"question {question_id!r}: cannot read {_name(image)}: {error}") from error
+
+
+def _name(image: Path | bytes) -> str:
+    return "its image" if isinstance(image, bytes) else f"the image {image}"
+
+
+def check_text(sample: Sample) -> None:
+    """Raise ``TextError`` for a question that is no text, such as half of a pair of UTF-16 surrogates.
+
+    JSON can hold one; no file and no tokenizer can.
+    """
+    try:
+        (sample.prompt + sample.query).encode()
+    except UnicodeEncodeError as error:
+        character = error.object[error.start]
+        raise TextError(
+            f"question {sample.question_id!r}: its text holds {character!r}, which is no character"
+        ) from error
+
+
+class QuestionDataset(Dataset):
+    """Samples as the model reads them.
+
+    An item is ``(input_ids, pixels, size)``: the prompt's ids (L,) with ``IMAGE_TOKEN_INDEX`` for the image, the
+    preprocessed image (3, H, W), or (tiles, 3, H, W) under anyres, and its original ``(width, height)``. Both are None
+    for a question without an image, whose prompt has no ``IMAGE_TOKEN_INDEX`` either.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], tokenizer: Any, image_processor: Any, model_config: Any, conv_mode: str
+    ):
+        self.samples = samples
+        self.tokenizer = tokenizer
+        self.image_processor = image_processor
+        self.model_config = model_config
+        self.conv_mode = conv_mode
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def prompt_length(self, index: int) -> int:
+        """Tokens of a prompt, its image counted as one; 0 of one that cannot be read."""
+        sample = self.samples[index]
+        try:
+            check_text(sample)
+        except TextError:
+            return 0
+        return len(self._encode(self._user_text(sample)))
+
+    def __getitem__(self, index: int) -> Item:
+        sample = self.samples[index]
+        check_text(sample)
+        input_ids = self._encode(self._user_text(sample))
+        if sample.image is None:
+            return input_ids, None, None
+        image = read_image(sample.image, sample.question_id)
+        try:
+            pixels = process_images([image], self.image_processor, self.model_config)[0]
+        except (ArithmeticError, MemoryError, OSError, TypeError, ValueError) as error:
+            raise ImageError(
+                f"question {sample.question_id!r}: cannot use {_name(sample.image)} of {image.width} x {image.height} "
+                f"pixels, mode {image.mode}: {error}"
+            ) from error
+        return input_ids, pixels, image.size
+
+    def _user_text(self, sample: Sample) -> str:
+        question, _ = without_placeholders(sample.prompt)  # a text that says <image> shows no second one
+        return question if sample.image is None else f"{image_token(self.model_config)}\n{question}"
+
+    def _encode(self, user_text: str) -> Tensor:
+        prompt = first_turn(user_text, self.conv_mode)
+        return tokenizer_image_token(prompt, self.tokenizer, IMAGE_TOKEN_INDEX, return_tensors="pt")
+
+
+class ErrorsAsItems(Dataset):
+    """The indices and items of another dataset; what cannot be asked comes back as the ``QuestionError`` itself.
+
+    An exception raised in a worker would take its whole batch with it.
+    """
+
+    def __init__(self, dataset: QuestionDataset):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[int, Item | QuestionError]:
+        try:
+            return index, self.dataset[index]
+        except QuestionError as error:
+            return index, error
+
+
+class LengthSampler:
+    """Indices in batches of prompts that are about equally long, so that a batch needs little padding.
+
+    Within a window of ``WINDOW`` batches longer prompts come first. Batches of one keep the order of the questions.
+    """
+
+    def __init__(self, dataset: QuestionDataset, batch_size: int):
+        self.dataset = dataset
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        indices, size = range(len(self.dataset)), self.batch_size
+        for window in (indices[start : start + WINDOW * size] for start in indices[:: WINDOW * size]):
+            order = window if size == 1 else sorted(window, key=self.dataset.prompt_length, reverse=True)
+            yield from (list(order[start : start + size]) for start in range(0, len(order), size))
+
+
+def batches(dataset: QuestionDataset, batch_size: int, num_workers: int) -> DataLoader:
+    """Lists of up to ``batch_size`` entries of ``ErrorsAsItems(dataset)``, as ``LengthSampler`` groups them."""
+    sampler = LengthSampler(dataset, batch_size)
+    return DataLoader(ErrorsAsItems(dataset), batch_sampler=sampler, num_workers=num_workers, collate_fn=list)
+
+
+def left_pad(rows: Sequence[Tensor], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Pad prompts of different lengths on the left, where generation needs it.
+
+    Returns:
+        ids (B, L) and the attention mask (B, L), False on padding.
+    """
+    length = max(len(row) for row in rows)
+    ids = torch.full((len(rows), length), pad_id)
+    mask = torch.zeros_like(ids, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        ids[i, length - len(row) :] = row
+        mask[i, length - len(row) :] = True
+    return ids, mask
+
+
+def stack_images(pixels: Sequence[Tensor]) -> Tensor | list[Tensor]:
+    """(B, 3, H, W) for plain images, a list of (tiles, 3, H, W) under anyres: the two forms ``generate`` takes."""
+    return torch.stack(list(pixels)) if pixels[0].ndim == 3 else list(pixels)

@@ -1,0 +1,1 @@
+"""Whether all is there that a run reads, before a model is loaded."""

@@ -1,0 +1,192 @@
+"""Look at the data of benchmarks, and at a checkpoint, before a run: what is there, what is missing, what is wrong.
+
+Ends with status 1 if a benchmark that is named cannot run, or if the checkpoint will not load. Files are counted and
+matched with each other; no checksum is published for any of them.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from llava.eval.doctor.findings import Finding, can_go_on
+from llava.eval.tasks.benchmarks import BENCHMARKS, Benchmark, DataFile, Images
+from llava.eval.tasks.matches import MATCHES, Records
+from llava.eval.tasks.tables import read_tsv
+from llava.records import InputError, check_record, local_path, read_json, read_jsonl
+
+EVAL_DIR = "playground/data/eval"
+
+
+def diagnose(
+    name: str,
+    eval_dir: str | Path = EVAL_DIR,
+    data_dir: str | Path | None = None,
+    split: str | None = None,
+    any_size: bool = False,
+) -> list[Finding]:
+    """Look at everything that running and scoring a benchmark reads.
+
+    Args:
+        name: a key of ``BENCHMARKS``.
+        eval_dir: the folder of all benchmarks' question files.
+        data_dir: that of their images and annotations; ``eval_dir`` if not given.
+        split: one of the benchmark's splits, its usual one if not given.
+        any_size: files with more or fewer rows than the release's are no problem: some of the questions are asked.
+
+    Raises:
+        InputError: no such benchmark or split; names the valid ones.
+    """
+    benchmark, split = _find(name, split)
+    folder = local_path(eval_dir) / benchmark.folder
+    data = local_path(data_dir or eval_dir) / benchmark.folder
+    findings: list[Finding] = []
+    unlike = "size" if any_size else "wrong"
+    questions = _read_questions(benchmark, split, folder, data, findings, unlike)
+    if questions is None and can_go_on(findings):
+        return findings  # the script makes the questions, and everything that belongs to them
+    if benchmark.images:
+        findings.append(look_at_images(benchmark.images, data, questions))
+    annotations = [
+        _read_file(file, data if file.in_data else folder, findings, unlike) for file in benchmark.annotations
+    ]
+    if name in MATCHES and can_go_on(findings) and None not in annotations:
+        findings.append(_match(name, questions, annotations, data / benchmark.images.path))
+    if benchmark.scored_by:
+        findings.append(Finding("note", name, f"scored by {benchmark.scored_by}"))
+    return findings
+
+
+def _find(name: str, split: str | None) -> tuple[Benchmark, str]:
+    """A benchmark and the split that is meant."""
+    if name not in BENCHMARKS:
+        raise InputError(f"unknown benchmark {name!r}; valid are {', '.join(BENCHMARKS)}")
+    benchmark = BENCHMARKS[name]
+    split = split or benchmark.usual_split
+    if split not in benchmark.splits:
+        raise InputError(f"{name} has no split {split!r}; valid are {', '.join(benchmark.splits)}")
+    return benchmark, split
+
+
+def _read_questions(
+    benchmark: Benchmark, split: str, folder: Path, data: Path, findings: list[Finding], unlike: str
+) -> Records | None:
+    """The questions of a split, or those the script would make them from; None where there are none."""
+    file = benchmark.splits[split]
+    base = data if file.in_data else folder
+    records = _read_file(file, base, findings, unlike)
+    if records is None and file.made_from and can_go_on(findings):
+        (origin,) = (other for other in benchmark.splits.values() if other.path == file.made_from)
+        records = _read_file(origin, base, findings, unlike)
+    return records
+
+
+def _read_file(file: DataFile, base: Path, findings: list[Finding], unlike: str) -> Records | None:
+    """Look at one file and return what it holds, None if that cannot be used.
+
+    Args:
+        unlike: status of a file whose number of rows is not the release's.
+    """
+    places = [base / place for place in (file.path, file.elsewhere) if place]
+    path = next((place for place in places if place.is_file()), places[0])
+    if not path.is_file():
+        made = file.made_from is not None
+        fault = f"not there yet: {file.source}" if made else f"no such file; get it: {file.source}"
+        findings.append(Finding("note" if made else "missing", path, fault))
+        return None
+    try:
+        records = _records(file, path)
+    except InputError as error:
+        findings.append(Finding("wrong", path, f"{str(error).removeprefix(f'{path}: ')}; get it: {file.source}"))
+        return None
+    found, known = f"{len(records)} rows", "nobody says how many there should be"
+    if file.rows is None:
+        findings.append(Finding("ok", path, f"{found} ({known})"))
+    elif len(records) == file.rows:
+        findings.append(Finding("ok", path, found))
+    else:
+        findings.append(Finding(unlike, path, f"{found} instead of {file.rows}; get it: {file.source}"))
+    return records
+
+
+def _records(file: DataFile, path: Path) -> Records:
+    if path.suffix == ".tsv":
+        return read_tsv(path, file.keys, without=["image"]).to_dict("records")
+    required = dict.fromkeys(file.keys, object)
+    if file.lines or path.suffix == ".jsonl":
+        return read_jsonl(path, required)
+    records = read_json(path, (dict, list))
+    if file.member:
+        records = check_record(records, str(path), {file.member: (dict, list)})[file.member]
+    named = records.items() if isinstance(records, dict) else enumerate(records, 1)
+    for key, record in named if required else ():
+        check_record(record, f"{path}, record {key}", required)
+    return records
+
+
+def look_at_images(images: Images, data: Path, questions: Records | None) -> Finding:
+    """Whether the folder of images is there, and every image that the questions name is in it."""
+    folder = data / images.path
+    if not folder.is_dir():
+        return Finding("missing", folder, f"no such folder; get the images: {images.source}")
+    names = {record[images.key] for record in questions or () if isinstance(record.get(images.key), str)}
+    listed: dict[str, set[str]] = {}
+    for parent in {os.path.dirname(name) for name in names}:
+        try:
+            listed[parent] = set(os.listdir(folder / parent))
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name that no folder can have
+            listed[parent] = set()
+        except OSError as error:
+            return Finding("wrong", folder / parent, f"cannot be listed: {error.strerror}")
+    absent = sorted(name for name in names if os.path.basename(name) not in listed[os.path.dirname(name)])
+    if absent:
+        fault = f"{len(absent)} of {len(names)} images are not there, such as {absent[0]}"
+        return Finding("missing", folder, f"{fault}; get them: {images.source}")
+    return Finding("ok", folder, f"{len(names)} images")
+
+
+def _match(name: str, questions: Records, annotations: Sequence[Records], images: Path) -> Finding:
+    """Whether the annotations of a benchmark are for its questions."""
+    benchmark = BENCHMARKS[name]
+    source = benchmark.annotations[0].source if benchmark.annotations else benchmark.images.source
+    try:
+        MATCHES[name](questions, annotations, images)
+    except InputError as error:
+        return Finding("wrong", f"{name} annotations", f"{error}; get it: {source}")
+    except (AttributeError, KeyError, TypeError) as error:  # values of other types than the release's
+        fault = f"questions or annotations are not of the release's form ({error})"
+        return Finding("wrong", f"{name} annotations", f"{fault}; get it: {source}")
+    return Finding("ok", f"{name} annotations", "belong to the questions")
+
+
+def run_doctor(args: argparse.Namespace) -> None:
+    """Print what is found; end with status 1 if a named benchmark cannot run or the checkpoint will not load."""
+    places = (args.eval_dir, args.data_dir, args.split, args.any_size)
+    reports = {name: diagnose(name, *places) for name in args.benchmarks or BENCHMARKS}
+    if args.checkpoint:
+        # Only a checkpoint needs torch and transformers, which take seconds to import.
+        from llava.eval.doctor.checkpoint import diagnose_checkpoint
+
+        reports[f"checkpoint {args.checkpoint}"] = diagnose_checkpoint(args.checkpoint)
+    for name, findings in reports.items():
+        shown = [finding for finding in findings if finding.is_problem or finding.status == "size" or not args.quiet]
+        if shown or not args.quiet:
+            print(f"{name}: {'ready' if can_go_on(findings) else 'not ready'}", *shown, sep="\n")
+    asked_for = reports if args.benchmarks else [name for name in reports if name not in BENCHMARKS]
+    if not all(can_go_on(reports[name]) for name in asked_for):
+        sys.exit(1)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m llava.eval doctor", description=__doc__)
+    valid = ", ".join(BENCHMARKS)
+    parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help=f"{valid}; all of them if none is named")
+    parser.add_argument("--eval-dir", default=EVAL_DIR, help=f"question files and answers (default: {EVAL_DIR})")
+    parser.add_argument("--data-dir", help="images and annotations; the same as --eval-dir if not given")
+    parser.add_argument("--split", help="of the one benchmark named, if not its usual one")
+    parser.add_argument("--checkpoint", metavar="FOLDER", help="also say whether this checkpoint will load")
+    parser.add_argument("--any-size", action="store_true", help="files of any number of rows will do; says which")
+    parser.add_argument("--quiet", action="store_true", help="print problems only")
+    return parser

@@ -1,0 +1,110 @@
+"""Questions of a benchmark whose answers are worth looking at, with the answers at every setting."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llava.asking.queries import vqa_loader_query, vqa_query
+from llava.eval import model_vqa_mmbench, model_vqa_qbench, model_vqa_science
+from llava.eval.ask.dataset import QuestionDataset, Sample
+from llava.eval.model_vqa import QUESTION_KEYS, vqa_samples
+from llava.eval.model_vqa_qbench import UnpaddedDataset
+from llava.eval.results.collect import Measurement
+from llava.eval.results.metadata import check_metadata
+from llava.eval.results.table import NO_PRUNER
+from llava.eval.tasks.benchmarks import BENCHMARKS
+from llava.records import InputError, read_jsonl
+
+Answers = Mapping[tuple[str, str], Sequence[dict[str, Any]]]
+"""Lines of the answers files by pruner and setting."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The questions of a benchmark as its program asks them."""
+
+    samples: Sequence[Sample]
+    make_dataset: Callable[..., QuestionDataset]
+
+
+def read_questions(column: str, eval_dir: Path, data_dir: Path) -> Questions:
+    """Read the questions that the answers of a column are to.
+
+    Raises:
+        InputError: the question file cannot be read, or the column is no benchmark of the table.
+    """
+    name, _, split = column.partition(" ")
+    if name not in BENCHMARKS:
+        raise InputError(f"{column}: not a benchmark with known questions; these are {', '.join(BENCHMARKS)}")
+    benchmark = BENCHMARKS[name]
+    file = benchmark.splits.get(split.strip("()") or benchmark.usual_split)
+    if file is None:
+        raise InputError(f"{column}: no such split; {name} has {', '.join(benchmark.splits)}")
+    path = (data_dir if file.in_data else eval_dir) / benchmark.folder / file.path
+    images = data_dir / benchmark.folder / (benchmark.images.path if benchmark.images else "")
+    if name in ("mmbench", "mmbench_cn"):
+        request = model_vqa_mmbench.LETTER_REQUEST["cn" if name == "mmbench_cn" else "en"]
+        return Questions(model_vqa_mmbench.mmbench_samples(model_vqa_mmbench.read_rows(path), request), QuestionDataset)
+    if name in ("qbench", "qbench_zh"):
+        lang = "zh" if name == "qbench_zh" else "en"
+        questions = model_vqa_qbench.read_questions(path)
+        return Questions(model_vqa_qbench.qbench_samples(questions, images, lang), UnpaddedDataset)
+    if name == "sqa":
+        questions = model_vqa_science.read_questions(path)
+        return Questions(model_vqa_science.science_samples(questions, images, True), QuestionDataset)
+    query = vqa_query if name in ("mmvet", "llavabench") else vqa_loader_query
+    return Questions(vqa_samples(read_jsonl(path, QUESTION_KEYS), images, query), QuestionDataset)
+
+
+def read_answers(measurements: Sequence[Measurement], samples: Sequence[Sample]) -> Answers:
+    """The answers behind results, by pruner and setting; of several seeds the smallest one's.
+
+    Raises:
+        InputError: answers that cannot be read or are to other questions; names the file.
+    """
+    found: dict[tuple[str, str], Sequence[dict[str, Any]]] = {}
+    for each in sorted(measurements, key=lambda measurement: measurement.setting.seed):
+        path = each.path.with_suffix(".jsonl")
+        if path.is_file() and (each.pruner, each.setting.label) not in found:
+            lines = read_jsonl(path, {})
+            _check_answers(path, lines, samples)
+            found[each.pruner, each.setting.label] = lines
+    return found
+
+
+def _check_answers(path: Path, lines: Sequence[dict[str, Any]], samples: Sequence[Sample]) -> None:
+    if len(lines) != len(samples):
+        raise InputError(f"{path}: {len(lines)} answers to {len(samples)} questions: other questions, or unfinished")
+    for number, (line, sample) in enumerate(zip(lines, samples, strict=True), 1):
+        asked = {key: value for key, value in sample.line().items() if key != sample.answer_key}
+        check_metadata(line, f"{path}, answer {number}")
+        if any(line.get(key) != value for key, value in asked.items()):
+            raise InputError(f"{path}, line {number}: not an answer to question {sample.question_id!r}")
+
+
+def answer_of(line: Mapping[str, Any], sample: Sample) -> str:
+    """The text of an answer."""
+    return str(line.get(sample.answer_key, ""))
+
+
+def reference_of(answers: Answers) -> tuple[str, str]:
+    """The setting that the others are compared with: no pruner, or else the first."""
+    return NO_PRUNER if NO_PRUNER in answers else next(iter(answers))
+
+
+def differ(one: str, other: str) -> bool:
+    """Whether two answers differ in more than case, surrounding space and a closing period."""
+    return one.strip().rstrip(".").lower() != other.strip().rstrip(".").lower()
+
+
+def choose_questions(answers: Answers, samples: Sequence[Sample], count: int) -> list[int]:
+    """The questions with an image that most settings answer otherwise than the reference, in the order of the file."""
+    reference = answers[reference_of(answers)]
+
+    def changes(index: int) -> int:
+        wanted = answer_of(reference[index], samples[index])
+        return sum(differ(answer_of(lines[index], samples[index]), wanted) for lines in answers.values())
+
+    shown = [index for index, sample in enumerate(samples) if sample.image is not None]
+    return sorted(sorted(shown, key=changes, reverse=True)[:count])

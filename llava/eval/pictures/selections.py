@@ -1,0 +1,117 @@
+"""Which visual tokens an answer was given with: not recorded with the answers, so found out again with the model."""
+
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from llava.asking.prompts import check_conv_mode
+from llava.eval import model_vqa_loader
+from llava.eval.ask import identity
+from llava.eval.ask.dataset import QuestionDataset, read_image
+from llava.eval.ask.loop import answer_batch, generation_options
+from llava.eval.ask.options import load_model, with_defaults
+from llava.eval.pictures.overlays import kept_masks, views
+from llava.eval.pictures.samples import Questions
+from llava.pruners import resolve_pruner
+from llava.records import InputError
+
+LOADING = ("anyres", "model_base", "vision_dtype", "dtype", "attention")
+"""What of a run the model is loaded with again."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The visual tokens of one image that the language model read.
+
+    Args:
+        masks: for each view of the image which patches are kept, (rows, columns) bool.
+        visual_tokens: how many, with newline tokens.
+        text: the answer given with them now, decoded greedily.
+    """
+
+    masks: list[np.ndarray]
+    visual_tokens: int
+    text: str
+
+
+class Selector:
+    """A model that prunes the images of questions again, the way it did for answers on record.
+
+    Args:
+        checkpoint: folder of the model.
+        run: how the answers were made, from the ``metadata`` of one; layout, base and numerics are taken over, as far
+            as the device has them: a CPU has neither float16 in any reasonable time nor flash attention.
+        device: where it runs; as ``--device``.
+
+    Raises:
+        InputError: the checkpoint does not load, or is another one than that which answered.
+    """
+
+    def __init__(self, checkpoint: str, run: Mapping[str, Any], device: str | None = None):
+        chosen = {name: run[name] for name in LOADING if name in run}
+        chosen["attn_implementation"] = chosen.pop("attention", None)
+        if device == "cpu" or not torch.cuda.is_available():
+            beyond = ("float16", "flash_attention_2")
+            chosen = {name: value for name, value in chosen.items() if value not in beyond}
+        _refuse_another(checkpoint, run)
+        options = Namespace(model_path=checkpoint, device=device, **chosen)
+        self.loaded = load_model(with_defaults(options, model_vqa_loader.build_parser()), None)
+
+    @property
+    def device(self) -> str:
+        """Where the model runs, and in which precision."""
+        return f"{self.loaded.model.device} in {str(self.loaded.model.dtype).removeprefix('torch.')}"
+
+    def dataset(self, questions: Questions, conv_mode: str) -> QuestionDataset:
+        """The questions as the model reads them."""
+        model, tokenizer = self.loaded.model, self.loaded.tokenizer
+        processor = self.loaded.image_processor
+        return questions.make_dataset(questions.samples, tokenizer, processor, model.config, check_conv_mode(conv_mode))
+
+    def views(self, dataset: QuestionDataset, index: int) -> list[Image.Image]:
+        """What the encoder sees of a question's image: one square, or the base tile and the grid."""
+        sample = dataset.samples[index]
+        return views(read_image(sample.image, sample.question_id), self.loaded.image_processor, dataset.model_config)
+
+    @torch.inference_mode()
+    def select(self, dataset: QuestionDataset, index: int, metadata: Mapping[str, Any]) -> Selection:
+        """Ask a question again.
+
+        Args:
+            metadata: of the answer, for pruner, options, scope, layer, positions and the cutting of texts.
+        """
+        model, item = self.loaded.model, dataset[index]
+        run, query = metadata["run"], dataset.samples[index].query
+        self._set_up(metadata["pruner"], metadata["options"], run)
+        decoding = {name: run[name] for name in ("num_beams", "max_new_tokens") if name in run}
+        (answer,) = answer_batch(model, self.loaded.tokenizer, [item], [query], generation_options(**decoding))
+        keep = model.last_prune.keep
+        masks = kept_masks(None if keep is None else keep[0], item[2], model)
+        return Selection(masks, answer.visual_tokens, answer.text)
+
+    def _set_up(self, pruner: str, options: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+        """Prune from now on as a run did; what it does not name is as the model has it without."""
+        model = self.loaded.model
+        model.budget_scope = run.get("budget_scope")
+        model.prune_layer = run.get("prune_layer", 0)
+        model.positions = run.get("positions") or ("original" if model.prune_layer else "compact")
+        if run.get("text_chunking", "release") != model.text_chunking:
+            model.text_chunking = run.get("text_chunking", "release")
+            model.get_vision_tower().relevance = None  # remembers texts, cut as before; the pruner has it loaded anew
+        try:
+            model.set_pruner(resolve_pruner(pruner, **options))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the answers name a pruner that is not here: {error}") from error
+
+
+def _refuse_another(checkpoint: str, run: Mapping[str, Any]) -> None:
+    """Raise InputError where a checkpoint has other files than the one that a run notes."""
+    noted = run.get("files", {}).get("checkpoint")
+    files = identity.of_run(checkpoint=checkpoint).get("checkpoint")
+    if noted and files and identity.digest(files) != noted:
+        raise InputError(f"--checkpoint {checkpoint}: has other files than the one that gave the answers")

@@ -1,0 +1,1 @@
+"""Settings, results on disk, and tables of them."""

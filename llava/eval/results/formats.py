@@ -1,0 +1,182 @@
+"""Tables of results as Markdown, CSV, JSON and LaTeX."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from llava.asking.losses import told
+from llava.eval.results.table import Row, Table, per_percent, title
+from llava.model.stages import STAGES
+
+TIME_HEADING = ["pruner", "setting", "benchmark", *STAGES, "decode per token", "all", "questions/s"]
+TIME_NOTE = "Milliseconds per question, a question's share of its batch, and throughput; first batches left out."
+
+
+def show(measured: float | None, published: float | None) -> str:
+    """``measured (published, difference)``, with what there is of the three."""
+    if measured is None:
+        return "" if published is None else f"({published:.1f})"
+    return f"{measured:.1f}" if published is None else f"{measured:.1f} ({published:.1f}, {measured - published:+.1f})"
+
+
+def heading(table: Table) -> list[str]:
+    """The headings of ``lines``."""
+    return ["pruner", "setting", "tokens", *map(title, table.columns), "average", "% of unpruned"]
+
+
+def line(table: Table, row: Row) -> list[str]:
+    """A row as text, a star where questions were left unanswered."""
+    seeds = max((cell.seeds for cell in row.cells.values()), default=1)
+    name = row.pruner + (f", {seeds} seeds" if seeds > 1 else "") + (" (floor)" if row.is_floor else "")
+    tokens = "" if row.visual_tokens is None else f"{row.visual_tokens:.1f}".removesuffix(".0")
+    texts = {key: show(*pair) for key, pair in table.entries(row).items()}
+    for column, cell in row.cells.items():
+        texts[column] += "*" if cell.unanswered else ""
+    return [name, row.label, tokens, *texts.values()]
+
+
+def notes(table: Table) -> list[str]:
+    """What a reader has to know to read a table."""
+    sources = dict.fromkeys(row.published.source for row in table.rows if row.published)
+    unanswered = sum(cell.unanswered for row in table.rows for cell in row.cells.values())
+    scaled = [title(column) for column in table.columns if per_percent(column) != 1]
+    found = [f"In parentheses the published number and the difference to it: {'; '.join(sources)}." if sources else ""]
+    found.append(f"In averages {', '.join(scaled)} is divided by {per_percent('mme'):.0f}." if scaled else "")
+    if any(row.cells and len(row.cells) < len(table.columns) for row in table.rows):
+        found.append("Rows that lack a benchmark have no average.")
+    if not table.unpruned:
+        found.append("Nothing was measured here without a pruner (--pruner none), so nothing is relative to it.")
+    found.append(f"* {unanswered} questions without an answer, counted as wrong." if unanswered else "")
+    found += _losses(table)
+    return [note for note in found if note]
+
+
+def _losses(table: Table) -> list[str]:
+    """What was lost of the questions of each row, row by row and benchmark by benchmark."""
+    said = []
+    for row in table.rows:
+        for column, cell in row.cells.items():
+            lost = told({name: count for name, count in cell.lost.items() if name != "error"})
+            said.append(f"{row.pruner}, {row.label}, {title(column)}: questions {lost}." if lost else "")
+    return said
+
+
+def time_lines(table: Table) -> list[list[str]]:
+    """What was profiled, under ``TIME_HEADING``: a line for every row and benchmark."""
+    found = []
+    for row in table.rows:
+        for column, cell in row.cells.items():
+            if cell.profile:
+                values = [*cell.profile.stages.values(), cell.profile.latency_ms, cell.profile.questions_per_second]
+                shown = ["" if value is None else f"{value:.1f}" for value in values]
+                found.append([row.pruner, row.label, title(column), *shown])
+    return found
+
+
+def to_markdown(tables: Sequence[Table]) -> str:
+    """One section with a table for every group."""
+    sections = []
+    for table in tables:
+        names = heading(table)
+        rules = ["---" if name in ("pruner", "setting") else "---:" for name in names]
+        rows = [names, rules, *(line(table, row) for row in table.rows)]
+        parts = [f"## {_literal(str(table.group))}", _grid(rows), *map(_literal, notes(table))]
+        if times := time_lines(table):
+            rules = ["---"] * 3 + ["---:"] * (len(TIME_HEADING) - 3)
+            parts += [TIME_NOTE, _grid([TIME_HEADING, rules, *times])]
+        sections.append("\n\n".join(parts))
+    return "\n\n".join(sections) + "\n"
+
+
+def _grid(rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(map(_literal, row))} |" for row in rows)
+
+
+def _literal(text: str) -> str:
+    """Text that Markdown shows as it is, on one line; an underscore between letters is no mark."""
+    return re.sub(r"[\\`*|<>\[\]&~$]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", " ".join(text.split()))
+
+
+def to_latex(tables: Sequence[Table]) -> str:
+    """One ``tabular`` with the rules of booktabs for every group."""
+    parts = []
+    for table in tables:
+        rows = [" & ".join(map(_escape, line(table, row))) + r" \\" for row in table.rows]
+        names = heading(table)
+        parts += [
+            f"% {' '.join(str(table.group).split())}",
+            *(f"% {note}" for note in notes(table)),
+            rf"\begin{{tabular}}{{ll{'r' * (len(names) - 2)}}}",
+            r"\toprule",
+            " & ".join(map(_escape, names)) + r" \\",
+            *(r"\midrule", *rows, r"\bottomrule", r"\end{tabular}", ""),
+        ]
+    return "\n".join(parts)
+
+
+def _escape(text: str) -> str:
+    words = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    words |= {mark: f"\\{mark}" for mark in "&%$#_{}"}
+    return "".join(words.get(mark, mark) for mark in " ".join(text.split()))
+
+
+def to_csv(tables: Sequence[Table]) -> str:
+    """One line for every row of every table; numbers in full, empty where there is none."""
+    columns = list(dict.fromkeys(column for table in tables for column in (*table.columns, "average", "relative")))
+    identity = ["checkpoint", "layout", "variant", "pruner", "setting", "floor", "visual_tokens", "source"]
+    file = io.StringIO()
+    fields = [*identity, *(f"{column}{kind}" for column in columns for kind in ("", "_published", "_difference"))]
+    writer = csv.DictWriter(file, fields, restval="", lineterminator="\n")
+    writer.writeheader()
+    for table in tables:
+        for row in table.rows:
+            values = (*table.group, row.pruner, row.label, row.is_floor, row.visual_tokens, _source(row))
+            record = dict(zip(identity, values, strict=True))
+            for column, (measured, published) in table.entries(row).items():
+                kinds = {"": measured, "_published": published, "_difference": _difference(measured, published)}
+                record |= {f"{column}{kind}": value for kind, value in kinds.items()}
+            writer.writerow(record)
+    return file.getvalue()
+
+
+def to_json(tables: Sequence[Table]) -> str:
+    """Everything the tables hold, with intervals, seeds and the files that the numbers come from."""
+    groups = [
+        table.group._asdict()
+        | {"columns": table.columns, "notes": notes(table), "rows": [_row_record(table, row) for row in table.rows]}
+        for table in tables
+    ]
+    return json.dumps({"tables": groups}, indent=1) + "\n"
+
+
+def _row_record(table: Table, row: Row) -> dict[str, Any]:
+    numbers = {
+        key: {"value": measured, "published": published, "difference": _difference(measured, published)}
+        for key, (measured, published) in table.entries(row).items()
+    }
+    for column, cell in row.cells.items():
+        details = vars(cell) | {"paths": list(map(str, cell.paths))}
+        details["profile"] = cell.profile and asdict(cell.profile)
+        numbers[column] |= {key: value for key, value in details.items() if key != "value"}
+    identity = {"pruner": row.pruner, "setting": row.label, "floor": row.is_floor, "visual_tokens": row.visual_tokens}
+    return identity | {"source": _source(row), "numbers": numbers}
+
+
+def _source(row: Row) -> str | None:
+    return row.published.source if row.published else None
+
+
+def _difference(measured: float | None, published: float | None) -> float | None:
+    return None if measured is None or published is None else measured - published
+
+
+FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
+    "markdown": to_markdown,
+    "csv": to_csv,
+    "json": to_json,
+    "latex": to_latex,
+}

@@ -1,0 +1,61 @@
+"""Collect the results on disk into one table per checkpoint and layout: pruners and budgets down, benchmarks across.
+
+Beside what was measured stands what the pruner's paper reports, where it does. With --html, also one page to look at:
+the tables, accuracy against tokens, and questions whose answers change with the pruner.
+"""
+
+import argparse
+from pathlib import Path
+
+from llava.command import at_least
+from llava.eval.doctor.data import EVAL_DIR
+from llava.eval.results.collect import collect
+from llava.eval.results.formats import FORMATS
+from llava.eval.results.table import build_tables
+from llava.outputs import nothing_left
+from llava.records import check_output, replace_file
+
+
+def summarize(args: argparse.Namespace) -> None:
+    """Print the tables or write them to ``args.output``, and write the page to ``args.html``."""
+    if args.checkpoint or args.device:
+        from llava.eval.ask.options import check_device_flag
+
+        check_device_flag(args.device)
+    outputs = [path for path in (args.output, args.html) if path]
+    with nothing_left(*outputs):
+        for path in outputs:
+            check_output(path)
+        _summarize(args)
+
+
+def _summarize(args: argparse.Namespace) -> None:
+    measurements = collect(args.eval_dir)
+    tables = build_tables(measurements, args.benchmarks, args.published)
+    text = FORMATS[args.format](tables)
+    if args.output:
+        replace_file(args.output, text)
+    else:
+        print(text, end="")
+    if args.html:
+        # Pictures need matplotlib, of the extra eval; looking at selections needs the model.
+        from llava.eval.pictures.page import write_report
+
+        write_report(Path(args.html), tables, measurements, args)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m llava.eval table", description=__doc__)
+    parser.add_argument("--eval-dir", default=EVAL_DIR, help=f"questions, answers and results (default: {EVAL_DIR})")
+    parser.add_argument("--benchmarks", nargs="+", default=[], metavar="NAME", help="columns to show; all if not given")
+    parser.add_argument("--format", choices=list(FORMATS), default="markdown")
+    parser.add_argument("--output", metavar="FILE", help="write the tables here instead of printing them")
+    parser.add_argument("--published", action="store_true", help="also rows that only a paper has")
+    page = parser.add_argument_group("page")
+    page.add_argument("--html", metavar="FILE", help="write one self-contained page here")
+    page.add_argument("--samples", type=at_least(0), default=6, help="questions per benchmark on the page (default: 6)")
+    page.add_argument("--data-dir", help="images of the questions; the same as --eval-dir if not given")
+    page.add_argument("--checkpoint", metavar="FOLDER", help="model to show with which tokens each answer was given")
+    page.add_argument("--device", help="for --checkpoint; a GPU if there is one, else the CPU, if not given")
+    return parser

@@ -1,0 +1,1 @@
+"""The benchmarks: how each is asked, and how its answers are scored."""

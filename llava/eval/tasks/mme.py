@@ -1,0 +1,191 @@
+"""Score answers to MME: perception and cognition, two yes-or-no questions per image.
+
+MME: https://arxiv.org/abs/2306.13394.
+"""
+
+import argparse
+import logging
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llava.asking.queries import SHORT_ANSWER
+from llava.eval.tasks.matching import (
+    add_output_arg,
+    check_same_questions,
+    is_missing,
+    naming_files,
+    publish,
+    read_answers,
+)
+from llava.eval.tasks.scores import Result, percentile_interval
+from llava.records import InputError, local_path, read_lines
+
+logger = logging.getLogger(__name__)
+
+PERCEPTION = (
+    *("existence", "count", "position", "color", "posters"),
+    *("celebrity", "scene", "landmark", "artwork", "OCR"),
+)
+COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
+YES_OR_NO = "Please answer yes or no."
+
+Question = tuple[str, str, str]
+"""Category, stem of the image's file name, question without the instruction and with single spaces."""
+
+
+def question_key(category: str, file: str, text: str) -> Question:
+    """What answers and ground truth are matched by: MME puts one space or two before its instruction."""
+    question = text.replace(SHORT_ANSWER.strip(), "").replace(YES_OR_NO, "")
+    return category, file.split(".")[0], " ".join(question.split())
+
+
+def parse_answer(text: str) -> str:
+    """``yes``, ``no`` or ``other``: what the first four characters hold, yes before no.
+
+    Tabs and line ends, which would tear the benchmark's own table apart, count as spaces.
+    """
+    start = re.sub(r"\r\n|[\t\r\n]", " ", text).lower()[:4]
+    return next((word for word in ("yes", "no") if word in start), "other")
+
+
+def score(answers: Sequence[dict[str, Any]], truth: Sequence[tuple[Question, str]]) -> Result:
+    """Perception score, at most 2000: in each category the share of right answers and of images with both right.
+
+    Args:
+        truth: questions with ``yes`` or ``no``, from ``read_truth``; categories that neither they nor the answers
+            hold are left out and listed in ``details``.
+
+    Raises:
+        InputError: answers to other questions, or an image without exactly two.
+    """
+    keys = [_key_of(answer) for answer in answers]
+    check_same_questions(keys, (key for key, _ in truth))
+    expected = dict(truth)
+    predictions = [parse_answer(answer["text"]) for answer in answers]
+    images: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for key, predicted in zip(keys, predictions, strict=True):
+        images[key[0]][key[1]].append(predicted == expected[key])
+    for category, files in images.items():
+        for file, hits in files.items():
+            if len(hits) != 2:
+                raise InputError(f"image {file!r} of {category} has {len(hits)} questions, not two")
+    outcomes = {category: Counter(map(sum, images[category].values())) for category in images}
+    by_category = {name: _category(outcomes[name]) for name in (*PERCEPTION, *COGNITION) if name in outcomes}
+    missing = sum(map(is_missing, answers))
+    return Result(
+        benchmark="mme",
+        metric="perception score",
+        value=_total(by_category, PERCEPTION),
+        count=len(answers),
+        missing=missing,
+        unparsable=predictions.count("other") - missing,
+        ci95=_interval([outcomes[name] for name in PERCEPTION if name in outcomes]),
+        details={
+            "perception": _total(by_category, PERCEPTION),
+            "cognition": _total(by_category, COGNITION),
+            "by_category": by_category,
+            "left_out": [name for name in (*PERCEPTION, *COGNITION) if name not in outcomes],
+        },
+    )
+
+
+def _key_of(answer: Mapping[str, Any]) -> Question:
+    path = str(answer["question_id"]).split("/")
+    if path[0] not in PERCEPTION + COGNITION or len(path) < 2:
+        raise InputError(
+            f"question_id {answer['question_id']!r} is not CATEGORY/FILE; "
+            f"categories are {', '.join(PERCEPTION + COGNITION)}"
+        )
+    return question_key(path[0], path[-1], answer["prompt"])
+
+
+def _category(images: Mapping[int, int]) -> dict[str, float]:
+    """Score of a category from how many images have 0, 1 and 2 right answers."""
+    count = sum(images.values())
+    accuracy, both = (images[1] + 2 * images[2]) / (2 * count), images[2] / count
+    return {"score": 100 * (accuracy + both), "acc": accuracy, "acc_plus": both, "count": 2 * count}
+
+
+def _total(by_category: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> float:
+    return float(sum(by_category[name]["score"] for name in names if name in by_category))
+
+
+def _interval(categories: Sequence[Mapping[int, int]], resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of the sum of the categories' scores; images are resampled within their category.
+
+    Resampling images and counting their right answers is drawing the counts from a multinomial distribution.
+    """
+    rng = np.random.default_rng(seed)
+    totals = np.zeros(resamples)
+    for images in categories:
+        observed = np.array([images[hits] for hits in range(3)])
+        draws = rng.multinomial(observed.sum(), observed / observed.sum(), resamples)
+        totals += draws @ [0.0, 50.0, 200.0] / observed.sum()
+    return percentile_interval(totals)
+
+
+def report(result: Result) -> str:
+    """The totals with the score of every category, as MME's own program lists them."""
+    lines = []
+    for name, categories in (("Perception", PERCEPTION), ("Cognition", COGNITION)):
+        lines += [f"=========== {name} ===========", f"total score: {result.details[name.lower()]}", ""]
+        found = {category: result.details["by_category"].get(category) for category in categories}
+        lines += [f"\t {category}  score: {entry['score']}" for category, entry in found.items() if entry]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def read_truth(folder: str | Path) -> list[tuple[Question, str]]:
+    """The questions and right answers of ``MME_Benchmark_release_version``.
+
+    Each category is a folder of text files, one per image, with one question, a tab and its answer per line; they lie
+    in ``questions_answers_YN`` where the images have a folder of their own.
+
+    Raises:
+        InputError: no such folder, no category in it, or a line of another form.
+    """
+    base = local_path(folder)
+    truth = []
+    for category in (*PERCEPTION, *COGNITION):
+        texts = base / category / "questions_answers_YN"
+        for file in sorted((texts if texts.is_dir() else base / category).glob("*.txt")):
+            truth += _read_image(category, file)
+    if not truth:
+        raise InputError(f"--data-dir {base}: no CATEGORY/*.txt or CATEGORY/questions_answers_YN/*.txt in it")
+    return truth
+
+
+def _read_image(category: str, file: Path) -> list[tuple[Question, str]]:
+    truth = []
+    for number, line in enumerate(read_lines(file), 1):
+        question, _, answer = line.strip().rpartition("\t")
+        if line.strip() and (not question or answer.strip().lower() not in ("yes", "no")):
+            raise InputError(f"{file}, line {number}: expected a question, a tab and Yes or No, found {line!r}")
+        if line.strip():
+            truth.append((question_key(category, file.name, question), answer.strip().lower()))
+    return truth
+
+
+def eval_answers(args: argparse.Namespace) -> None:
+    """Score ``args.result_file``."""
+    truth = read_truth(args.data_dir)
+    answers = read_answers(args.result_file, "prompt")
+    with naming_files(result_file=args.result_file, data_dir=args.data_dir):
+        result = score(answers, truth)
+    publish(result, report(result), args.output)
+    if left_out := result.details["left_out"]:
+        logger.warning("not in the data and not answered, so left out of the totals: %s", ", ".join(left_out))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m llava.eval score mme", description=__doc__)
+    parser.add_argument("--data-dir", required=True, help="MME_Benchmark_release_version")
+    parser.add_argument("--result-file", required=True, help="answers, one JSON object per line")
+    add_output_arg(parser)
+    return parser

@@ -1,0 +1,103 @@
+"""Aggregate stored GPT-4 grades of MM-Vet answers: total, by capability, by combination of capabilities.
+
+MM-Vet: https://arxiv.org/abs/2308.02490. Its evaluator (whyu/MM-Vet_Evaluator) writes the grades.
+"""
+
+import argparse
+from collections.abc import Mapping
+from statistics import fmean, pstdev
+from typing import Any
+
+from llava.eval.tasks.matching import (
+    check_same_questions,
+    naming_files,
+    percent,
+    percent_by,
+    percent_interval,
+    publish,
+    scorer_parser,
+)
+from llava.eval.tasks.scores import Result
+from llava.records import InputError, check_record, read_json
+
+CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
+
+
+def score(grades: Mapping[str, Mapping[str, Any]], samples: Mapping[str, Mapping[str, Any]]) -> Result:
+    """100 times the mean grade; with several grading runs, their mean, and their deviation in ``details``.
+
+    Args:
+        grades: for every sample a list ``score`` with one grade in [0, 1] per run; anything else counts as 0.
+        samples: ``mm-vet.json``, for its ``capability`` lists.
+
+    Raises:
+        InputError: not exactly the annotated samples are graded, or some in fewer runs than others.
+    """
+    check_same_questions(grades, samples)
+    runs = {len(grade["score"]) for grade in grades.values()}
+    if len(runs) > 1 or 0 in runs:
+        raise InputError(f"samples are graded in different numbers of runs, {sorted(runs)}: finish the grading")
+    by_sample = [list(map(_valid, grades[name]["score"])) for name in samples]
+    totals = [percent([grade or 0.0 for grade in run]) for run in zip(*by_sample, strict=True)]
+    means = [fmean(grade or 0.0 for grade in sample) for sample in by_sample]
+    needed = [sorted(sample["capability"], key=_rank) for sample in samples.values()]
+    pairs = [(name, mean) for names, mean in zip(needed, means, strict=True) for name in names]
+    return Result(
+        benchmark="mmvet",
+        metric="GPT-4 score",
+        value=fmean(totals),
+        count=len(means),
+        missing=0,
+        unparsable=sum(None in sample for sample in by_sample),
+        ci95=percent_interval(means),
+        details={
+            "runs": totals,
+            "std": pstdev(totals),
+            "by_capability": percent_by([name for name, _ in pairs], [mean for _, mean in pairs]),
+            "by_combination": percent_by(map(",".join, needed), means),
+        },
+    )
+
+
+def _valid(grade: Any) -> float | None:
+    is_number = isinstance(grade, (int, float)) and not isinstance(grade, bool)
+    return float(grade) if is_number and 0 <= grade <= 1 else None
+
+
+def _rank(capability: str) -> tuple[int, str]:
+    return (CAPABILITIES.index(capability) if capability in CAPABILITIES else len(CAPABILITIES)), capability
+
+
+def report(result: Result) -> str:
+    """The total, with its deviation over runs, then every capability and combination."""
+    details = result.details
+    spread = f" (deviation over {len(details['runs'])} runs: {details['std']:.1f})" if len(details["runs"]) > 1 else ""
+    lines = [f"Total: {result.value:.1f}{spread}"]
+    for name in ("by_capability", "by_combination"):
+        lines += ["", f"Score {name.replace('_', ' ')}:"]
+        lines += [f"{group}: {entry['value']:.1f} ({entry['count']} samples)" for group, entry in details[name].items()]
+    return "\n".join(lines)
+
+
+def read_samples(path: str, required: Mapping[str, type]) -> dict[str, dict[str, Any]]:
+    """An object with one object per sample that has the keys ``required``."""
+    samples = read_json(path, dict)
+    for name, sample in samples.items():
+        check_record(sample, f"{path}, sample {name!r}", required)
+    if not samples:
+        raise InputError(f"{path}: no samples")
+    return samples
+
+
+def eval_answers(args: argparse.Namespace) -> None:
+    """Aggregate ``args.result_file``."""
+    samples = read_samples(args.annotation_file, {"capability": list[str]})
+    grades = read_samples(args.result_file, {"score": list})
+    with naming_files(result_file=args.result_file, annotation_file=args.annotation_file):
+        result = score(grades, samples)
+    publish(result, report(result), args.output)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    return scorer_parser("mmvet", __doc__, "mm-vet.json")

@@ -1,0 +1,162 @@
+"""The page on answers of the embedded model: whole in one file, and shown by a browser."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from llava.command import run_program
+from llava.eval import model_vqa_loader
+from llava.eval.results.summarize import build_parser, summarize
+from llava.eval.tasks import shapes as eval_shapes
+from llava.shapes import checkpoint_path
+from llava.shapes.benchmark import write_benchmark
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+QUIET = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+SETTINGS = {
+    "none/full": "--pruner none",
+    "uniform/vtn_0": "--pruner uniform --visual_token_num 0",
+    "cdpruner/vtn_36": "--pruner cdpruner --visual_token_num 36",
+    "divprune/vtn_9": "--pruner divprune --visual_token_num 9",
+}
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory):
+    """Eight questions, asked and scored by the programs that the script for shapes runs."""
+    base = tmp_path_factory.mktemp("eval")
+    folder = base / "shapes"
+    write_benchmark(folder, split="test", num_questions=8, seed=5)
+    for place, options in SETTINGS.items():
+        path = folder / "answers/shapes_test/llava-shapes" / place
+        words = f"--question-file {folder}/shapes_test.jsonl --image-folder {folder}/images --answers-file {path}.jsonl"
+        words += f" --temperature 0 --device cpu --num_workers 0 --batch_size 8 {options}"
+        run_program(model_vqa_loader.build_parser(), model_vqa_loader.eval_model, words.split())
+        words = f"--annotation-file {folder}/shapes_test_labels.jsonl --result-file {path}.jsonl --output {path}.json"
+        run_program(eval_shapes.build_parser(), eval_shapes.eval_answers, words.split())
+    return base
+
+
+def write_page(answered, path, *options):
+    words = ["--eval-dir", str(answered), "--html", str(path), "--output", str(path.with_suffix(".md")), *options]
+    run_program(build_parser(), summarize, words)
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(answered, tmp_path_factory):
+    """The page with two questions and the tokens kept of them."""
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    options = ["--samples", "2", "--checkpoint", checkpoint_path(), "--device", "cpu"]
+    return SimpleNamespace(path=path, text=write_page(answered, path, *options))
+
+
+def test_the_page_needs_no_other_file(page):
+    links = re.findall(r'(?:src|href)="([^"]*)"|url\(([^)]*)\)', page.text)
+    assert links and all((a or b).startswith(("data:", "#")) for a, b in links)
+    assert "http" not in re.sub(r'"data:[^"]*"|url\([^)]*\)', "", page.text)
+
+
+def test_every_setting_shows_its_answer_and_as_many_patches_as_it_was_given(page, answered):
+    figures = re.findall(r"<figure.*?</figure>", page.text, re.DOTALL)
+    assert len(figures) == 2 * len(SETTINGS)
+    for figure in figures:
+        dropped = sum(int(width) for width in re.findall(r"h(\d+)v1", figure))
+        assert 144 - dropped == int(re.search(r", (\d+) tokens", figure)[1])
+        assert "asked again" not in figure
+    texts = {
+        answer["text"] for path in answered.glob("shapes/answers/**/*.jsonl") for answer in map(json.loads, path.open())
+    }
+    shown = re.findall(r'<span class="answer">(.*?)</span>', page.text)
+    assert len(shown) == len(figures) and set(shown) <= texts
+
+
+def test_the_picture_of_a_question_is_in_the_page_once(page):
+    pictures = re.findall(r"\.p\d+ \{ background-image", page.text)
+    assert len(pictures) == 2
+    assert len(re.findall(r'class="view p\d+"', page.text)) == 2 * len(SETTINGS)
+
+
+def test_answers_that_differ_from_the_unpruned_models_are_marked(page):
+    rows = re.findall(r"<h4>(\w+)</h4>(.*?)</div>", page.text, re.DOTALL)
+    by_question = [rows[i : i + len(SETTINGS)] for i in range(0, len(rows), len(SETTINGS))]
+    for question in by_question:
+        answers = {name: re.search(r'"answer">(.*?)<', body)[1] for name, body in question}
+        for name, body in question:
+            assert ('class="changed"' in body) == (answers[name] != answers["none"])
+
+
+def test_an_answer_that_the_model_does_not_give_now_is_reported(answered, tmp_path):
+    copy = tmp_path / "eval"
+    shutil.copytree(answered, copy)
+    (path,) = copy.rglob("divprune/vtn_9.jsonl")
+    path.write_text(re.sub(r'"text": "[^"]*"', '"text": "heptagon"', path.read_text()))
+    options = ["--samples", "1", "--checkpoint", checkpoint_path(), "--device", "cpu"]
+    figures = re.findall(r"<figure.*?</figure>", write_page(copy, tmp_path / "page.html", *options), re.DOTALL)
+    assert ["asked again: 9 tokens" in figure for figure in figures] == ["heptagon" in figure for figure in figures]
+    assert sum("heptagon" in figure for figure in figures) == 1
+
+
+def test_without_the_model_the_image_and_the_way_to_the_tokens_are_shown(answered, tmp_path):
+    text = write_page(answered, tmp_path / "page.html", "--samples", "1")
+    assert "--checkpoint FOLDER finds it out" in text
+    assert len(re.findall(r'class="view p\d+"', text)) == 1 and text.count("<figure") == len(SETTINGS)
+
+
+def test_what_keeps_questions_from_being_shown_is_said_in_their_place(answered, tmp_path):
+    copy = tmp_path / "eval"
+    shutil.copytree(answered, copy)
+    (copy / "shapes/shapes_test.jsonl").unlink()
+    assert "cannot read" in write_page(copy, tmp_path / "page.html")
+    for path in copy.rglob("answers/**/*.jsonl"):
+        path.unlink()
+    shutil.copy(answered / "shapes/shapes_test.jsonl", copy / "shapes")
+    assert "The answers are not beside the results." in write_page(copy, tmp_path / "page.html")
+
+
+def test_without_matplotlib_the_program_says_how_to_get_it(answered, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(SystemExit, match=r"needs matplotlib.*: pip install '\.\[eval\]'"):
+        write_page(answered, tmp_path / "page.html")
+
+
+def test_text_from_files_cannot_break_the_page(answered, tmp_path):
+    copy = tmp_path / "eval"
+    shutil.copytree(answered, copy)
+    for path in copy.rglob("answers/**/*.jsonl"):
+        lines = [json.loads(line) | {"text": "<script>alert('1')</script>"} for line in path.open()]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = write_page(copy, tmp_path / "page.html")
+    assert "<script" not in text and "&lt;script&gt;" in text
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's package chromium")
+def test_a_browser_shows_plot_answers_and_covered_patches(page, tmp_path):
+    def photograph(path):
+        shot = path.with_suffix(".png")
+        words = f"--disable-component-update --disable-sync --user-data-dir={tmp_path}/profile --window-size=1200,2400"
+        command = [CHROMIUM, *QUIET.split(), *words.split(), f"--screenshot={shot}", path.as_uri()]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=600)
+        assert run.returncode == 0, run.stdout + run.stderr
+        with Image.open(shot) as picture:
+            return np.asarray(picture.convert("RGB")).astype(int)
+
+    def area(red, green, blue):
+        return (np.abs(covered - (red, green, blue)).max(axis=-1) < 6).sum()
+
+    covered = photograph(page.path)
+    assert area(0x00, 0x72, 0xB2) > 50 and area(0xD5, 0x5E, 0x00) > 50  # lines of CDPruner and DivPrune
+    assert area(0xB3, 0x26, 0x1E) > 20  # an answer that changed
+    bare = tmp_path / "bare.html"
+    bare.write_text(re.sub(r' d="[^"]*"', "", page.text))  # the same without the paths over dropped patches
+    uncovered = photograph(bare)
+    changed = (uncovered != covered).any(axis=-1)
+    assert changed.sum() > 20_000
+    assert (covered[changed].sum(axis=-1) > uncovered[changed].sum(axis=-1)).mean() > 0.95
