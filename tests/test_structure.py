@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "bench": f"{MODELS} asking",
     "lmms": f"{MODELS} asking",
     "serve": f"{MODELS} asking",
-    "eval.tasks": f"{GROUND} asking",
+    "eval.tasks": f"{GROUND} shapes asking",
     "eval.doctor": f"{GROUND} model eval.tasks",
     "eval.results": f"{GROUND} selecting eval.tasks",
     "eval.ask": f"{MODELS} asking eval.tasks eval.doctor eval.results",
@@ -45,11 +45,6 @@ REMAINING = """
 llava.asking.llava -> llava.eval.ask.dataset
 llava.asking.llava -> llava.eval.ask.loop
 llava.asking.vlm -> llava.eval.ask.loop
-llava.eval.pictures.samples -> llava.eval.model_vqa
-llava.eval.pictures.samples -> llava.eval.model_vqa_mmbench
-llava.eval.pictures.samples -> llava.eval.model_vqa_qbench
-llava.eval.pictures.samples -> llava.eval.model_vqa_science
-llava.eval.pictures.selections -> llava.eval.model_vqa_loader
 llava.eval.results.collect -> llava.asking.losses
 llava.eval.results.collect -> llava.pruners
 llava.eval.results.formats -> llava.asking.losses
@@ -58,7 +53,6 @@ llava.eval.results.profile -> llava.model.stages
 llava.eval.results.summarize -> llava.eval.ask.options
 llava.eval.results.summarize -> llava.eval.doctor.data
 llava.eval.results.summarize -> llava.eval.pictures.page
-llava.eval.tasks.shapes -> llava.eval.results.metadata
 llava.eval.tasks.vqa -> llava.eval.m4c_evaluator
 llava.serve.chat -> llava.eval.ask.dataset
 llava.serve.chat -> llava.eval.ask.loop

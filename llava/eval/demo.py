@@ -23,6 +23,7 @@ from llava.eval.ask.loop import Run, answer_batch, generation_options, run
 from llava.eval.ask.options import LoadedModel, check_options, describe_pruner, describe_run, load_model, with_defaults
 from llava.eval.pictures import figures
 from llava.eval.tasks import shapes as eval_shapes
+from llava.eval.tasks.base import SHORT
 from llava.eval.tasks.scores import clustered_stderr
 from llava.eval.tasks.tables import import_matplotlib
 from llava.mm_utils import expand2square, to_rgb
@@ -76,7 +77,7 @@ def draw_benchmark(folder: Path, num_questions: int, seed: int) -> Benchmark:
     """Draw the test split into ``folder`` and read it back."""
     write_benchmark(folder, split="test", num_questions=num_questions, seed=seed)
     return Benchmark(
-        read_jsonl(folder / "shapes_test.jsonl", model_vqa_loader.QUESTION_KEYS),
+        SHORT.read(folder / "shapes_test.jsonl"),
         read_jsonl(folder / "shapes_test_labels.jsonl", eval_shapes.LABEL_KEYS),
         folder / "images",
     )

@@ -12,15 +12,14 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from llava.asking.prompts import conv_mode_of_plain_model
-from llava.asking.queries import vqa_loader_query
 from llava.command import run_program
 from llava.eval.ask.dataset import QuestionDataset
 from llava.eval.ask.options import model_name
 from llava.eval.ask.program import evaluate, prepare, question_parser
-from llava.eval.model_vqa import QUESTION_KEYS, vqa_samples
-from llava.records import get_chunk, read_jsonl, split_list
+from llava.eval.tasks.base import SHORT
+from llava.records import get_chunk, split_list
 
-__all__ = ["QUESTION_KEYS", "CustomDataset", "create_data_loader", "eval_model", "get_chunk", "split_list"]
+__all__ = ["CustomDataset", "create_data_loader", "eval_model", "get_chunk", "split_list"]
 
 
 class CustomDataset(QuestionDataset):
@@ -41,8 +40,7 @@ class CustomDataset(QuestionDataset):
         model_config: Any,
         conv_mode: str = "llava_v1",
     ):
-        samples = vqa_samples(questions, image_folder, vqa_loader_query)
-        super().__init__(samples, tokenizer, image_processor, model_config, conv_mode)
+        super().__init__(SHORT.samples(questions, image_folder), tokenizer, image_processor, model_config, conv_mode)
 
 
 def create_data_loader(
@@ -82,7 +80,7 @@ def eval_model(args: Any) -> None:
     """
     args, pruner = prepare(args, build_parser())
     args.conv_mode = conv_mode_of_plain_model(model_name(args), args.conv_mode)
-    samples = vqa_samples(read_jsonl(args.question_file, QUESTION_KEYS), args.image_folder, vqa_loader_query)
+    samples = SHORT.samples(SHORT.read(args.question_file), args.image_folder)
     evaluate(args, pruner, samples, args.question_file)
 
 

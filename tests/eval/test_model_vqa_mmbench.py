@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from llava.eval import model_vqa_mmbench
-from llava.eval.tasks.mmbench import read_rows, score
+from llava.eval.tasks.mmbench import TABLE, read_rows, score
 from llava.records import InputError
 
 COLUMNS = ["index", "question", "hint", "A", "B", "C", "D", "answer", "image"]
@@ -68,9 +68,7 @@ def test_the_request_for_a_letter_is_asked_but_neither_recorded_nor_compared_wit
     assert [record["prompt"] for record in asked] == [record["prompt"] for record in plain]
     assert [call["texts"] for call in echo_model.calls[:3]] == [call["texts"] for call in echo_model.calls[3:]]
     assert echo_model.calls[0]["texts"] == [plain[0]["prompt"]]
-    samples = model_vqa_mmbench.mmbench_samples(
-        model_vqa_mmbench.read_rows(table()), model_vqa_mmbench.LETTER_REQUEST[lang]
-    )
+    samples = TABLE.samples(TABLE.read(table()), lang=lang, single_pred_prompt=True)
     assert samples[0].prompt == plain[0]["prompt"] + request_
     assert all(a["text"] != b["text"] for a, b in zip(plain, asked, strict=True))
 

@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 
 from llava.eval import model_vqa_qbench
-from llava.eval.model_vqa_qbench import UnpaddedDataset, qbench_samples
-from llava.eval.tasks.qbench import score
+from llava.eval.ask.unpadded import UnpaddedDataset
+from llava.eval.tasks.qbench import QUALITY, qbench_samples, score
 from llava.records import InputError
 
 
@@ -34,7 +34,7 @@ def test_a_line_is_the_question_with_its_response(ask, qbench):
     ("lang", "choose"), [("en", "Choose between one of the options as follows:"), ("zh", "在下列选项中选择一个:")]
 )
 def test_the_prompt_is_question_request_and_lettered_candidates(qbench, lang, choose):
-    questions = model_vqa_qbench.read_questions(qbench["questions_file"])
+    questions = QUALITY.read(qbench["questions_file"])
     first, second = qbench_samples(questions, "folder", lang)
     assert first.prompt == f"How 0?\n{choose}\nA. Good\nB. Poor\nC. Fair\n"
     assert second.prompt == f"How 1?\n{choose}\nA. Yes\nB. No\n"
@@ -66,7 +66,7 @@ def test_the_scorer_reads_what_is_written_and_an_unreadable_image_counts_as_miss
     (qbench["image_folder"] / "1.jpg").unlink()
     records = ask(model_vqa_qbench, **qbench, on_error="skip")
     records[0]["response"] = "A."
-    result = score(records, model_vqa_qbench.read_questions(qbench["questions_file"]))
+    result = score(records, QUALITY.read(qbench["questions_file"]))
     assert (result.value, result.count, result.missing) == (50, 2, 1)
 
 

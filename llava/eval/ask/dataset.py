@@ -1,7 +1,6 @@
 """Samples and the dataset that turns them into model input, in worker processes if asked to."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from llava.asking.losses import noted, without_placeholders
+from llava.asking.losses import without_placeholders
 from llava.asking.prompts import first_turn, image_token
 from llava.constants import IMAGE_TOKEN_INDEX
+from llava.eval.tasks.base import Sample
 from llava.images import open_image
 from llava.mm_utils import process_images, tokenizer_image_token
 
@@ -20,38 +20,6 @@ Item = tuple[Tensor, Tensor | None, tuple[int, int] | None]
 
 WINDOW = 64
 """Batches whose questions are sorted together: more would hardly save padding, and read images far out of order."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One question about an image, or about none.
-
-    Args:
-        question_id: what errors call it; it need not be unique.
-        prompt: the question as asked, without the image token.
-        query: what relevance-based pruners compare with the image (``llava.asking.queries``).
-        image: the image file, its content, or None.
-        record: what the answer's line begins with, key by key; ``answer_key`` may stand among them to keep its place.
-            LLaVA's ``question_id``, ``prompt`` and ``text`` if not given.
-        answer_key: the key that the answer gets.
-        lost: what the prompt lost already, by the names of ``llava.asking.losses``.
-    """
-
-    question_id: int | str
-    prompt: str
-    query: str
-    image: Path | bytes | None
-    record: dict[str, Any] = field(default_factory=dict)
-    answer_key: str = "text"
-    lost: Mapping[str, int] = field(default_factory=dict)
-
-    def losses(self) -> dict[str, int]:
-        """What of the question does not reach the model, by the names of ``llava.asking.losses``."""
-        return noted({"placeholders": without_placeholders(self.prompt)[1], **self.lost})
-
-    def line(self, answer: str = "") -> dict[str, Any]:
-        """The beginning of the answer's line."""
-        return (self.record or {"question_id": self.question_id, "prompt": self.prompt}) | {self.answer_key: answer}
 
 
 class QuestionError(ValueError):

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llava.eval.doctor.findings import Finding, can_go_on
-from llava.eval.tasks.benchmarks import BENCHMARKS, Benchmark, DataFile, Images
-from llava.eval.tasks.matches import MATCHES, Records
-from llava.eval.tasks.tables import read_tsv
-from llava.records import InputError, check_record, local_path, read_json, read_jsonl
+from llava.eval.tasks import TASKS
+from llava.eval.tasks.base import DataFile, Images, Records, Task
+from llava.records import InputError, local_path
 
 EVAL_DIR = "playground/data/eval"
 
@@ -29,7 +28,7 @@ def diagnose(
     """Look at everything that running and scoring a benchmark reads.
 
     Args:
-        name: a key of ``BENCHMARKS``.
+        name: one of ``TASKS``.
         eval_dir: the folder of all benchmarks' question files.
         data_dir: that of their images and annotations; ``eval_dir`` if not given.
         split: one of the benchmark's splits, its usual one if not given.
@@ -38,65 +37,53 @@ def diagnose(
     Raises:
         InputError: no such benchmark or split; names the valid ones.
     """
-    benchmark, split = _find(name, split)
-    folder = local_path(eval_dir) / benchmark.folder
-    data = local_path(data_dir or eval_dir) / benchmark.folder
+    task, split = _find(name, split)
+    folder, data = local_path(eval_dir) / task.folder, local_path(data_dir or eval_dir) / task.folder
     findings: list[Finding] = []
-    unlike = "size" if any_size else "wrong"
-    questions = _read_questions(benchmark, split, folder, data, findings, unlike)
+
+    def read(file: DataFile) -> Records | None:
+        return _read_file(file, file.find(folder, data), findings, "size" if any_size else "wrong")
+
+    questions = read(task.splits[split])
     if questions is None and can_go_on(findings):
-        return findings  # the script makes the questions, and everything that belongs to them
-    if benchmark.images:
-        findings.append(look_at_images(benchmark.images, data, questions))
-    annotations = [
-        _read_file(file, data if file.in_data else folder, findings, unlike) for file in benchmark.annotations
-    ]
-    if name in MATCHES and can_go_on(findings) and None not in annotations:
-        findings.append(_match(name, questions, annotations, data / benchmark.images.path))
-    if benchmark.scored_by:
-        findings.append(Finding("note", name, f"scored by {benchmark.scored_by}"))
+        made_from = [file for file in task.splits.values() if file.path == task.splits[split].made_from]
+        questions = next(map(read, made_from), None)
+        if questions is None and can_go_on(findings):
+            return findings  # the script makes the questions, and everything that belongs to them
+    if task.images:
+        findings.append(look_at_images(task.images, data, questions))
+    annotations = list(map(read, task.annotations))
+    if task.match and can_go_on(findings) and None not in annotations:
+        findings.append(_match(task, questions, annotations, data / task.images.path))
+    if task.judged or not task.scored(split):
+        findings.append(Finding("note", name, f"scored by {task.server}"))
     return findings
 
 
-def _find(name: str, split: str | None) -> tuple[Benchmark, str]:
+def _find(name: str, split: str | None) -> tuple[Task, str]:
     """A benchmark and the split that is meant."""
-    if name not in BENCHMARKS:
-        raise InputError(f"unknown benchmark {name!r}; valid are {', '.join(BENCHMARKS)}")
-    benchmark = BENCHMARKS[name]
-    split = split or benchmark.usual_split
-    if split not in benchmark.splits:
-        raise InputError(f"{name} has no split {split!r}; valid are {', '.join(benchmark.splits)}")
-    return benchmark, split
+    if name not in TASKS:
+        raise InputError(f"unknown benchmark {name!r}; valid are {', '.join(TASKS)}")
+    task = TASKS[name]
+    split = split or task.usual_split
+    if split not in task.splits:
+        raise InputError(f"{name} has no split {split!r}; valid are {', '.join(task.splits)}")
+    return task, split
 
 
-def _read_questions(
-    benchmark: Benchmark, split: str, folder: Path, data: Path, findings: list[Finding], unlike: str
-) -> Records | None:
-    """The questions of a split, or those the script would make them from; None where there are none."""
-    file = benchmark.splits[split]
-    base = data if file.in_data else folder
-    records = _read_file(file, base, findings, unlike)
-    if records is None and file.made_from and can_go_on(findings):
-        (origin,) = (other for other in benchmark.splits.values() if other.path == file.made_from)
-        records = _read_file(origin, base, findings, unlike)
-    return records
-
-
-def _read_file(file: DataFile, base: Path, findings: list[Finding], unlike: str) -> Records | None:
+def _read_file(file: DataFile, path: Path, findings: list[Finding], unlike: str) -> Records | None:
     """Look at one file and return what it holds, None if that cannot be used.
 
     Args:
         unlike: status of a file whose number of rows is not the release's.
     """
-    places = [base / place for place in (file.path, file.elsewhere) if place]
-    path = next((place for place in places if place.is_file()), places[0])
     if not path.is_file():
         made = file.made_from is not None
         fault = f"not there yet: {file.source}" if made else f"no such file; get it: {file.source}"
         findings.append(Finding("note" if made else "missing", path, fault))
         return None
     try:
-        records = _records(file, path)
+        records = file.read(path)
     except InputError as error:
         findings.append(Finding("wrong", path, f"{str(error).removeprefix(f'{path}: ')}; get it: {file.source}"))
         return None
@@ -107,21 +94,6 @@ def _read_file(file: DataFile, base: Path, findings: list[Finding], unlike: str)
         findings.append(Finding("ok", path, found))
     else:
         findings.append(Finding(unlike, path, f"{found} instead of {file.rows}; get it: {file.source}"))
-    return records
-
-
-def _records(file: DataFile, path: Path) -> Records:
-    if path.suffix == ".tsv":
-        return read_tsv(path, file.keys, without=["image"]).to_dict("records")
-    required = dict.fromkeys(file.keys, object)
-    if file.lines or path.suffix == ".jsonl":
-        return read_jsonl(path, required)
-    records = read_json(path, (dict, list))
-    if file.member:
-        records = check_record(records, str(path), {file.member: (dict, list)})[file.member]
-    named = records.items() if isinstance(records, dict) else enumerate(records, 1)
-    for key, record in named if required else ():
-        check_record(record, f"{path}, record {key}", required)
     return records
 
 
@@ -146,24 +118,20 @@ def look_at_images(images: Images, data: Path, questions: Records | None) -> Fin
     return Finding("ok", folder, f"{len(names)} images")
 
 
-def _match(name: str, questions: Records, annotations: Sequence[Records], images: Path) -> Finding:
+def _match(task: Task, questions: Records, annotations: Sequence[Records], images: Path) -> Finding:
     """Whether the annotations of a benchmark are for its questions."""
-    benchmark = BENCHMARKS[name]
-    source = benchmark.annotations[0].source if benchmark.annotations else benchmark.images.source
+    what, source = f"{task.name} annotations", (*task.annotations, task.images)[0].source
     try:
-        MATCHES[name](questions, annotations, images)
+        task.match(questions, annotations, images)
     except InputError as error:
-        return Finding("wrong", f"{name} annotations", f"{error}; get it: {source}")
-    except (AttributeError, KeyError, TypeError) as error:  # values of other types than the release's
-        fault = f"questions or annotations are not of the release's form ({error})"
-        return Finding("wrong", f"{name} annotations", f"{fault}; get it: {source}")
-    return Finding("ok", f"{name} annotations", "belong to the questions")
+        return Finding("wrong", what, f"{error}; get it: {source}")
+    return Finding("ok", what, "belong to the questions")
 
 
 def run_doctor(args: argparse.Namespace) -> None:
     """Print what is found; end with status 1 if a named benchmark cannot run or the checkpoint will not load."""
     places = (args.eval_dir, args.data_dir, args.split, args.any_size)
-    reports = {name: diagnose(name, *places) for name in args.benchmarks or BENCHMARKS}
+    reports = {name: diagnose(name, *places) for name in args.benchmarks or TASKS}
     if args.checkpoint:
         # Only a checkpoint needs torch and transformers, which take seconds to import.
         from llava.eval.doctor.checkpoint import diagnose_checkpoint
@@ -173,7 +141,7 @@ def run_doctor(args: argparse.Namespace) -> None:
         shown = [finding for finding in findings if finding.is_problem or finding.status == "size" or not args.quiet]
         if shown or not args.quiet:
             print(f"{name}: {'ready' if can_go_on(findings) else 'not ready'}", *shown, sep="\n")
-    asked_for = reports if args.benchmarks else [name for name in reports if name not in BENCHMARKS]
+    asked_for = reports if args.benchmarks else [name for name in reports if name not in TASKS]
     if not all(can_go_on(reports[name]) for name in asked_for):
         sys.exit(1)
 
@@ -181,7 +149,7 @@ def run_doctor(args: argparse.Namespace) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m llava.eval doctor", description=__doc__)
-    valid = ", ".join(BENCHMARKS)
+    valid = ", ".join(TASKS)
     parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help=f"{valid}; all of them if none is named")
     parser.add_argument("--eval-dir", default=EVAL_DIR, help=f"question files and answers (default: {EVAL_DIR})")
     parser.add_argument("--data-dir", help="images and annotations; the same as --eval-dir if not given")

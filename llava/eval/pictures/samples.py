@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llava.asking.queries import vqa_loader_query, vqa_query
-from llava.eval import model_vqa_mmbench, model_vqa_qbench, model_vqa_science
-from llava.eval.ask.dataset import QuestionDataset, Sample
-from llava.eval.model_vqa import QUESTION_KEYS, vqa_samples
-from llava.eval.model_vqa_qbench import UnpaddedDataset
+from llava.eval.ask.dataset import QuestionDataset
+from llava.eval.ask.unpadded import UnpaddedDataset
 from llava.eval.results.collect import Measurement
 from llava.eval.results.metadata import check_metadata
 from llava.eval.results.table import NO_PRUNER
-from llava.eval.tasks.benchmarks import BENCHMARKS
+from llava.eval.tasks import TASKS
+from llava.eval.tasks.base import Sample
 from llava.records import InputError, read_jsonl
 
 Answers = Mapping[tuple[str, str], Sequence[dict[str, Any]]]
@@ -35,26 +33,12 @@ def read_questions(column: str, eval_dir: Path, data_dir: Path) -> Questions:
         InputError: the question file cannot be read, or the column is no benchmark of the table.
     """
     name, _, split = column.partition(" ")
-    if name not in BENCHMARKS:
-        raise InputError(f"{column}: not a benchmark with known questions; these are {', '.join(BENCHMARKS)}")
-    benchmark = BENCHMARKS[name]
-    file = benchmark.splits.get(split.strip("()") or benchmark.usual_split)
-    if file is None:
-        raise InputError(f"{column}: no such split; {name} has {', '.join(benchmark.splits)}")
-    path = (data_dir if file.in_data else eval_dir) / benchmark.folder / file.path
-    images = data_dir / benchmark.folder / (benchmark.images.path if benchmark.images else "")
-    if name in ("mmbench", "mmbench_cn"):
-        request = model_vqa_mmbench.LETTER_REQUEST["cn" if name == "mmbench_cn" else "en"]
-        return Questions(model_vqa_mmbench.mmbench_samples(model_vqa_mmbench.read_rows(path), request), QuestionDataset)
-    if name in ("qbench", "qbench_zh"):
-        lang = "zh" if name == "qbench_zh" else "en"
-        questions = model_vqa_qbench.read_questions(path)
-        return Questions(model_vqa_qbench.qbench_samples(questions, images, lang), UnpaddedDataset)
-    if name == "sqa":
-        questions = model_vqa_science.read_questions(path)
-        return Questions(model_vqa_science.science_samples(questions, images, True), QuestionDataset)
-    query = vqa_query if name in ("mmvet", "llavabench") else vqa_loader_query
-    return Questions(vqa_samples(read_jsonl(path, QUESTION_KEYS), images, query), QuestionDataset)
+    if name not in TASKS:
+        raise InputError(f"{column}: not a benchmark with known questions; these are {', '.join(TASKS)}")
+    task, split = TASKS[name], split.strip("()") or TASKS[name].usual_split
+    if split not in task.splits:
+        raise InputError(f"{column}: no such split; {name} has {', '.join(task.splits)}")
+    return Questions(task.samples(split, eval_dir, data_dir), UnpaddedDataset if task.asks.crop else QuestionDataset)
 
 
 def read_answers(measurements: Sequence[Measurement], samples: Sequence[Sample]) -> Answers:

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from llava.asking.prompts import check_conv_mode
-from llava.eval import model_vqa_loader
 from llava.eval.ask import identity
 from llava.eval.ask.dataset import QuestionDataset, read_image
 from llava.eval.ask.loop import answer_batch, generation_options
 from llava.eval.ask.options import load_model, with_defaults
+from llava.eval.ask.program import question_parser
 from llava.eval.pictures.overlays import kept_masks, views
 from llava.eval.pictures.samples import Questions
 from llava.pruners import resolve_pruner
@@ -60,7 +60,7 @@ class Selector:
             chosen = {name: value for name, value in chosen.items() if value not in beyond}
         _refuse_another(checkpoint, run)
         options = Namespace(model_path=checkpoint, device=device, **chosen)
-        self.loaded = load_model(with_defaults(options, model_vqa_loader.build_parser()), None)
+        self.loaded = load_model(with_defaults(options, question_parser("model_vqa_loader", None)), None)
 
     @property
     def device(self) -> str:

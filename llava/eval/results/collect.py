@@ -21,7 +21,7 @@ from llava.asking.losses import count_losses
 from llava.conversation import conv_templates
 from llava.eval.results.metadata import read_metadata
 from llava.eval.results.profile import Profile, profile_of
-from llava.eval.tasks.benchmarks import BENCHMARKS
+from llava.eval.tasks import TASKS
 from llava.eval.tasks.matching import read_json
 from llava.pruners import PRUNERS, option_names
 from llava.records import InputError, check_record, local_path
@@ -212,7 +212,7 @@ def _interval(ends: list[Any] | None, path: Path) -> tuple[float, float] | None:
 
 
 def _column(benchmark: str, split: str) -> str:
-    usual = benchmark not in BENCHMARKS or split == BENCHMARKS[benchmark].usual_split
+    usual = benchmark not in TASKS or split == TASKS[benchmark].usual_split
     return benchmark if usual else f"{benchmark} ({split})"
 
 

@@ -9,7 +9,7 @@ from statistics import fmean
 from llava.eval.results.collect import Group, Measurement
 from llava.eval.results.profile import Profile, merge
 from llava.eval.results.published import UNPRUNED, Published, find_published, published_of
-from llava.eval.tasks.benchmarks import BENCHMARKS
+from llava.eval.tasks import TASKS
 from llava.records import InputError
 
 NO_PRUNER = (UNPRUNED, "full")
@@ -110,13 +110,13 @@ class Table:
 def per_percent(column: str) -> float:
     """Points of a column's metric that count as one percent."""
     name = column.split(" ")[0]
-    return BENCHMARKS[name].per_percent if name in BENCHMARKS else 1.0
+    return TASKS[name].per_percent if name in TASKS else 1.0
 
 
 def title(column: str) -> str:
     """A column's heading: the benchmark's title, with its split where that is not the usual one."""
     name, _, split = column.partition(" ")
-    return f"{BENCHMARKS[name].title if name in BENCHMARKS else name} {split}".strip()
+    return f"{TASKS[name].title if name in TASKS else name} {split}".strip()
 
 
 def build_tables(
@@ -197,7 +197,7 @@ def _cell(found: Sequence[Measurement]) -> Cell:
 
 
 def _position(column: str) -> tuple[int, str]:
-    names = [*BENCHMARKS, column.split(" ")[0]]
+    names = [*TASKS, column.split(" ")[0]]
     return names.index(names[-1]), column
 
 

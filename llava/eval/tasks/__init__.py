@@ -1,1 +1,24 @@
 """The benchmarks: how each is asked, and how its answers are scored."""
+
+from llava.eval.tasks.gqa import GQA
+from llava.eval.tasks.llavabench import LLAVABENCH
+from llava.eval.tasks.mmbench import MMBENCH, MMBENCH_CN
+from llava.eval.tasks.mme import MME
+from llava.eval.tasks.mmvet import MMVET
+from llava.eval.tasks.pope import POPE
+from llava.eval.tasks.qbench import QBENCH, QBENCH_ZH
+from llava.eval.tasks.seed import SEED
+from llava.eval.tasks.shapes import SHAPES
+from llava.eval.tasks.sqa import SQA
+from llava.eval.tasks.textvqa import TEXTVQA
+from llava.eval.tasks.vizwiz import VIZWIZ
+from llava.eval.tasks.vqav2 import VQAV2
+
+TASKS = {
+    task.name: task
+    for task in (
+        *(VQAV2, GQA, VIZWIZ, SQA, TEXTVQA, POPE, MME, MMBENCH, MMBENCH_CN, MMVET, SEED, LLAVABENCH),
+        *(QBENCH, QBENCH_ZH, SHAPES),
+    )
+}
+"""By the name of the script that runs it, in the order of the tables."""

@@ -7,8 +7,10 @@ and the full question file; like LLaVA, this scorer leaves them out.
 import argparse
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from llava.eval.tasks.base import SHORT, DataFile, Images, Task, asked
 from llava.eval.tasks.matching import (
     breakdown,
     by_question,
@@ -153,3 +155,47 @@ def eval_answers(args: argparse.Namespace) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     return scorer_parser("gqa", __doc__, "testdev_balanced_questions.json")
+
+
+SOURCE = "https://downloads.cs.stanford.edu/nlp/data/gqa/"
+
+
+def _check(questions: Mapping[str, dict[str, Any]]) -> None:
+    for qid, question in questions.items():
+        where = f"question {qid!r}"
+        check_record(question.get("types", {}), where, {}, dict.fromkeys(("structural", "semantic"), str))
+        check_record(question.get("groups", {}), where, {}, {"global": (str, type(None))})
+        for step in question.get("semantic", []):
+            check_record(step, where, STEP_KEYS)
+    if not any(question["isBalanced"] for question in questions.values()):
+        raise InputError("no balanced question in it")
+
+
+def match(questions: Sequence[dict[str, Any]], annotations: Sequence[Mapping[str, Any]], images: Path) -> None:
+    """Raise InputError unless every balanced question of the annotations is asked once."""
+    balanced = [qid for qid, question in annotations[0].items() if question["isBalanced"]]
+    check_same_questions((str(question["question_id"]) for question in questions), balanced)
+
+
+GQA = Task(
+    name="gqa",
+    title="GQA",
+    folder="gqa",
+    asks=SHORT,
+    splits=asked("llava_gqa_testdev_balanced", 12578),
+    images=Images("data/images", f"{SOURCE}images.zip"),
+    annotations=(
+        DataFile(
+            "data/testdev_balanced_questions.json",
+            f"{SOURCE}questions1.2.zip",
+            12578,
+            QUESTION_KEYS,
+            OPTIONAL_KEYS,
+            kind=dict,
+            check=_check,
+            in_data=True,
+            elsewhere="data/questions/testdev_balanced_questions.json",
+        ),
+    ),
+    match=match,
+)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from llava.eval.tasks.base import SENTENCES, Images, Task, asked
 from llava.eval.tasks.matching import add_output_arg, check_same_questions, naming_files, publish
 from llava.eval.tasks.scores import Result, percentile_interval
 from llava.records import InputError, read_jsonl
@@ -118,3 +119,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--question-file", help="questions.jsonl, to check that each is reviewed once")
     add_output_arg(parser)
     return parser
+
+
+SOURCE = "https://huggingface.co/datasets/liuhaotian/llava-bench-in-the-wild"
+
+LLAVABENCH = Task(
+    name="llavabench",
+    title="LLaVA-W",
+    folder="llava-bench-in-the-wild",
+    asks=SENTENCES,
+    splits=asked("questions", 60, SOURCE),
+    images=Images("images", SOURCE),
+    judged="reviews",
+    server="GPT-4 with LLaVA's eval_gpt_review_bench.py",
+)

@@ -5,9 +5,14 @@ no rule can read as an option count as wrong; MMBench's own server would ask GPT
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+import base64
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from llava.asking.queries import OPTION_LETTER, mmbench_query
+from llava.eval.tasks.base import DataFile, Form, Sample, Task
 from llava.eval.tasks.choices import chosen_option
 from llava.eval.tasks.matching import (
     breakdown,
@@ -25,6 +30,7 @@ from llava.eval.tasks.scores import Result
 from llava.eval.tasks.tables import indices, read_tsv
 from llava.records import InputError
 
+SOURCE = "https://download.openmmlab.com/mmclassification/datasets"
 LETTERS = "ABCD"
 ROTATION = 10**6
 """Distance between the indices of a question's rotated copies."""
@@ -136,3 +142,110 @@ def build_parser() -> argparse.ArgumentParser:
     parser = scorer_parser("mmbench", __doc__, "mmbench_dev_20230712.tsv or mmbench_dev_cn_20231003.tsv")
     parser.add_argument("--lang", choices=["en", "cn"], default="en", help="names the benchmark in the result")
     return parser
+
+
+LETTER_REQUEST = {"en": OPTION_LETTER, "cn": "\n请直接回答选项字母。"}
+NO_HINT = ("nan", "none")
+
+
+def read_asked(path: str | Path) -> list[dict[str, Any]]:
+    """The rows of the table: ``index``, ``text`` (hint and question), ``options`` and the ``image`` file's content.
+
+    ``dropped`` is how many options stand behind an empty cell or have another letter than LLaVA's program asks for.
+
+    Raises:
+        InputError: no table, a column is missing, or a cell cannot be used; names file and row.
+    """
+    table = read_tsv(path, ["index", "question", "hint", *LETTERS, "image"])
+    places = enumerate(zip(indices(table["index"], path, unique=False), table.to_dict("records"), strict=True), 1)
+    return [_row(row, index, f"{path}, row {number} (index {index})") for number, (index, row) in places]
+
+
+def _row(row: Mapping[str, Any], index: int, where: str) -> dict[str, Any]:
+    filled = {name: value for name, value in row.items() if isinstance(value, str)}
+    for name in ("question", "A", "image"):
+        if name not in filled:
+            raise InputError(f"{where}: the cell of column {name} is empty")
+    try:
+        image = base64.b64decode("".join(filled["image"].split()), validate=True)
+    except ValueError as error:
+        raise InputError(f"{where}: the image is not base64 ({error})") from error
+    hint = "" if filled.get("hint", "nan").lower() in NO_HINT else f"{filled['hint']}\n"
+    count = next((i for i, letter in enumerate(LETTERS) if letter not in filled), len(LETTERS))
+    options = [filled[letter] for letter in LETTERS[:count]]
+    dropped = sum(letter in filled for letter in string.ascii_uppercase) - count
+    text = hint + filled["question"]
+    return {"index": index, "text": text, "options": options, "image": image, "dropped": dropped}
+
+
+def rounds(options: Sequence[str], all_rounds: bool) -> Iterator[tuple[list[str], list[str]]]:
+    """Options as displayed and the original letter of each; with ``all_rounds`` every rotation to the left."""
+    letters = list(LETTERS[: len(options)])
+    for turn in range(len(options) if all_rounds else 1):
+        yield [*options[turn:], *options[:turn]], letters[turn:] + letters[:turn]
+
+
+def mmbench_samples(
+    rows: Sequence[Mapping[str, Any]],
+    image_folder: str | Path = "",
+    lang: str = "en",
+    single_pred_prompt: bool = False,
+    all_rounds: bool = False,
+) -> list[Sample]:
+    """Questions as they are asked, the rounds of a row in turn.
+
+    Args:
+        rows: from ``TABLE.read``.
+        image_folder: not needed, as the rows hold the images.
+        lang: ``en`` or ``cn``, of the request for a letter.
+        single_pred_prompt: ask for the option's letter alone, which is not recorded.
+        all_rounds: ask once per rotation of the options.
+    """
+    request, samples = LETTER_REQUEST[lang] if single_pred_prompt else "", []
+    for row in rows:
+        for turn, (options, letters) in enumerate(rounds(row["options"], all_rounds)):
+            shown = [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False)]
+            prompt = "\n".join([row["text"], *shown])
+            record = {"question_id": row["index"], "round_id": turn, "prompt": prompt, "text": ""}
+            record |= {"options": options, "option_char": letters}
+            question = (row["index"], prompt + request, mmbench_query(prompt), row["image"], record)
+            samples.append(Sample(*question, lost={"options_dropped": row.get("dropped", 0)}))
+    return samples
+
+
+TABLE = Form("model_vqa_mmbench", read_asked, mmbench_samples)
+
+
+def _split(name: str, rows: int | None = None) -> dict[str, DataFile]:
+    columns = ("index", "question", "A", "B", "image")
+    columns += ("answer",) if _is_scored(name) else ()  # the test splits' answers are the server's
+    source = f"{SOURCE}/{'mmbench_cn' if '_cn_' in name else 'mmbench'}/{name}.tsv"
+    return {name: DataFile(f"{name}.tsv", source, rows, dict.fromkeys(columns, str), in_data=True)}
+
+
+def _is_scored(split: str) -> bool:
+    return "_dev_" in split
+
+
+MMBENCH = Task(
+    name="mmbench",
+    title="MMB",
+    folder="mmbench",
+    asks=TABLE,
+    asking={"single_pred_prompt": True, "lang": "en"},
+    splits=_split("mmbench_dev_20230712", 4377) | _split("mmbench_test_20230712"),
+    scored=_is_scored,
+    server="https://mmbench.opencompass.org.cn/mmbench-submission",
+    upload=".xlsx",
+)
+MMBENCH_CN = Task(
+    name="mmbench_cn",
+    title="MMB-CN",
+    folder="mmbench_cn",
+    asks=TABLE,
+    asking={"single_pred_prompt": True, "lang": "cn"},
+    splits=_split("mmbench_dev_cn_20231003") | _split("mmbench_test_cn_20231003"),
+    scored=_is_scored,
+    server="https://mmbench.opencompass.org.cn/mmbench-submission",
+    upload=".xlsx",
+)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from llava.asking.queries import SHORT_ANSWER
+from llava.eval.tasks.base import SHORT, Images, Task, asked
 from llava.eval.tasks.matching import (
     add_output_arg,
     check_same_questions,
@@ -189,3 +190,27 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--result-file", required=True, help="answers, one JSON object per line")
     add_output_arg(parser)
     return parser
+
+
+def match(questions: Sequence[dict[str, Any]], annotations: Sequence[Any], images: Path) -> None:
+    """Raise InputError unless every question of the folder of images is asked once."""
+    paths = [str(question["question_id"]).split("/") for question in questions]
+    if lacking := sorted({path[0] for path in paths if not (images / path[0]).is_dir()}):
+        raise InputError(f"{images} has no folder {', '.join(lacking)}")
+    given = [question_key(path[0], path[-1], q["text"]) for path, q in zip(paths, questions, strict=True)]
+    check_same_questions(given, (key for key, _ in read_truth(images)))
+
+
+MME = Task(
+    name="mme",
+    title="MME",
+    folder="MME",
+    asks=SHORT,
+    splits=asked("llava_mme", 2374),
+    images=Images(
+        "MME_Benchmark_release_version",
+        "ask its authors: https://github.com/BradyFU/Awesome-Multimodal-Large-Language-Models/tree/Evaluation",
+    ),
+    per_percent=20.0,  # perception comes to at most 2000
+    match=match,
+)

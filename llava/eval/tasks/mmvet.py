@@ -4,10 +4,12 @@ MM-Vet: https://arxiv.org/abs/2308.02490. Its evaluator (whyu/MM-Vet_Evaluator) 
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
+from llava.eval.tasks.base import SENTENCES, DataFile, Images, Task, asked
 from llava.eval.tasks.matching import (
     check_same_questions,
     naming_files,
@@ -101,3 +103,26 @@ def eval_answers(args: argparse.Namespace) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     return scorer_parser("mmvet", __doc__, "mm-vet.json")
+
+
+SOURCE = "https://github.com/yuweihao/MM-Vet/releases/download/v1/mm-vet.zip"
+
+
+def match(questions: Sequence[dict[str, Any]], annotations: Sequence[Mapping[str, Any]], images: Path) -> None:
+    """Raise InputError unless every sample is asked about once."""
+    check_same_questions((f"v1_{question['question_id']}" for question in questions), annotations[0])
+
+
+MMVET = Task(
+    name="mmvet",
+    title="MM-Vet",
+    folder="mm-vet",
+    asks=SENTENCES,
+    splits=asked("llava-mm-vet", 218),
+    images=Images("images", SOURCE),
+    annotations=(DataFile("mm-vet.json", SOURCE, 218, {"capability": list[str]}, kind=dict, in_data=True),),
+    judged="grades",
+    server="https://huggingface.co/spaces/whyu/MM-Vet_Evaluator",
+    upload=".json",
+    match=match,
+)

@@ -6,8 +6,11 @@ Q-Bench: https://arxiv.org/abs/2309.14181. The test split's answers are with its
 import argparse
 import string
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from llava.asking.queries import qbench_query
+from llava.eval.tasks.base import DataFile, Form, Images, Sample, Task
 from llava.eval.tasks.choices import chosen_option
 from llava.eval.tasks.matching import (
     breakdown,
@@ -23,8 +26,9 @@ from llava.eval.tasks.matching import (
     tell_losses,
 )
 from llava.eval.tasks.scores import Result
-from llava.records import InputError, check_record, read_json, read_jsonl
+from llava.records import InputError, check_record, local_path, read_json, read_jsonl
 
+SOURCE = "https://github.com/Q-Future/Q-Bench"
 ANSWER_KEYS = {"img_path": str, "question": str, "response": str}
 OPTIONAL_KEYS = {"metadata": (dict, type(None))}
 ANNOTATION_KEYS = {"img_path": str, "question": str, "candidates": list[str], "correct_ans": str}
@@ -113,3 +117,56 @@ def build_parser() -> argparse.ArgumentParser:
     parser = scorer_parser("qbench", __doc__, "llvisionqa_dev.json")
     parser.add_argument("--lang", choices=["en", "zh"], default="en", help="names the benchmark in the result")
     return parser
+
+
+KEYS = {"img_path": str, "question": str, "candidates": list}
+CHOOSE = {"en": "\nChoose between one of the options as follows:\n", "zh": "\n在下列选项中选择一个:\n"}
+
+
+def qbench_samples(questions: Sequence[dict[str, Any]], image_folder: str | Path, lang: str = "en") -> list[Sample]:
+    """Questions as they are asked.
+
+    Args:
+        questions: from ``QUALITY.read``.
+        image_folder: what ``img_path`` is relative to.
+        lang: ``en`` or ``zh``.
+    """
+    folder = local_path(image_folder)
+    samples = []
+    for question in questions:
+        lettered = zip(string.ascii_uppercase, question["candidates"], strict=False)
+        candidates = "".join(f"{letter}. {candidate}\n" for letter, candidate in lettered)
+        prompt = f"{question['question']}{CHOOSE[lang]}{candidates}"
+        query, image = qbench_query(question["question"], candidates), folder / question["img_path"]
+        lost = {"options_dropped": max(0, len(question["candidates"]) - len(string.ascii_uppercase))}
+        samples.append(Sample(question["img_path"], prompt, query, image, question, "response", lost))
+    return samples
+
+
+QUALITY = Form(
+    "model_vqa_qbench",
+    DataFile(".json", SOURCE, keys=KEYS).read,
+    qbench_samples,
+    question_flag="--questions-file",
+    template="llava_v1",  # as LLaVA's published numbers
+    generation={"max_new_tokens": 1024, "temperature": 0.0},
+    crop=True,
+)
+
+
+def _task(name: str, title: str, lang: str, **files: str) -> Task:
+    return Task(
+        name=name,
+        title=title,
+        folder="qbench",
+        asks=QUALITY,
+        asking={"lang": lang},
+        splits={split: DataFile(file, SOURCE, None, KEYS) for split, file in files.items()},
+        images=Images("images_llvisionqa", SOURCE, key="img_path"),
+        scored=lambda split: split.endswith("dev"),
+        server="the organisers, https://github.com/Q-Future/Q-Bench",
+    )
+
+
+QBENCH = _task("qbench", "Q-Bench", "en", dev="llvisionqa_dev.json", test="llvisionqa_test.json")
+QBENCH_ZH = _task("qbench_zh", "Q-Bench-CN", "zh", zh_dev="质衡-问答-验证集.json", zh_test="质衡-问答-测试集.json")

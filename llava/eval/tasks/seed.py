@@ -6,8 +6,10 @@ SEED-Bench: https://arxiv.org/abs/2307.16125.
 import argparse
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from llava.eval.tasks.base import SHORT, DataFile, Images, Task, asked
 from llava.eval.tasks.matching import (
     by_question,
     check_same_questions,
@@ -120,3 +122,33 @@ def eval_answers(args: argparse.Namespace) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     return scorer_parser("seed", __doc__, "SEED-Bench.json")
+
+
+SOURCE = "https://huggingface.co/datasets/AILab-CVPR/SEED-Bench"
+
+
+def match(questions: Sequence[dict[str, Any]], annotations: Sequence[Sequence[dict[str, Any]]], images: Path) -> None:
+    """Raise InputError unless every annotated question is asked once."""
+    given = (question_key(question["question_id"]) for question in questions)
+    check_same_questions(given, (question_key(question["question_id"]) for question in annotations[0]))
+
+
+SEED = Task(
+    name="seed",
+    title="SEED",
+    folder="seed_bench",
+    asks=SHORT,
+    splits=asked("llava-seed-bench", 19242),
+    images=Images(".", f"SEED-Bench-image.zip and the videos' frames (extract_video_frames.py of eval.zip), {SOURCE}"),
+    annotations=(
+        DataFile(
+            "SEED-Bench.json",
+            SOURCE,
+            19242,
+            {"question_id": (int, str), "answer": str},
+            in_data=True,
+            member="questions",
+        ),
+    ),
+    match=match,
+)

@@ -3,14 +3,17 @@
 import argparse
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from llava.eval.results.metadata import check_metadata
-from llava.eval.tasks.matching import naming_files, percent, tell_losses
+from llava.eval.tasks.base import ASKED, SHORT, DataFile, Images, Task
+from llava.eval.tasks.matching import check_same_questions, naming_files, percent, tell_losses
 from llava.eval.tasks.scores import Result, bootstrap_interval, wilson_interval, write_result
 from llava.outputs import nothing_left
-from llava.records import InputError, check_output, read_jsonl
+from llava.records import InputError, check_output, check_record, read_jsonl
+from llava.shapes import checkpoint_path
 
+MEASURED = dict.fromkeys(("visual_tokens", "latency_ms"), (int, float))
 LABEL_KEYS = {"question_id": (int, str), "answer": str, "category": str}
 ANSWER_KEYS = {"question_id": (int, str), "text": str, "metadata": dict}
 
@@ -100,7 +103,7 @@ def eval_answers(args: argparse.Namespace) -> None:
 def _score_files(args: argparse.Namespace) -> Result:
     answers = tell_losses(args.result_file, read_jsonl(args.result_file, ANSWER_KEYS))
     for number, answer in enumerate(answers, 1):
-        check_metadata(answer, f"{args.result_file}, answer {number}")
+        check_record(answer["metadata"], f"{args.result_file}, answer {number}, metadata", {}, MEASURED)
     with naming_files(result_file=args.result_file, annotation_file=args.annotation_file):
         return score(answers, read_jsonl(args.annotation_file, LABEL_KEYS))
 
@@ -112,3 +115,33 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--result-file", required=True, help="answers of llava.eval.model_vqa_loader")
     parser.add_argument("--output", help="write the result here as JSON")
     return parser
+
+
+DRAWN = {"in_data": True, "made_from": ""}
+
+
+def match(questions: Sequence[dict[str, Any]], annotations: Sequence[Sequence[dict[str, Any]]], images: Path) -> None:
+    """Raise InputError unless every label is of a question."""
+    given, wanted = ([str(record["question_id"]) for record in records] for records in (questions, annotations[0]))
+    check_same_questions(given, wanted)
+
+
+SHAPES = Task(
+    name="shapes",
+    title="shapes",
+    folder="shapes",
+    asks=SHORT,
+    splits={"shapes_test": DataFile("shapes_test.jsonl", "the script draws it", None, ASKED, **DRAWN)},
+    images=Images("images", "the script draws them"),
+    annotations=(
+        DataFile(
+            "shapes_test_labels.jsonl",
+            "the script draws it",
+            None,
+            {"question_id": (int, str), "answer": str},
+            **DRAWN,
+        ),
+    ),
+    match=match,
+    checkpoint=checkpoint_path(),
+)

@@ -11,7 +11,7 @@ from llava.asking.queries import SHORT_ANSWER
 from llava.command import run_program
 from llava.eval.doctor.data import build_parser, diagnose, run_doctor
 from llava.eval.doctor.findings import can_go_on
-from llava.eval.tasks.benchmarks import BENCHMARKS
+from llava.eval.tasks import TASKS
 
 
 def problems(name, folder, **options):
@@ -36,12 +36,12 @@ def pope(put, tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize("name", TASKS)
 def test_of_a_benchmark_that_is_not_there_every_problem_says_where_to_get_the_thing(name, tmp_path):
     found = problems(name, tmp_path)
     assert all("get it: " in finding.message or "get the images: " in finding.message for finding in found)
-    files = [*BENCHMARKS[name].splits.values()][:1] + [*BENCHMARKS[name].annotations]
-    expected = {tmp_path / BENCHMARKS[name].folder / file.path for file in files if file.made_from is None}
+    files = [*TASKS[name].splits.values()][:1] + [*TASKS[name].annotations]
+    expected = {tmp_path / TASKS[name].folder / file.path for file in files if file.made_from is None}
     assert expected <= {finding.what for finding in found}
     assert bool(found) == (name != "shapes")
 
@@ -208,7 +208,7 @@ def test_the_program_fails_for_a_named_benchmark_that_cannot_run(pope, capsys):
     code, output = status(["pope", "gqa", *place, "--quiet"], capsys)
     assert code == 1 and output.startswith("gqa: not ready\n  missing ") and "pope" not in output
     code, output = status(place, capsys)
-    assert code == 0 and all(f"{name}: " in output for name in BENCHMARKS)
+    assert code == 0 and all(f"{name}: " in output for name in TASKS)
 
 
 def test_the_program_names_valid_benchmarks_and_splits(tmp_path, capsys):
@@ -230,8 +230,8 @@ def test_findings_are_problems_or_not(pope):
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"image": ["a.jpg"]}, "not of the release's form"),
-        ({"text": 3}, "1 without an answer"),
+        ({"image": ["a.jpg"]}, "the value of 'image' is of the wrong type"),
+        ({"text": 3}, "the value of 'text' is of the wrong type: 3"),
         ({"text": "Is there none?"}, "1 without an answer"),
     ],
 )
@@ -247,7 +247,7 @@ def test_labels_of_another_form_are_a_finding(pope, put, change, fault):
     ("name", "form"), [("gqa", [{"answer": "a", "isBalanced": True}]), ("mmvet", [{"capability": []}])]
 )
 def test_a_list_in_the_place_of_an_object_is_a_finding(put, tmp_path, name, form):
-    benchmark = BENCHMARKS[name]
+    benchmark = TASKS[name]
     questions = [{"question_id": 1, "image": "a.jpg", "text": "?"}]
     put(f"{benchmark.folder}/{next(iter(benchmark.splits.values())).path}", questions)
     put(f"{benchmark.folder}/{benchmark.images.path}/a.jpg", "")

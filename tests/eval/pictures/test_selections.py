@@ -11,7 +11,7 @@ from llava.eval.ask import identity
 from llava.eval.ask.dataset import QuestionDataset, Sample
 from llava.eval.ask.loop import answer_batch, generation_options
 from llava.eval.ask.options import describe_pruner
-from llava.eval.model_vqa_qbench import UnpaddedDataset
+from llava.eval.ask.unpadded import UnpaddedDataset
 from llava.eval.pictures import selections
 from llava.eval.pictures.samples import Questions
 from llava.eval.pictures.selections import Selector

@@ -5,7 +5,7 @@ import pytest
 from llava.eval.results.collect import Group
 from llava.eval.results.published import find_published, published_of, published_rows
 from llava.eval.results.table import Row, Table
-from llava.eval.tasks.benchmarks import BENCHMARKS
+from llava.eval.tasks import TASKS
 
 TEN = ("vqav2", "gqa", "vizwiz", "sqa", "textvqa", "pope", "mme", "mmbench", "mmbench_cn", "mmvet")
 PRINTED = {
@@ -88,9 +88,9 @@ def test_numbers_known_from_memory_are_left_out():
 
 def test_every_number_is_of_a_known_benchmark_and_has_a_source():
     for row in published_rows():
-        assert set(row.values) <= set(BENCHMARKS) and row.source
+        assert set(row.values) <= set(TASKS) and row.source
         for benchmark, value in row.values.items():
-            assert 0 < value / BENCHMARKS[benchmark].per_percent < 100, row
+            assert 0 < value / TASKS[benchmark].per_percent < 100, row
 
 
 def test_a_measured_row_is_compared_with_its_own_method_budget_and_layout():
