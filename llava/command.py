@@ -144,3 +144,20 @@ def _checked(action: Action, flag: str, value: Any) -> Any:
     if action.nargs == 0 and value not in (True, False):
         raise InputError(f"{flag}: {value!r} is neither True nor False")
     return action.type.check(flag, value) if isinstance(action.type, Number) else value
+
+
+def with_defaults(args: Any, parser: ArgumentParser, required: Sequence[str] = ()) -> Namespace:
+    """Every option of ``parser``: the value ``args`` has, else the default, which None stands for, too.
+
+    Programs that call ``eval_model`` themselves pass any object with the attributes they know of.
+
+    Args:
+        required: flags the parser insists on.
+
+    Raises:
+        InputError: a value that the flag does not take.
+    """
+    defaults = vars(parser.parse_args([word for flag in required for word in (flag, "")]))
+    given = {name: getattr(args, name, None) for name in defaults}
+    filled = {name: value if given[name] is None else given[name] for name, value in defaults.items()}
+    return check_values(Namespace(**filled), parser)

@@ -20,13 +20,12 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from llava.asking.prompts import typed
-from llava.asking.queries import user_query
+from llava.asking.images import load_image
+from llava.asking.load import LoadedModel, load_model
+from llava.asking.prompts import typed, user_query
 from llava.command import run_program
-from llava.eval.ask.options import LoadedModel, load_model
 from llava.eval.pictures.figures import STYLES, check_picture, new_figure
 from llava.eval.pictures.lineup import add_lineup_args, lineup
-from llava.eval.run_llava import load_image
 from llava.eval.tasks.tables import import_matplotlib
 from llava.mm_utils import process_images
 from llava.outputs import nothing_left

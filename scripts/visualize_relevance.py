@@ -20,10 +20,10 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from llava.asking.images import load_image
+from llava.asking.load import check_device_flag
 from llava.asking.prompts import typed
 from llava.command import reason, run_program
-from llava.eval.ask.options import check_device_flag
-from llava.eval.run_llava import load_image
 from llava.eval.tasks.tables import import_matplotlib
 from llava.mm_utils import to_rgb
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower

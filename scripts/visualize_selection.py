@@ -15,14 +15,15 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from llava.asking.batch import generation_options
+from llava.asking.images import load_image
+from llava.asking.load import LoadedModel, choose_conv_mode, load_model
 from llava.asking.prompts import typed
 from llava.command import at_least, check_values, run_program
-from llava.eval.ask.loop import generation_options
-from llava.eval.ask.options import LoadedModel, load_model
 from llava.eval.pictures.figures import check_picture, draw_panels
 from llava.eval.pictures.lineup import add_lineup_args, lineup
 from llava.eval.pictures.overlays import pictures
-from llava.eval.run_llava import ask, choose_conv_mode, load_image
+from llava.eval.run_llava import ask
 from llava.eval.tasks.tables import import_matplotlib
 from llava.outputs import nothing_left
 from llava.pruners import Pruner

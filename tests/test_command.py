@@ -9,10 +9,9 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 import numpy as np
 import pytest
 
-from llava.asking.decoding import check_decoding
+from llava.asking.batch import check_decoding, generation_options
 from llava.asking.prompts import typed
 from llava.command import SEED, SHARE, Number, at_least, check_values, reason, run_program
-from llava.eval.ask.loop import generation_options
 from llava.records import InputError
 
 NUMBERS = {

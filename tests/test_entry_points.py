@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from llava.asking import load as load_module
 from llava.command import run_program
-from llava.eval.ask import options as options_module
 from llava.pruners import option_names
 from llava.pruners.base import BUDGETS
 from llava.records import InputError
@@ -102,7 +102,7 @@ def place(tmp_path, monkeypatch):
         raise AssertionError("the model was loaded")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(options_module, "load_pretrained_model", load)
+    monkeypatch.setattr(load_module, "load_pretrained_model", load)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     Image.new("RGB", (8, 8)).save("a.png")
     line = {"question_id": 1, "image": "a.png", "text": "What?"}
@@ -191,7 +191,7 @@ def test_what_a_library_says_of_a_checkpoint_is_one_line_with_its_name(place, mo
         def load(*args, error=error, **options):
             raise error
 
-        monkeypatch.setattr(options_module, "load_pretrained_model", load)
+        monkeypatch.setattr(load_module, "load_pretrained_model", load)
         with pytest.raises(SystemExit, match="error: cannot load .*llava-shapes: ") as refused:
             PROGRAMS[6].run("--device", "cpu")
         assert "\n" not in refused.value.code

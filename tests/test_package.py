@@ -22,8 +22,8 @@ def test_importing_the_pruners_does_not_load_transformers():
 
 
 def test_the_model_is_found_under_the_package_itself():
-    from llava import LlavaConfig, LlavaLlamaConfig, LlavaLlamaForCausalLM
     from llava.model.language_model import llava_llama
+    from llava.model.language_model.llava_llama import LlavaConfig, LlavaLlamaConfig, LlavaLlamaForCausalLM
 
     assert LlavaLlamaForCausalLM is llava_llama.LlavaLlamaForCausalLM
     assert LlavaConfig is LlavaLlamaConfig is llava_llama.LlavaConfig

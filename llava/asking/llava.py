@@ -10,16 +10,15 @@ import torch
 from PIL import Image
 
 from llava.asking.arguments import place, refuse_unknown, require_name
+from llava.asking.batch import left_pad, pad_token_id, stack_images, unfinished
 from llava.asking.likelihood import common_prefix, score_rows
 from llava.asking.losses import noted
 from llava.asking.processes import Processes
-from llava.asking.prompts import first_turn, image_token
-from llava.asking.queries import lmms_query
-from llava.asking.questions import Question, Reply, placeholders_lost, with_images
+from llava.asking.prompts import first_turn, image_token, lmms_query, placeholders_lost, with_images
+from llava.asking.questions import Question, Reply
 from llava.constants import DEFAULT_IMAGE_TOKEN, IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from llava.conversation import conv_templates
-from llava.eval.ask.dataset import left_pad, stack_images
-from llava.eval.ask.loop import pad_token_id, query_overflow, unfinished
+from llava.eval.ask.loop import query_overflow
 from llava.mm_utils import get_model_name_from_path, process_images, tokenizer_image_token
 from llava.model.builder import load_pretrained_model
 from llava.model.loading import LOADING_OPTIONS

@@ -18,14 +18,14 @@ from transformers import (
 )
 
 from llava.asking.arguments import PRUNING, check_loading, place, positive, refuse_unknown, require_name
+from llava.asking.batch import unfinished
 from llava.asking.conversations import Video, conversation, rendered, separated
 from llava.asking.likelihood import common_prefix, score_rows, tail_labels
 from llava.asking.losses import noted, without_placeholders
 from llava.asking.processes import Processes
-from llava.asking.queries import lmms_query
-from llava.asking.questions import Question, Reply, placeholders_lost
+from llava.asking.prompts import lmms_query, placeholders_lost
+from llava.asking.questions import Question, Reply
 from llava.constants import DEFAULT_IMAGE_TOKEN
-from llava.eval.ask.loop import unfinished
 from llava.model.checkpoint import refuse_no_checkpoint
 from llava.pruners import Pruner, option_names, resolve_pruner
 from llava.pruning import FAMILIES, Pruning, check_transformers, prune

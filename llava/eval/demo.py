@@ -16,11 +16,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from llava.command import SEED, at_least, check_values, run_program
+from llava.asking.batch import generation_options
+from llava.asking.load import LoadedModel, check_options, load_model
+from llava.command import SEED, at_least, check_values, run_program, with_defaults
 from llava.eval import model_vqa_loader
 from llava.eval.ask.dataset import read_image
-from llava.eval.ask.loop import Run, answer_batch, generation_options, run
-from llava.eval.ask.options import LoadedModel, check_options, describe_pruner, describe_run, load_model, with_defaults
+from llava.eval.ask.loop import Run, answer_batch, run
+from llava.eval.ask.options import describe_pruner, describe_run
 from llava.eval.pictures import figures
 from llava.eval.tasks import shapes as eval_shapes
 from llava.eval.tasks.base import SHORT

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from llava.asking.queries import SHORT_ANSWER
+from llava.asking.prompts import SHORT_ANSWER
 from llava.command import run_program
 from llava.eval.tasks.matching import (
     add_output_arg,

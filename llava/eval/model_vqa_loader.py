@@ -11,10 +11,10 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from llava.asking.load import model_name
 from llava.asking.prompts import conv_mode_of_plain_model
 from llava.command import run_program
 from llava.eval.ask.dataset import QuestionDataset
-from llava.eval.ask.options import model_name
 from llava.eval.ask.program import evaluate, prepare, question_parser
 from llava.eval.tasks.base import SHORT
 from llava.records import get_chunk, split_list

@@ -7,9 +7,9 @@ missing: an option called ``None`` or ``NA`` is an option.
 from argparse import ArgumentParser
 from typing import Any
 
+from llava.asking.load import model_name
 from llava.asking.prompts import conv_mode_of_plain_model
 from llava.command import run_program
-from llava.eval.ask.options import model_name
 from llava.eval.ask.program import evaluate, prepare, question_parser
 from llava.eval.tasks.mmbench import LETTER_REQUEST, TABLE
 from llava.records import get_chunk, split_list

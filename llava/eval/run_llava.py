@@ -4,97 +4,29 @@ As a function: ``eval_model(args)`` with any object that has the attributes of t
 """
 
 import argparse
-import logging
-import os
-import urllib.request
 from collections.abc import Sequence
-from http.client import HTTPException
 from typing import Any
 
 import torch
 from PIL import Image
 
-from llava.asking.losses import without_placeholders
-from llava.asking.prompts import check_conv_mode, first_turn, image_token, typed
-from llava.asking.queries import user_query
-from llava.command import run_program
-from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_PLACEHOLDER, IMAGE_TOKEN_INDEX
-from llava.conversation import conv_mode_for
-from llava.eval.ask.dataset import stack_images
-from llava.eval.ask.loop import generation_options, pad_token_id, warn_of_losses
-from llava.eval.ask.options import (
+from llava.asking.batch import add_generation_args, generation_options, pad_token_id, stack_images
+from llava.asking.images import image_parser, load_image, load_images
+from llava.asking.load import (
     LoadedModel,
-    add_generation_args,
     add_model_args,
     check_options,
+    choose_conv_mode,
     choose_pruner,
-    default_conv_mode,
     load_model,
-    model_name,
-    with_defaults,
 )
-from llava.images import open_image
+from llava.asking.prompts import check_placeholders, first_turn, image_token, place_images, typed, user_query
+from llava.command import run_program, with_defaults
+from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_PLACEHOLDER, IMAGE_TOKEN_INDEX
+from llava.eval.ask.loop import warn_of_losses
 from llava.mm_utils import process_images, tokenizer_image_token
-from llava.records import InputError
 
-logger = logging.getLogger(__name__)
-
-TIMEOUT_S = 30
-
-
-def image_parser(args: Any) -> list[str]:
-    """Split ``args.image_file`` at ``args.sep``; the name of an existing file is taken whole.
-
-    Raises:
-        InputError: there is nothing to split at.
-    """
-    if not args.sep:
-        raise InputError("--sep is empty: it stands between the names of images")
-    whole = os.path.expanduser(args.image_file)
-    return [whole] if os.path.exists(whole) else args.image_file.split(args.sep)
-
-
-def load_image(image_file: str) -> Image.Image:
-    """Read an image from a file or an http(s) address.
-
-    Raises:
-        InputError: it cannot be fetched or is no image.
-    """
-    try:
-        if image_file.startswith(("http://", "https://")):
-            with urllib.request.urlopen(image_file, timeout=TIMEOUT_S) as response:
-                return open_image(response.read())
-        return open_image(os.path.expanduser(image_file))
-    except (HTTPException, OSError, ValueError) as error:
-        raise InputError(f"cannot read the image {image_file}: {error}") from error
-
-
-def load_images(image_files: Sequence[str]) -> list[Image.Image]:
-    """Read several images, see ``load_image``."""
-    return [load_image(image_file) for image_file in image_files]
-
-
-def check_placeholders(query: str, num_images: int) -> None:
-    """Raise ``InputError`` when a query has placeholders, but not as many as there are images."""
-    placeholders = query.count(IMAGE_PLACEHOLDER)
-    if placeholders not in (0, num_images):
-        raise InputError(f"--query has {placeholders} {IMAGE_PLACEHOLDER} but --image-file names {num_images} images")
-
-
-def place_images(query: str, num_images: int, token: str) -> str:
-    """The user's turn: the image token at every placeholder or, where there are not as many, per image in front."""
-    query = query.replace(DEFAULT_IMAGE_TOKEN, IMAGE_PLACEHOLDER)
-    if query.count(IMAGE_PLACEHOLDER) == num_images:
-        return query.replace(IMAGE_PLACEHOLDER, token)
-    return f"{token}\n" * num_images + without_placeholders(query, IMAGE_PLACEHOLDER)[0]
-
-
-def choose_conv_mode(args: argparse.Namespace) -> str:
-    """The template the checkpoint's name implies; another one the caller asks for wins, with a warning."""
-    implied = default_conv_mode(args, conv_mode_for(model_name(args)))
-    if args.conv_mode and check_conv_mode(args.conv_mode) != implied:
-        logger.warning("the model's name implies --conv-mode %s; using %s as asked", implied, args.conv_mode)
-    return args.conv_mode or implied
+__all__ = ["eval_model", "image_parser", "load_image", "load_images"]
 
 
 @torch.inference_mode()

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from llava.asking.arguments import positive
 from llava.asking.losses import told
 from llava.asking.processes import Processes, join
-from llava.asking.questions import Question, cut, decoding, ignored, in_batches, question_of, stops
+from llava.asking.questions import Question, in_batches
+from llava.lmms.requests import cut, decoding, ignored, question_of, stops
 from llava.model.devices import check_device
 
 

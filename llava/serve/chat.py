@@ -7,14 +7,13 @@ import torch
 from PIL import Image
 from transformers import TextStreamer
 
+from llava.asking.batch import pad_token_id, stack_images
+from llava.asking.load import LoadedModel
 from llava.asking.losses import without_placeholders
-from llava.asking.prompts import image_token
-from llava.asking.queries import user_query
+from llava.asking.prompts import image_token, user_query
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.conversation import conv_templates
-from llava.eval.ask.dataset import stack_images
-from llava.eval.ask.loop import pad_token_id, warn_of_losses
-from llava.eval.ask.options import LoadedModel
+from llava.eval.ask.loop import warn_of_losses
 from llava.mm_utils import KeywordsStoppingCriteria, process_images, tokenizer_image_token
 
 

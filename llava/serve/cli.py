@@ -3,13 +3,12 @@
 import argparse
 import logging
 
-from llava.asking.decoding import DECODING
+from llava.asking.batch import DECODING, generation_options
+from llava.asking.images import load_image
+from llava.asking.load import add_model_args, check_options, choose_conv_mode, choose_pruner, load_model
 from llava.asking.prompts import typed
 from llava.command import run_program
 from llava.conversation import Conversation
-from llava.eval.ask.loop import generation_options
-from llava.eval.ask.options import add_model_args, check_options, choose_pruner, load_model
-from llava.eval.run_llava import choose_conv_mode, load_image
 from llava.serve.chat import Chat, without_marks
 
 logger = logging.getLogger(__name__)

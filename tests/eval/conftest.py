@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from transformers import CLIPImageProcessorPil
 
+from llava.asking.load import LoadedModel
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.eval.ask import program as evaluation
-from llava.eval.ask.options import LoadedModel
 
 
 class EchoModel:

@@ -6,19 +6,15 @@ import pytest
 import torch
 from PIL import Image
 
+from llava.asking import images
+from llava.asking.batch import generation_options
+from llava.asking.images import image_parser, load_image
+from llava.asking.load import LoadedModel, choose_conv_mode, load_model
+from llava.asking.prompts import place_images
+from llava.command import with_defaults
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.eval import run_llava
-from llava.eval.ask.loop import generation_options
-from llava.eval.ask.options import LoadedModel, load_model, with_defaults
-from llava.eval.run_llava import (
-    ask,
-    build_parser,
-    choose_conv_mode,
-    eval_model,
-    image_parser,
-    load_image,
-    place_images,
-)
+from llava.eval.run_llava import ask, build_parser, eval_model
 from llava.records import InputError
 
 
@@ -132,7 +128,7 @@ def test_bad_input_is_refused_before_the_model_loads(model, image_file, attribut
 
 def test_reads_an_image_from_an_address(monkeypatch, image_file):
     with open(image_file, "rb") as file:
-        monkeypatch.setattr(run_llava.urllib.request, "urlopen", lambda url, timeout: file)
+        monkeypatch.setattr(images.urllib.request, "urlopen", lambda url, timeout: file)
         assert load_image("https://example.org/grey.png").size == (9, 12)
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import CLIPImageProcessorPil, StoppingCriteriaList
 
+from llava.asking.load import LoadedModel
 from llava.constants import IMAGE_TOKEN_INDEX
-from llava.eval.ask.options import LoadedModel
 
 
 class TalkativeModel:

@@ -3,9 +3,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
+from llava.asking.batch import generation_options
+from llava.asking.load import load_model
 from llava.constants import IMAGE_TOKEN_INDEX
-from llava.eval.ask.loop import generation_options
-from llava.eval.ask.options import load_model
 from llava.eval.run_llava import ask
 from llava.pruners import resolve_pruner
 from llava.serve.chat import AnswerStreamer, Chat

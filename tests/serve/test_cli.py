@@ -6,10 +6,10 @@ import sys
 import pytest
 from PIL import Image
 
+from llava.asking.load import model_path
 from llava.command import run_program
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.conversation import conv_templates
-from llava.eval.ask.options import model_path
 from llava.records import InputError
 from llava.serve import cli
 from llava.shapes import checkpoint_path

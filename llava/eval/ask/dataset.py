@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -164,23 +163,3 @@ def batches(dataset: QuestionDataset, batch_size: int, num_workers: int) -> Data
     """Lists of up to ``batch_size`` entries of ``ErrorsAsItems(dataset)``, as ``LengthSampler`` groups them."""
     sampler = LengthSampler(dataset, batch_size)
     return DataLoader(ErrorsAsItems(dataset), batch_sampler=sampler, num_workers=num_workers, collate_fn=list)
-
-
-def left_pad(rows: Sequence[Tensor], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Pad prompts of different lengths on the left, where generation needs it.
-
-    Returns:
-        ids (B, L) and the attention mask (B, L), False on padding.
-    """
-    length = max(len(row) for row in rows)
-    ids = torch.full((len(rows), length), pad_id)
-    mask = torch.zeros_like(ids, dtype=torch.bool)
-    for i, row in enumerate(rows):
-        ids[i, length - len(row) :] = row
-        mask[i, length - len(row) :] = True
-    return ids, mask
-
-
-def stack_images(pixels: Sequence[Tensor]) -> Tensor | list[Tensor]:
-    """(B, 3, H, W) for plain images, a list of (tiles, 3, H, W) under anyres: the two forms ``generate`` takes."""
-    return torch.stack(list(pixels)) if pixels[0].ndim == 3 else list(pixels)

@@ -12,10 +12,10 @@ import shortuuid
 import torch
 from tqdm import tqdm
 
-from llava.asking.decoding import check_decoding
+from llava.asking.batch import left_pad, pad_token_id, stack_images, unfinished
 from llava.asking.losses import count_losses, noted, told
 from llava.eval.ask.answers import WriteAnswer
-from llava.eval.ask.dataset import Item, QuestionDataset, QuestionError, Sample, batches, left_pad, stack_images
+from llava.eval.ask.dataset import Item, QuestionDataset, QuestionError, Sample, batches
 from llava.eval.results.profile import share_of_batch
 from llava.model.stages import Stopwatch
 from llava.pruners.base import CLIP_TEXT_CUES
@@ -75,34 +75,6 @@ class Run:
     profile: bool = False
 
 
-def generation_options(
-    temperature: float = 0.0,
-    top_p: float | None = None,
-    num_beams: int = 1,
-    max_new_tokens: int = 128,
-    static_cache: bool | None = False,
-) -> dict[str, Any]:
-    """Keywords of ``generate``; a temperature of 0 is greedy and leaves the sampling arguments out.
-
-    Raises:
-        InputError: a value out of its bounds.
-    """
-    check_decoding(
-        {"temperature": temperature, "top_p": top_p, "num_beams": num_beams, "max_new_tokens": max_new_tokens}
-    )
-    options = {"num_beams": num_beams, "max_new_tokens": max_new_tokens, "use_cache": True}
-    if static_cache:
-        options["cache_implementation"] = "static"
-    if temperature > 0:
-        return options | {"do_sample": True, "temperature": temperature, "top_p": top_p}
-    return options | {"do_sample": False}
-
-
-def pad_token_id(tokenizer: Any) -> int:
-    """A special token to pad with; decoding drops it."""
-    return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-
-
 @torch.inference_mode()
 def answer_batch(
     model: Any, tokenizer: Any, items: Sequence[Item], queries: Sequence[str], generation: dict[str, Any]
@@ -155,16 +127,6 @@ def warn_of_losses(
     answers = [{"metadata": lost} for lost in _losses(model, tokenizer, output_ids, queries, generation)]
     if lost := told(count_losses(answers)):
         logger.warning("of %d questions %s", len(answers), lost)
-
-
-def unfinished(output_ids: torch.Tensor, model: Any, tokenizer: Any, generation: Mapping[str, Any]) -> list[bool]:
-    """Which rows of new ids, (B, L), hold as many as ``max_new_tokens`` allows and no end among them."""
-    if output_ids.shape[1] < generation.get("max_new_tokens", float("inf")):
-        return [False] * len(output_ids)
-    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    ends = tokenizer.eos_token_id if ends is None else ends
-    ends = torch.tensor(ends if isinstance(ends, list) else [ends], device=output_ids.device)
-    return (~torch.isin(output_ids, ends).any(dim=1)).tolist()
 
 
 def query_overflow(model: Any, queries: Sequence[str]) -> list[int]:

@@ -8,27 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from llava.asking.batch import add_generation_args, generation_options
+from llava.asking.load import add_model_args, check_options, choose_pruner, default_conv_mode, load_model
 from llava.asking.losses import count_losses, told
 from llava.asking.processes import Processes, join
 from llava.asking.prompts import check_conv_mode
+from llava.command import with_defaults
 from llava.eval.ask import identity
 from llava.eval.ask.answers import PLACES, AnswersFile, WriteAnswer
 from llava.eval.ask.dataset import QuestionDataset, Sample
 from llava.eval.ask.locks import check_locks
-from llava.eval.ask.loop import Run, generation_options, run
-from llava.eval.ask.options import (
-    add_generation_args,
-    add_loop_args,
-    add_model_args,
-    check_options,
-    choose_pruner,
-    default_conv_mode,
-    describe_pruner,
-    describe_run,
-    describe_settings,
-    load_model,
-    with_defaults,
-)
+from llava.eval.ask.loop import Run, run
+from llava.eval.ask.options import add_loop_args, describe_pruner, describe_run, describe_settings
 from llava.eval.results.latency import save_latency
 from llava.eval.results.metadata import read_metadata
 from llava.eval.results.profile import profile_of

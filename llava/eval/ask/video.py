@@ -22,28 +22,19 @@ from tqdm import tqdm
 from transformers.video_utils import VideoMetadata
 
 from llava import provenance
+from llava.asking.batch import add_generation_args, check_decoding, generation_options
 from llava.asking.conversations import Video
-from llava.asking.decoding import check_decoding
+from llava.asking.load import DTYPES, by_flags, check_device_flag, choose_pruner, model_name
 from llava.asking.losses import noted, without_placeholders
 from llava.asking.processes import Processes
-from llava.asking.queries import vqa_loader_query
+from llava.asking.prompts import vqa_loader_query
 from llava.asking.questions import Question
 from llava.asking.vlm import VlmBackend
-from llava.command import at_least, reason
+from llava.command import at_least, reason, with_defaults
 from llava.eval.ask.answers import WriteAnswer
 from llava.eval.ask.dataset import ImageError, QuestionError, Sample, batches, check_text
-from llava.eval.ask.loop import Run, answered_or_refused, generation_options, record
-from llava.eval.ask.options import (
-    DTYPES,
-    add_generation_args,
-    add_loop_args,
-    by_flags,
-    check_device_flag,
-    choose_pruner,
-    describe_pruner,
-    model_name,
-    with_defaults,
-)
+from llava.eval.ask.loop import Run, answered_or_refused, record
+from llava.eval.ask.options import add_loop_args, describe_pruner
 from llava.eval.ask.program import evaluate
 from llava.model.devices import ATTENTION, check_attention, check_dtype
 from llava.pruners import Pruner, add_pruner_args

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from dataclasses import fields
 
-from llava.eval.ask.options import add_model_args, by_flags, check_options
+from llava.asking.load import add_model_args, by_flags, check_options
 from llava.pruners import PRUNERS, Pruner, option_names, resolve_pruner
 from llava.records import InputError
 

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from llava.asking.batch import generation_options
+from llava.asking.load import load_model
 from llava.asking.prompts import check_conv_mode
+from llava.command import with_defaults
 from llava.eval.ask import identity
 from llava.eval.ask.dataset import QuestionDataset, read_image
-from llava.eval.ask.loop import answer_batch, generation_options
-from llava.eval.ask.options import load_model, with_defaults
+from llava.eval.ask.loop import answer_batch
 from llava.eval.ask.program import question_parser
 from llava.eval.pictures.overlays import kept_masks, views
 from llava.eval.pictures.samples import Questions

@@ -19,7 +19,7 @@ from llava.records import check_output, replace_file
 def summarize(args: argparse.Namespace) -> None:
     """Print the tables or write them to ``args.output``, and write the page to ``args.html``."""
     if args.checkpoint or args.device:
-        from llava.eval.ask.options import check_device_flag
+        from llava.asking.load import check_device_flag
 
         check_device_flag(args.device)
     outputs = [path for path in (args.output, args.html) if path]

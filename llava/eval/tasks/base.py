@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llava.asking.losses import noted, without_placeholders
-from llava.asking.queries import vqa_loader_query, vqa_query
+from llava.asking.prompts import vqa_loader_query, vqa_query
 from llava.eval.tasks.scores import Result
 from llava.eval.tasks.tables import read_tsv
 from llava.records import InputError, Types, check_record, local_path, read_json, read_jsonl

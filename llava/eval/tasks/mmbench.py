@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llava.asking.queries import OPTION_LETTER, mmbench_query
+from llava.asking.prompts import OPTION_LETTER, mmbench_query
 from llava.eval.tasks.base import DataFile, Form, Sample, Task
 from llava.eval.tasks.choices import chosen_option
 from llava.eval.tasks.matching import (

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from llava.asking.queries import SHORT_ANSWER
+from llava.asking.prompts import SHORT_ANSWER
 from llava.eval.tasks.base import SHORT, Images, Task, asked
 from llava.eval.tasks.matching import (
     add_output_arg,

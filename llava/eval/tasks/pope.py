@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llava.asking.queries import SHORT_ANSWER
+from llava.asking.prompts import SHORT_ANSWER
 from llava.eval.tasks.base import SHORT, DataFile, Images, Task, asked
 from llava.eval.tasks.matching import check_same_questions
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llava.asking.queries import qbench_query
+from llava.asking.prompts import qbench_query
 from llava.eval.tasks.base import DataFile, Form, Images, Sample, Task
 from llava.eval.tasks.choices import chosen_option
 from llava.eval.tasks.matching import (

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from llava.asking.losses import without_placeholders
-from llava.asking.queries import OPTION_LETTER, science_query
+from llava.asking.prompts import OPTION_LETTER, science_query
 from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.eval.tasks.base import EVAL_ZIP, DataFile, Form, Images, Sample, Task
 from llava.records import InputError, check_record, local_path

@@ -5,14 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from llava.asking.queries import vqa_query
+from llava.asking.batch import generation_options
+from llava.asking.load import load_model
+from llava.asking.prompts import vqa_query
 from llava.command import run_program
-from llava.eval import model_vqa, model_vqa_loader
+from llava.eval import model_vqa_loader
 from llava.eval.ask.dataset import QuestionDataset
-from llava.eval.ask.loop import Run, generation_options, run
-from llava.eval.ask.options import load_model
+from llava.eval.ask.loop import Run, run
 from llava.eval.model_vqa_loader import CustomDataset
 from llava.eval.tasks import shapes as eval_shapes
+from llava.eval.tasks.base import SHORT, vqa_samples
 from llava.model.stages import STAGES
 from llava.pruners import PRUNERS, resolve_pruner
 from llava.pruners.base import INSIDE_CUES
@@ -34,7 +36,7 @@ def embedded():
 
 def answer(shapes, embedded, name="cdpruner", questions=7, generation=None, **plan):
     """Records of the first questions in their order."""
-    lines = read_jsonl(shapes / "shapes_test.jsonl", model_vqa_loader.QUESTION_KEYS)[:questions]
+    lines = SHORT.read(shapes / "shapes_test.jsonl")[:questions]
     parts = (embedded.tokenizer, embedded.image_processor, embedded.model.config, "vicuna_v1")
     embedded.model.set_pruner(resolve_pruner(name, visual_token_num=None if name == "none" else 9))
     records = {}
@@ -61,7 +63,7 @@ def test_the_embedded_model_answers_the_benchmark(shapes, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["none", *PRUNERS])
 def test_in_float32_no_answer_depends_on_the_batch_size(shapes, embedded, name):
-    questions = read_jsonl(shapes / "shapes_test.jsonl", model_vqa_loader.QUESTION_KEYS)[:13]
+    questions = SHORT.read(shapes / "shapes_test.jsonl")[:13]
     config = embedded.model.config
     dataset = CustomDataset(
         questions, shapes / "images", embedded.tokenizer, embedded.image_processor, config, "vicuna_v1"
@@ -82,8 +84,8 @@ def test_in_float32_no_answer_depends_on_the_batch_size(shapes, embedded, name):
 
 @pytest.mark.parametrize("name", ["none", "cdpruner"])
 def test_questions_without_an_image_share_a_batch_with_others_and_change_no_answer(shapes, embedded, name):
-    questions = read_jsonl(shapes / "shapes_test.jsonl", model_vqa_loader.QUESTION_KEYS)[:6]
-    samples = model_vqa.vqa_samples(questions, shapes / "images", vqa_query)
+    questions = SHORT.read(shapes / "shapes_test.jsonl")[:6]
+    samples = vqa_samples(questions, shapes / "images", vqa_query)
     samples = [replace(sample, image=None) if i in (0, 3, 4) else sample for i, sample in enumerate(samples)]
     parts = (embedded.tokenizer, embedded.image_processor, embedded.model.config, "vicuna_v1")
     embedded.model.set_pruner(resolve_pruner(name, visual_token_num=None if name == "none" else 9))
@@ -116,7 +118,7 @@ def test_a_profile_shares_out_the_time_of_every_batch_but_the_first(shapes, embe
 
 
 def test_profiling_ends_where_a_run_does(shapes, embedded, tmp_path):
-    samples = model_vqa.vqa_samples([{"question_id": 0, "image": "absent.png", "text": "Why?"}], tmp_path, vqa_query)
+    samples = vqa_samples([{"question_id": 0, "image": "absent.png", "text": "Why?"}], tmp_path, vqa_query)
     parts = (embedded.tokenizer, embedded.image_processor, embedded.model.config, "vicuna_v1")
     with pytest.raises(InputError, match=r"absent\.png"):
         run(QuestionDataset(samples, *parts), embedded.model, embedded.tokenizer, Run("shapes", profile=True), print)

@@ -4,8 +4,10 @@ from argparse import ArgumentParser, Namespace
 import numpy as np
 import pytest
 
-from llava.eval.ask import options
-from llava.eval.ask.options import choose_pruner, describe_pruner, load_model, model_name, with_defaults
+from llava.asking import load
+from llava.asking.load import choose_pruner, load_model, model_name
+from llava.command import with_defaults
+from llava.eval.ask.options import describe_pruner
 from llava.eval.model_vqa_loader import build_parser
 from llava.pruners import PRUNERS
 from llava.records import InputError
@@ -25,7 +27,7 @@ def test_every_option_the_caller_lacks_takes_its_default():
 
 
 def test_the_embedded_model_runs_where_no_path_is_given():
-    assert options.model_path(parsed()) == checkpoint_path()
+    assert load.model_path(parsed()) == checkpoint_path()
     assert model_name(parsed()) == "llava-shapes"
     assert model_name(parsed("--model-path", "~/x/checkpoint-7/")) == "x_checkpoint-7"
 
@@ -48,7 +50,7 @@ def test_the_builder_is_told_everything_the_command_line_says(monkeypatch):
         return "tokenizer", "model", "processor", 2048
 
     given = []
-    monkeypatch.setattr(options, "load_pretrained_model", load_pretrained_model)
+    monkeypatch.setattr(load, "load_pretrained_model", load_pretrained_model)
     words = "--model-path a/b --model-base c --device cpu --dtype bfloat16 --attn eager --anyres fixed"
     args = parsed(*words.split(), "--vision_dtype", "float32", "--budget_scope", "image", "--text_chunking", "bos_eos")
     args.prune_layer = 2

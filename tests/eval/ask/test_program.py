@@ -2,12 +2,15 @@ import json
 import os
 import shutil
 from argparse import Namespace
+from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from llava.eval import model_vqa_loader
 from llava.eval.ask import identity
 from llava.eval.ask import program as evaluation
+from llava.eval.tasks.base import SHORT, vqa_samples
 from llava.records import InputError
 
 
@@ -115,7 +118,8 @@ def test_a_program_that_shows_pruners_other_texts_does_not_go_on(evaluate, loads
     evaluate()
     header = evaluate.answers.with_name("echo.jsonl.run")
     head = json.loads(header.read_text())
-    monkeypatch.setattr(model_vqa_loader, "vqa_loader_query", str.upper)
+    shown = replace(SHORT, samples=partial(vqa_samples, query=str.upper))
+    monkeypatch.setattr(model_vqa_loader, "SHORT", shown)
     with pytest.raises(InputError, match="answers of another run: sha256 of the queries"):
         evaluate()
     del head["settings"]["sha256 of the queries"]  # as of a run before they were noted

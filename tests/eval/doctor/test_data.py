@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llava.asking.queries import SHORT_ANSWER
+from llava.asking.prompts import SHORT_ANSWER
 from llava.command import run_program
 from llava.eval.doctor.data import build_parser, diagnose, run_doctor
 from llava.eval.doctor.findings import can_go_on

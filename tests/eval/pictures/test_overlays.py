@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from transformers import CLIPImageProcessorPil
 
-from llava.eval.ask.options import LoadedModel
+from llava.asking.load import LoadedModel
 from llava.eval.pictures.overlays import kept_masks, pictures, views
 from llava.eval.run_llava import ask
 from llava.model.builder import load_pretrained_model

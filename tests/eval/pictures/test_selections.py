@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from llava.asking.batch import generation_options
 from llava.eval.ask import identity
 from llava.eval.ask.dataset import QuestionDataset, Sample
-from llava.eval.ask.loop import answer_batch, generation_options
+from llava.eval.ask.loop import answer_batch
 from llava.eval.ask.options import describe_pruner
 from llava.eval.ask.unpadded import UnpaddedDataset
 from llava.eval.pictures import selections

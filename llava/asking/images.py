@@ -1,0 +1,46 @@
+"""What users name as images: files and addresses."""
+
+import os
+import urllib.request
+from collections.abc import Sequence
+from http.client import HTTPException
+from typing import Any
+
+from PIL import Image
+
+from llava.images import open_image
+from llava.records import InputError
+
+TIMEOUT_S = 30
+
+
+def image_parser(args: Any) -> list[str]:
+    """Split ``args.image_file`` at ``args.sep``; the name of an existing file is taken whole.
+
+    Raises:
+        InputError: there is nothing to split at.
+    """
+    if not args.sep:
+        raise InputError("--sep is empty: it stands between the names of images")
+    whole = os.path.expanduser(args.image_file)
+    return [whole] if os.path.exists(whole) else args.image_file.split(args.sep)
+
+
+def load_image(image_file: str) -> Image.Image:
+    """Read an image from a file or an http(s) address.
+
+    Raises:
+        InputError: it cannot be fetched or is no image.
+    """
+    try:
+        if image_file.startswith(("http://", "https://")):
+            with urllib.request.urlopen(image_file, timeout=TIMEOUT_S) as response:
+                return open_image(response.read())
+        return open_image(os.path.expanduser(image_file))
+    except (HTTPException, OSError, ValueError) as error:
+        raise InputError(f"cannot read the image {image_file}: {error}") from error
+
+
+def load_images(image_files: Sequence[str]) -> list[Image.Image]:
+    """Read several images, see ``load_image``."""
+    return [load_image(image_file) for image_file in image_files]

@@ -1,0 +1,168 @@
+"""A checkpoint ready to answer: the flags that describe it, and what they come to."""
+
+import logging
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from llava.asking.batch import check_decoding
+from llava.asking.prompts import check_conv_mode
+from llava.command import at_least, reason
+from llava.conversation import conv_mode_for
+from llava.mm_utils import get_model_name_from_path
+from llava.model.builder import load_pretrained_model
+from llava.model.devices import ATTENTION, check_device
+from llava.model.loading import ANYRES, plan
+from llava.pruners import Pruner, add_pruner_args, pruner_from_args
+from llava.records import InputError
+from llava.selecting.options import BUDGET_SCOPES, POSITIONS, TEXT_CHUNKING
+from llava.shapes import checkpoint_path
+
+logger = logging.getLogger(__name__)
+
+DTYPES = ("float32", "float16", "bfloat16")
+FLAGS = {"attn_implementation": "--attn", "load_8bit": "--load-8bit", "load_4bit": "--load-4bit"}
+"""Flags that are not called as the option of the builder."""
+BUILDER_OPTIONS = (
+    "budget_scope",
+    "positions",
+    "prune_layer",
+    "text_chunking",
+    "vision_dtype",
+    "attn_implementation",
+    "load_8bit",
+    "load_4bit",
+)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A checkpoint ready to answer, and the name its answers carry."""
+
+    name: str
+    tokenizer: Any
+    model: Any
+    image_processor: Any
+
+
+def add_model_args(parser: ArgumentParser) -> None:
+    """Which checkpoint, where and how it runs, and the pruner with its options."""
+    parser.add_argument("--model-path", help="checkpoint folder or hub id; the embedded shapes model if not given")
+    parser.add_argument("--model-base")
+    group = parser.add_argument_group("model")
+    group.add_argument("--anyres", choices=ANYRES, default="native", help="tiles of a LLaVA-NeXT model")
+    group.add_argument("--device", help="cuda, cuda:1, cpu, ...; every visible GPU, or else the CPU, if not given")
+    group.add_argument("--dtype", choices=DTYPES, help="float16 on a GPU, else float32")
+    group.add_argument("--attn", dest="attn_implementation", choices=ATTENTION)
+    group.add_argument("--vision_dtype", choices=DTYPES, help="as --dtype if not given")
+    group.add_argument("--budget_scope", choices=BUDGET_SCOPES, help="what the budget of a pruner counts for")
+    group.add_argument("--positions", choices=POSITIONS, help="of kept tokens; compact if not given")
+    group.add_argument(
+        "--prune_layer", type=at_least(0), metavar="K", help="decoder layers that see all tokens; 0 if not given"
+    )
+    group.add_argument("--text_chunking", choices=TEXT_CHUNKING, help="how texts over 77 tokens are cut")
+    add_pruner_args(parser)
+
+
+def model_path(args: Namespace) -> str:
+    """The checkpoint asked for, or the embedded one.
+
+    Raises:
+        InputError: an empty name, as of a variable that is not set.
+    """
+    if args.model_path is None:
+        return str(checkpoint_path())
+    if not str(args.model_path).strip():
+        raise InputError("--model-path is empty: name a checkpoint, or leave the flag out for the embedded model")
+    return os.path.expanduser(args.model_path)
+
+
+def model_name(args: Namespace) -> str:
+    """The name of the checkpoint, as answers record it."""
+    return get_model_name_from_path(model_path(args))
+
+
+def default_conv_mode(args: Namespace, otherwise: str) -> str:
+    """The template of the embedded model where that is meant, else ``otherwise``."""
+    return "vicuna_v1" if os.path.realpath(model_path(args)) == os.path.realpath(checkpoint_path()) else otherwise
+
+
+def load_model(args: Namespace, pruner: Pruner | None) -> LoadedModel:
+    """Load the checkpoint the options describe, with ``pruner`` in place.
+
+    Raises:
+        InputError: no such checkpoint, one that is not whole or cannot be read, or options as ``check_options``.
+    """
+    check_options(args, pruner)
+    name = model_name(args)
+    try:
+        parts = load_pretrained_model(model_path(args), args.model_base, name, **_builder_options(args, pruner))
+    except Exception as error:  # libraries raise many types about files that are not what they should be
+        raise InputError(f"cannot load {model_path(args)}: {reason(error)}") from error
+    tokenizer, model, image_processor, _ = parts
+    return LoadedModel(name, tokenizer, model, image_processor)
+
+
+def check_options(args: Namespace, pruner: Pruner | None) -> None:
+    """Refuse what cannot work whatever the checkpoint is, before it is looked at and before a file is written.
+
+    Raises:
+        InputError: a device that is not there, an option with a wrong value, options that exclude each other, or one
+            that needs a package that is not installed.
+    """
+    if getattr(args, "static_cache", None) and args.prune_layer:
+        raise InputError("--static-cache gives every layer as many keys: it cannot be combined with --prune_layer")
+    check_decoding(vars(args), "--")
+    check_device_flag(args.device)
+    model_path(args)
+    try:
+        plan(**_builder_options(args, pruner))
+    except (ImportError, TypeError, ValueError) as error:
+        raise InputError(by_flags(str(error), vars(args))) from error
+
+
+def check_device_flag(device: str | None) -> None:
+    """Raise InputError where ``--device`` names none that is here."""
+    try:
+        if device is not None:
+            check_device(device, "--device")
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def by_flags(message: str, names: Iterable[str]) -> str:
+    """A message about an option of Python, with its flag in front where the message begins with the option's name."""
+    name, space, rest = message.partition(" ")
+    return f"{FLAGS.get(name, f'--{name}')}{space}{rest}" if name in names else message
+
+
+def _builder_options(args: Namespace, pruner: Pruner | None) -> dict[str, Any]:
+    """Keywords of ``load_pretrained_model``."""
+    spread = args.device is None and torch.cuda.is_available()
+    placement = {"device_map": "auto" if spread else None, "device": "cuda" if spread else args.device or "cpu"}
+    options = {key: getattr(args, key) for key in BUILDER_OPTIONS if getattr(args, key, None) is not None}
+    return {**placement, **options, "pruner": pruner, "anyres": args.anyres, "dtype": args.dtype}
+
+
+def choose_pruner(args: Namespace) -> Pruner | None:
+    """The pruner the options mean, None for plain LLaVA.
+
+    Raises:
+        InputError: an option that does not fit.
+    """
+    try:
+        return pruner_from_args(args)
+    except (TypeError, ValueError) as error:
+        raise InputError(by_flags(str(error), vars(args))) from error
+
+
+def choose_conv_mode(args: Namespace) -> str:
+    """The template the checkpoint's name implies; another one the caller asks for wins, with a warning."""
+    implied = default_conv_mode(args, conv_mode_for(model_name(args)))
+    if args.conv_mode and check_conv_mode(args.conv_mode) != implied:
+        logger.warning("the model's name implies --conv-mode %s; using %s as asked", implied, args.conv_mode)
+    return args.conv_mode or implied
