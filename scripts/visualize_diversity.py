@@ -21,13 +21,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from llava.asking.images import load_image
-from llava.asking.load import LoadedModel, load_model
+from llava.asking.llava import LlavaModel
+from llava.asking.load import load_model
 from llava.asking.prompts import typed, user_query
 from llava.command import run_program
 from llava.eval.pictures.figures import STYLES, check_picture, new_figure
 from llava.eval.pictures.lineup import add_lineup_args, lineup
 from llava.eval.tasks.tables import import_matplotlib
-from llava.mm_utils import process_images
 from llava.outputs import nothing_left
 from llava.pruners import Pruner, VisualCues
 from llava.pruners.search.products import unit_vectors
@@ -55,10 +55,10 @@ def find_images(places: Sequence[str]) -> list[str]:
 
 
 @torch.inference_mode()
-def cues_of(loaded: LoadedModel, image: Image.Image, question: str | None, needs: frozenset[str]) -> VisualCues:
+def cues_of(loaded: LlavaModel, image: Image.Image, question: str | None, needs: frozenset[str]) -> VisualCues:
     """All cues in ``needs`` of an image's only tile, or its base tile."""
     model = loaded.model
-    (pixels,) = process_images([image], loaded.image_processor, model.config)
+    pixels = loaded.preparer.pixels(image)
     base = pixels.view(-1, *pixels.shape[-3:])[:1].to(model.device, model.dtype)  # (1, 3, H, W)
     features, cues = model.get_vision_tower().cues(base, needs, [question])
     return VisualCues(features=features, embeds=model.encode_images(base), **cues)
@@ -105,7 +105,7 @@ def draw(points: Tensor, kept: Mapping[str, Tensor], distances: Mapping[str, Seq
 
 
 def measure(
-    loaded: LoadedModel, pruners: Mapping[str, Pruner], images: Sequence[str], question: str | None
+    loaded: LlavaModel, pruners: Mapping[str, Pruner], images: Sequence[str], question: str | None
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, list[float]]]:
     """What ``draw`` shows of the images: points and kept tokens of the first, and the distances in all."""
     needs = frozenset().union(*(pruner.needs for pruner in pruners.values()))

@@ -15,15 +15,15 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from llava.asking.batch import generation_options
 from llava.asking.images import load_image
-from llava.asking.load import LoadedModel, choose_conv_mode, load_model
+from llava.asking.llava import LlavaModel
+from llava.asking.load import choose_conv_mode, load_model
+from llava.asking.losses import warn_of_losses
 from llava.asking.prompts import typed
 from llava.command import at_least, check_values, run_program
 from llava.eval.pictures.figures import check_picture, draw_panels
 from llava.eval.pictures.lineup import add_lineup_args, lineup
 from llava.eval.pictures.overlays import pictures
-from llava.eval.run_llava import ask
 from llava.eval.tasks.tables import import_matplotlib
 from llava.outputs import nothing_left
 from llava.pruners import Pruner
@@ -42,12 +42,11 @@ def beside(views: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(strips[:-1], axis=1)
 
 
-def panel(loaded: LoadedModel, name: str, image: Image.Image, args: argparse.Namespace) -> tuple[str, np.ndarray]:
+def panel(loaded: LlavaModel, name: str, image: Image.Image, args: argparse.Namespace) -> tuple[str, np.ndarray]:
     """Ask the question with the pruner in place; returns caption and picture."""
-    generation = generation_options(max_new_tokens=args.max_new_tokens)
-    answer = ask(loaded, args.question, [image], args.conv_mode, **generation)
-    tokens = loaded.model.last_prune.visual_tokens[0]
-    caption = f"{name}, {tokens} tokens\n{textwrap.fill(answer, CAPTION_WIDTH)}"
+    answer = loaded.answer(image, args.question, max_new_tokens=args.max_new_tokens)
+    warn_of_losses([answer])
+    caption = f"{name}, {answer.visual_tokens} tokens\n{textwrap.fill(answer.text, CAPTION_WIDTH)}"
     return caption, beside(pictures(loaded.model, loaded.image_processor, image))
 
 

@@ -42,7 +42,6 @@ MAY_IMPORT = {
 """Parts of ``llava`` and the parts they may import beside themselves: those above, and never one below."""
 
 REMAINING = """
-llava.asking.llava -> llava.eval.ask.loop
 llava.eval.results.collect -> llava.asking.losses
 llava.eval.results.collect -> llava.pruners
 llava.eval.results.formats -> llava.asking.losses
@@ -52,7 +51,6 @@ llava.eval.results.summarize -> llava.asking.load
 llava.eval.results.summarize -> llava.eval.doctor.data
 llava.eval.results.summarize -> llava.eval.pictures.page
 llava.eval.tasks.vqa -> llava.eval.m4c_evaluator
-llava.serve.chat -> llava.eval.ask.loop
 llava.shapes.benchmark -> llava.command
 """
 """Imports from a part that may not be imported, which remain. The list only shrinks."""

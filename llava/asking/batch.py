@@ -104,3 +104,14 @@ def left_pad(rows: Sequence[Tensor], pad_id: int) -> tuple[Tensor, Tensor]:
 def stack_images(pixels: Sequence[Tensor]) -> Tensor | list[Tensor]:
     """(B, 3, H, W) for plain images, a list of (tiles, 3, H, W) under anyres: the two forms ``generate`` takes."""
     return torch.stack(list(pixels)) if pixels[0].ndim == 3 else list(pixels)
+
+
+def positive(name: str, value: Any) -> int:
+    """An argument that must be a whole number from 1 up, given as a number or as a text.
+
+    Raises:
+        ValueError: it is something else, such as lmms-eval's ``auto``.
+    """
+    if not str(value).isdecimal() or int(value) < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+    return int(value)

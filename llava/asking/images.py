@@ -1,11 +1,13 @@
-"""What users name as images: files and addresses."""
+"""What users name as images: files, addresses, arrays."""
 
 import os
 import urllib.request
 from collections.abc import Sequence
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from llava.images import open_image
@@ -44,3 +46,16 @@ def load_image(image_file: str) -> Image.Image:
 def load_images(image_files: Sequence[str]) -> list[Image.Image]:
     """Read several images, see ``load_image``."""
     return [load_image(image_file) for image_file in image_files]
+
+
+def visuals_of(shown: Any) -> list[Any]:
+    """What a question shows, as a list: files and addresses are read, arrays (H, W, 3) become images, None is nothing.
+
+    Raises:
+        InputError: a file or an address that is no image.
+    """
+    if isinstance(shown, list | tuple):
+        return [visual for each in shown for visual in visuals_of(each)]
+    if isinstance(shown, str | Path):
+        return [load_image(str(shown))]
+    return [] if shown is None else [Image.fromarray(shown) if isinstance(shown, np.ndarray) else shown]

@@ -1,103 +1,144 @@
 """Checkpoints in LLaVA's format: questions in, answers and likelihoods out."""
 
-import inspect
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
-from llava.asking.arguments import place, refuse_unknown, require_name
-from llava.asking.batch import left_pad, pad_token_id, stack_images, unfinished
+from llava.asking.batch import left_pad, pad_token_id, stack_images
+from llava.asking.images import visuals_of
 from llava.asking.likelihood import common_prefix, score_rows
-from llava.asking.losses import noted
-from llava.asking.processes import Processes
-from llava.asking.prompts import first_turn, image_token, lmms_query, placeholders_lost, with_images
-from llava.asking.questions import Question, Reply
-from llava.constants import DEFAULT_IMAGE_TOKEN, IGNORE_INDEX, IMAGE_TOKEN_INDEX
-from llava.conversation import conv_templates
-from llava.eval.ask.loop import query_overflow
-from llava.mm_utils import get_model_name_from_path, process_images, tokenizer_image_token
-from llava.model.builder import load_pretrained_model
-from llava.model.loading import LOADING_OPTIONS
-from llava.pruners import option_names
+from llava.asking.model import Model, Read, Show
+from llava.asking.prompts import (
+    first_turn,
+    image_token,
+    lmms_query,
+    place_images,
+    placeholders_lost,
+    user_query,
+    with_images,
+)
+from llava.asking.questions import Question
+from llava.asking.stream import streaming
+from llava.constants import DEFAULT_IMAGE_TOKEN, IGNORE_INDEX, IMAGE_PLACEHOLDER, IMAGE_TOKEN_INDEX
+from llava.mm_utils import process_images, tokenizer_image_token
+from llava.pruners.base import CLIP_TEXT_CUES
 
-BUILDER = inspect.signature(load_pretrained_model).parameters.values()
-LOADING = {parameter.name for parameter in BUILDER if parameter.kind is parameter.KEYWORD_ONLY} | {*LOADING_OPTIONS}
-OWN = {"model_base", "load_8bit", "load_4bit", "device_map", "conv_template"}
+
+@dataclass(frozen=True)
+class Item:
+    """A question as the model reads it.
+
+    Args:
+        ids: the prompt (L,), ``IMAGE_TOKEN_INDEX`` for every image.
+        pixels: of each image, (3, H, W), or (tiles, 3, H, W) under anyres.
+        sizes: of each image, width and height in pixels.
+        query: what relevance-based pruners compare with the images.
+        lost: what was lost of the question already, by the names of ``llava.asking.losses``.
+    """
+
+    ids: Tensor
+    pixels: Sequence[Tensor] = ()
+    sizes: Sequence[tuple[int, int]] = ()
+    query: str = ""
+    lost: Mapping[str, int] = field(default_factory=dict)
 
 
-class LlavaBackend:
+@dataclass(frozen=True)
+class Preparer:
+    """Turns prompts and images into what a model reads, without its weights: processes of workers have one each."""
+
+    tokenizer: Any
+    image_processor: Any
+    config: Any
+    conv_mode: str
+
+    def encode(self, prompt: str) -> Tensor:
+        """The ids of a whole prompt, (L,); its ``<image>`` become ``IMAGE_TOKEN_INDEX``."""
+        prompt = prompt.replace(DEFAULT_IMAGE_TOKEN, image_token(self.config))
+        return tokenizer_image_token(prompt, self.tokenizer, IMAGE_TOKEN_INDEX, return_tensors="pt")
+
+    def turn(self, user: str, answer: str | None = None) -> Tensor:
+        """The ids of the first turn of a conversation, waiting for the answer or with it."""
+        return self.encode(first_turn(user, self.conv_mode, answer))
+
+    def pixels(self, image: Image.Image) -> Tensor:
+        """(3, H, W), or (tiles, 3, H, W) under anyres."""
+        return process_images([image], self.image_processor, self.config)[0]
+
+    def item(self, user: str, images: Sequence[Image.Image], query: str, lost: Mapping[str, int]) -> Item:
+        """A first turn that holds an ``<image>`` for each of ``images``."""
+        sizes = [image.size for image in images]
+        return Item(self.turn(user), [*map(self.pixels, images)], sizes, query, lost)
+
+
+class LlavaModel(Model):
     """A LLaVA checkpoint that answers batches of questions.
 
     Args:
-        pretrained: folder or hub id of the checkpoint.
-        processes: where this process runs.
-        options: ``model_base``, ``load_8bit``, ``load_4bit``, ``device_map``, ``conv_template`` (a conversation
-            template, ``vicuna_v1`` if not given), and what else ``load_pretrained_model`` takes: ``pruner``,
-            its budget and options, ``anyres``, ``dtype``, ``budget_scope``, ...
-
-    Attributes:
-        visual_tokens: of all images so far: ``images``, ``kept`` and ``before`` pruning.
-        lost: how many questions so far lost something, by the names of ``llava.asking.losses``.
-
-    Raises:
-        TypeError, ValueError, FileNotFoundError: unusable options, or as ``load_pretrained_model``.
+        name, tokenizer, model: see ``Model``; the model of one of LLaVA's own classes.
+        image_processor: of the checkpoint's encoder.
+        conv_mode: conversation template of questions that bring none of their own.
     """
 
-    def __init__(self, pretrained: str, processes: Processes, **options: Any):
-        refuse_unknown(options, LOADING | OWN | {*option_names()}, "llava_pruned")
-        require_name(options)
-        self.conv_template = options.pop("conv_template", "vicuna_v1")
-        if self.conv_template not in conv_templates:
-            valid = ", ".join(sorted(conv_templates))
-            raise ValueError(f"conv_template {self.conv_template!r} is unknown; valid are {valid}")
-        device_map, base = options.pop("device_map", None), options.pop("model_base", None)
-        options |= {"device": place(processes, device_map), "device_map": device_map}
-        parts = load_pretrained_model(pretrained, base, get_model_name_from_path(pretrained), **options)
-        self.tokenizer, self.model, self.image_processor, _ = parts
-        self.visual_tokens: Counter[str] = Counter()
-        self.lost: Counter[str] = Counter()
+    def __init__(self, name: str, tokenizer: Any, model: Any, image_processor: Any, conv_mode: str = "vicuna_v1"):
+        super().__init__(name, tokenizer, model)
+        self.image_processor, self.conv_mode = image_processor, conv_mode
 
-    @torch.inference_mode()
-    def answer(self, questions: Sequence[Question], options: dict[str, Any]) -> list[Reply]:
-        """Answer a batch; ``options`` are keywords of ``generate``."""
-        users, shown = self._shown(questions)
-        rows = [self._tokens(first_turn(user, self.conv_template)) for user in users]
-        ids, mask = left_pad([torch.tensor(row) for row in rows], pad_token_id(self.tokenizer))
+    @cached_property
+    def preparer(self) -> Preparer:
+        """What makes items of questions."""
+        return Preparer(self.tokenizer, self.image_processor, self.model.config, self.conv_mode)
+
+    def item(self, question: Question) -> Item:
+        images = question.load_visuals()
+        if foreign := [type(image).__name__ for image in images if not isinstance(image, Image.Image)]:
+            raise ValueError(f"{question.name} shows {foreign[0]}: llava_pruned reads images alone; see vlm_pruned")
+        lost = {"placeholders": placeholders_lost(question.text, len(images))}
+        return self.preparer.item(with_images(question.text, len(images)), images, lmms_query(question.text), lost)
+
+    def asked(self, question: str, shown: Any) -> Item:
+        images = visuals_of(shown)
+        user = place_images(question, len(images), DEFAULT_IMAGE_TOKEN)
+        lost = {"placeholders": placeholders_lost(question, len(images), IMAGE_PLACEHOLDER)}
+        return self.preparer.item(user, images, user_query(question), lost)
+
+    def _generate(
+        self, items: Sequence[Item], generation: Mapping[str, Any], show: Show | None, stop: str
+    ) -> tuple[Tensor, Read]:
+        pad, device = pad_token_id(self.tokenizer), self.model.device
+        ids, mask = left_pad([item.ids for item in items], pad)
+        ids = ids.to(device)
         output = self.model.generate(
-            ids.to(self.model.device),
-            attention_mask=mask.to(self.model.device),
-            texts=[lmms_query(question.text) for question in questions],
-            pad_token_id=pad_token_id(self.tokenizer),
-            **shown,
-            **options,
+            ids,
+            attention_mask=mask.to(device),
+            **self._images(items),
+            texts=[item.query for item in items],
+            pad_token_id=pad,
+            **(streaming(self.tokenizer, ids, show, stop) if show else {}),
+            **generation,
         )
-        texts = self.tokenizer.batch_decode(output, skip_special_tokens=True)
-        written = (output != pad_token_id(self.tokenizer)).sum(dim=1).tolist()
-        read = self._lengths(rows)
-        ended = unfinished(output, self.model, self.tokenizer, options)
-        lost = self._losses(questions, [row.count(IMAGE_TOKEN_INDEX) for row in rows], ended)
-        return [Reply(text.strip(), *counts) for text, *counts in zip(texts, read, written, lost, strict=True)]
+        return output, self._read(items)
 
     @torch.inference_mode()
     def score(self, questions: Sequence[Question]) -> list[tuple[float, bool]]:
-        """The loss of every question's continuation, and whether it is what greedy decoding says."""
-        users, shown = self._shown(questions)
-        rows, targets = [], []
-        for user, question in zip(users, questions, strict=True):
-            row = self._tokens(self._said(user, question.continuation))
-            known = common_prefix(self._tokens(first_turn(user, self.conv_template)), row)
-            rows.append(row)
-            targets.append(torch.tensor([IGNORE_INDEX] * known + row[known:]))
-        ids, mask = left_pad([torch.tensor(row) for row in rows], pad_token_id(self.tokenizer))
+        items, rows, targets = [*map(self.item, questions)], [], []
+        for item, question in zip(items, questions, strict=True):
+            user = with_images(question.text, len(item.pixels))
+            rows.append(self.preparer.turn(user, question.continuation.strip()))
+            known = common_prefix(item.ids.tolist(), rows[-1].tolist())
+            targets.append(torch.where(torch.arange(len(rows[-1])) < known, IGNORE_INDEX, rows[-1]))
+        ids, mask = left_pad(rows, pad_token_id(self.tokenizer))
         labels, _ = left_pad(targets, IGNORE_INDEX)
         ids, mask, labels = (tensor.to(self.model.device) for tensor in (ids, mask, labels))
-        texts = [lmms_query(question.text) for question in questions]
+        images = self._images(items)
         _, positions, mask, _, embeds, labels, late = self.model.prepare_with_choice(
-            ids, None, mask, None, labels, shown.get("images"), shown.get("image_sizes"), texts
+            ids, None, mask, None, labels, images["images"], images["image_sizes"], [item.query for item in items]
         )
         inputs = {"input_ids": ids} if embeds is None else {"inputs_embeds": embeds}
         inputs |= {"attention_mask": mask, "position_ids": positions}
@@ -107,56 +148,34 @@ class LlavaBackend:
         else:  # which columns will be left is known afterwards
             logits = self.model(**inputs, choose_tokens=late).logits[:, :-1]
             labels = late.shorten(labels)[:, 1:]
-        self._lengths(rows)
-        self._losses(questions, [row.count(IMAGE_TOKEN_INDEX) for row in rows], [False] * len(rows))
+        self._noted(items, self._read(items), [False] * len(items))
         return score_rows(logits, labels)
 
-    def _losses(self, questions: Sequence[Question], images: list[int], ended: list[bool]) -> list[dict[str, Any]]:
-        """What the last call lost of every question; adds it up."""
-        cut = getattr(self.model.last_prune, "cut", None) or [0] * len(questions)
-        over = query_overflow(self.model, [lmms_query(question.text) for question in questions])
-        missed = [placeholders_lost(question.text, count) for question, count in zip(questions, images, strict=True)]
-        names = ("cut", "placeholders", "query_cut", "unfinished")
-        rows = [noted(dict(zip(names, row, strict=True))) for row in zip(cut, missed, over, ended, strict=True)]
-        self.lost.update(name for row in rows for name in row)
-        return rows
+    def _images(self, items: Sequence[Item]) -> dict[str, Any]:
+        """The images of a batch as keywords of ``generate``."""
+        pixels = [image.to(self.model.device, self.model.dtype) for item in items for image in item.pixels]
+        sizes = [size for item in items for size in item.sizes]
+        return {"images": stack_images(pixels) if pixels else None, "image_sizes": sizes}
 
-    def _said(self, user: str, answer: str) -> str:
-        """The prompt of one exchange, with the separator that ends an answer; the template brings its own space."""
-        conversation = conv_templates[self.conv_template].copy()
-        conversation.append_message(conversation.roles[0], user)
-        conversation.append_message(conversation.roles[1], answer.strip())
-        return conversation.get_prompt()
+    def _read(self, items: Sequence[Item]) -> Read:
+        record, images = getattr(self.model, "last_prune", None), iter(())
+        if record and any(item.pixels for item in items):
+            images = zip(record.visual_tokens, record.newline_tokens, record.tokens_before, strict=True)
+            self._add_up(record)
+        cut = getattr(record, "cut", None) or [0] * len(items)
+        for item, removed, beyond in zip(items, cut, self._overflow(items), strict=True):
+            kept, newlines, before = map(sum, zip((0, 0, 0), *islice(images, len(item.pixels)), strict=True))
+            tiles = sum(1 if pixels.ndim == 3 else len(pixels) for pixels in item.pixels)
+            counts = {"visual_tokens": kept, "newline_tokens": newlines, "tokens_before": before, "tiles": tiles}
+            counts["prompt_tokens"] = len(item.ids) - len(item.pixels) + kept
+            yield counts, {"cut": removed, "query_cut": beyond}
 
-    def _shown(self, questions: Sequence[Question]) -> tuple[list[str], dict[str, Any]]:
-        """What the user says in each question, and the images of all of them as keywords of ``generate``."""
-        visuals = [question.load_visuals() for question in questions]
-        for question, images in zip(questions, visuals, strict=True):
-            if foreign := [type(image).__name__ for image in images if not isinstance(image, Image.Image)]:
-                raise ValueError(f"{question.name} shows {foreign[0]}: llava_pruned reads images alone; see vlm_pruned")
-        mark = image_token(self.model.config)
-        users = [
-            with_images(question.text, len(images)).replace(DEFAULT_IMAGE_TOKEN, mark)
-            for question, images in zip(questions, visuals, strict=True)
-        ]
-        images = [image for images in visuals for image in images]
-        if not images:
-            return users, {}
-        pixels = [process_images([image], self.image_processor, self.model.config)[0] for image in images]
-        pixels = [tensor.to(self.model.device, self.model.dtype) for tensor in pixels]
-        return users, {"images": stack_images(pixels), "image_sizes": [image.size for image in images]}
-
-    def _lengths(self, rows: Sequence[list[int]]) -> list[int]:
-        """The number of tokens the language model has just read of every prompt; adds up the visual ones."""
-        images = [row.count(IMAGE_TOKEN_INDEX) for row in rows]
-        record = self.model.last_prune if any(images) else None
-        kept = iter(record.visual_tokens if record else [])
-        lengths = [len(row) - count + sum(islice(kept, count)) for row, count in zip(rows, images, strict=True)]
-        if record:
-            self.visual_tokens["images"] += len(record.visual_tokens)
-            self.visual_tokens["kept"] += sum(record.visual_tokens)
-            self.visual_tokens["before"] += sum(record.tokens_before)
-        return lengths
-
-    def _tokens(self, prompt: str) -> list[int]:
-        return tokenizer_image_token(prompt, self.tokenizer)
+    def _overflow(self, items: Sequence[Item]) -> list[int]:
+        """By how many tokens each query is longer than CLIP's text side reads in one piece, where it is asked."""
+        pruner = getattr(self.model, "pruner", None)
+        asks = pruner is not None and pruner.needs & CLIP_TEXT_CUES
+        relevance = self.model.get_vision_tower().relevance if asks else None
+        if relevance is None:
+            return [0] * len(items)
+        lengths = {item.query: len(relevance.tokenizer(item.query, verbose=False)["input_ids"]) for item in items}
+        return [max(0, lengths[item.query] - relevance.context_length) for item in items]

@@ -4,17 +4,20 @@ import logging
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from llava.asking.batch import check_decoding
+from llava.asking.llava import LlavaModel
+from llava.asking.model import Model
 from llava.asking.prompts import check_conv_mode
 from llava.command import at_least, reason
 from llava.conversation import conv_mode_for
 from llava.mm_utils import get_model_name_from_path
 from llava.model.builder import load_pretrained_model
+from llava.model.checkpoint import checkpoint_folder, read_config
 from llava.model.devices import ATTENTION, check_device
 from llava.model.loading import ANYRES, plan
 from llava.pruners import Pruner, add_pruner_args, pruner_from_args
@@ -39,14 +42,59 @@ BUILDER_OPTIONS = (
 )
 
 
-@dataclass(frozen=True)
-class LoadedModel:
-    """A checkpoint ready to answer, and the name its answers carry."""
+def load(
+    checkpoint: str | Path | None = None,
+    *,
+    base: str | None = None,
+    device: str | None = None,
+    dtype: torch.dtype | str | None = None,
+    anyres: str = "native",
+    conv_mode: str | None = None,
+    **pruning: Any,
+) -> Model:
+    """Load a checkpoint of either format, as its config.json says.
 
-    name: str
-    tokenizer: Any
-    model: Any
-    image_processor: Any
+    Args:
+        checkpoint: folder or hub id; None is the embedded model.
+        base, anyres: as ``model_base`` and ``anyres`` of ``load_pretrained_model``, for LLaVA's own format.
+        device: cuda, cuda:1, mps, cpu; a GPU, or else the CPU, if not given.
+        dtype: float16 on a GPU, or the checkpoint's own of Transformers' models, else float32.
+        conv_mode: the conversation template, for LLaVA's own format; the one that the checkpoint's name implies.
+        pruning: ``pruner``, its budget and options, and what else ``load_pretrained_model`` or ``load_vlm`` takes.
+
+    Raises:
+        TypeError, ValueError, ImportError, FileNotFoundError: as ``load_pretrained_model`` and ``load_vlm``.
+    """
+    path = os.path.expanduser(checkpoint_path() if checkpoint is None else checkpoint)
+    if "mm_vision_tower" in read_config(checkpoint_folder(path)) or base is not None:
+        return load_llava(path, base, conv_mode, device, dtype=dtype, anyres=anyres, **pruning)
+    if conv_mode is not None or anyres != "native":
+        raise ValueError(f"conv_mode and anyres are for LLaVA's own format, and {path} is in Transformers'")
+    from llava.asking.vlm import load_vlm
+
+    on_cpu = device == "cpu" or not torch.cuda.is_available()
+    return load_vlm(path, device, dtype=dtype or ("float32" if on_cpu else "auto"), **pruning)
+
+
+def load_llava(
+    checkpoint: str,
+    base: str | None = None,
+    conv_mode: str | None = None,
+    device: str | None = None,
+    device_map: Any = None,
+    **options: Any,
+) -> LlavaModel:
+    """Load a checkpoint in LLaVA's format.
+
+    Args:
+        checkpoint, base, options: as ``load_pretrained_model``.
+        conv_mode: the conversation template; the one that the checkpoint's name implies if not given.
+        device: where all of it goes, without a ``device_map``; a GPU, or else the CPU, if not given.
+    """
+    name = get_model_name_from_path(checkpoint)
+    options |= {"device": device or ("cuda" if torch.cuda.is_available() else "cpu"), "device_map": device_map}
+    tokenizer, model, image_processor, _ = load_pretrained_model(checkpoint, base, name, **options)
+    return LlavaModel(name, tokenizer, model, image_processor, conv_mode or _implied(checkpoint))
 
 
 def add_model_args(parser: ArgumentParser) -> None:
@@ -88,23 +136,26 @@ def model_name(args: Namespace) -> str:
 
 def default_conv_mode(args: Namespace, otherwise: str) -> str:
     """The template of the embedded model where that is meant, else ``otherwise``."""
-    return "vicuna_v1" if os.path.realpath(model_path(args)) == os.path.realpath(checkpoint_path()) else otherwise
+    return _implied(model_path(args), otherwise)
 
 
-def load_model(args: Namespace, pruner: Pruner | None) -> LoadedModel:
+def _implied(path: str, otherwise: str | None = None) -> str:
+    embedded = os.path.realpath(path) == os.path.realpath(checkpoint_path())
+    return "vicuna_v1" if embedded else otherwise or conv_mode_for(get_model_name_from_path(path))
+
+
+def load_model(args: Namespace, pruner: Pruner | None) -> LlavaModel:
     """Load the checkpoint the options describe, with ``pruner`` in place.
 
     Raises:
         InputError: no such checkpoint, one that is not whole or cannot be read, or options as ``check_options``.
     """
     check_options(args, pruner)
-    name = model_name(args)
+    path, conv_mode = model_path(args), getattr(args, "conv_mode", None)
     try:
-        parts = load_pretrained_model(model_path(args), args.model_base, name, **_builder_options(args, pruner))
+        return load_llava(path, args.model_base, conv_mode, **_builder_options(args, pruner))
     except Exception as error:  # libraries raise many types about files that are not what they should be
-        raise InputError(f"cannot load {model_path(args)}: {reason(error)}") from error
-    tokenizer, model, image_processor, _ = parts
-    return LoadedModel(name, tokenizer, model, image_processor)
+        raise InputError(f"cannot load {path}: {reason(error)}") from error
 
 
 def check_options(args: Namespace, pruner: Pruner | None) -> None:
@@ -162,7 +213,7 @@ def choose_pruner(args: Namespace) -> Pruner | None:
 
 def choose_conv_mode(args: Namespace) -> str:
     """The template the checkpoint's name implies; another one the caller asks for wins, with a warning."""
-    implied = default_conv_mode(args, conv_mode_for(model_name(args)))
+    implied = _implied(model_path(args))
     if args.conv_mode and check_conv_mode(args.conv_mode) != implied:
         logger.warning("the model's name implies --conv-mode %s; using %s as asked", implied, args.conv_mode)
     return args.conv_mode or implied

@@ -3,11 +3,14 @@
 An entry is there only where something was lost. All but ``error`` and ``unfinished`` are numbers.
 """
 
+import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from llava.constants import DEFAULT_IMAGE_TOKEN
+
+logger = logging.getLogger(__name__)
 
 LOSSES = {
     "error": "without an answer, as the metadata say why",
@@ -55,6 +58,12 @@ def count_losses(answers: Iterable[Mapping[str, Any]]) -> Counter[str]:
         metadata = answer.get("metadata")
         counts.update(name for name in LOSSES if isinstance(metadata, Mapping) and metadata.get(name))
     return counts
+
+
+def warn_of_losses(answers: Sequence[Any]) -> None:
+    """Log what was lost of questions that were just answered, for programs that keep no answers."""
+    if lost := told(count_losses([{"metadata": answer.lost} for answer in answers])):
+        logger.warning("of %d questions %s", len(answers), lost)
 
 
 def told(counts: Mapping[str, int]) -> str:

@@ -47,11 +47,11 @@ def image_token(config: Any) -> str:
     return DEFAULT_IMAGE_TOKEN
 
 
-def first_turn(user_text: str, conv_mode: str) -> str:
-    """The prompt of a conversation that holds one user turn and waits for the answer."""
+def first_turn(user_text: str, conv_mode: str, answer: str | None = None) -> str:
+    """The prompt of a conversation that holds one user turn, and waits for the answer or holds it with its end."""
     conversation = conv_templates[conv_mode].copy()
     conversation.append_message(conversation.roles[0], user_text)
-    conversation.append_message(conversation.roles[1], None)
+    conversation.append_message(conversation.roles[1], answer)
     return conversation.get_prompt()
 
 

@@ -27,17 +27,33 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Reply:
-    """An answer, with the number of tokens the language model read (kept visual tokens included) and wrote.
+class Answer:
+    """What a model said, and how many tokens it read and wrote; none of an image where there is none.
 
     Args:
+        text: the decoded answer, stripped.
+        visual_tokens: visual tokens the language model read, newline tokens included.
+        newline_tokens: how many of those are newline tokens.
+        tokens_before: visual tokens before pruning.
+        tiles: encoder tiles of the images, of LLaVA's own format.
+        prompt_tokens: all tokens the language model read.
+        new_tokens: those it wrote.
+        seconds: wall time of the batch divided by its size.
         lost: what was lost on the way, by the names of ``llava.asking.losses``.
     """
 
     text: str
-    prompt_tokens: int
-    new_tokens: int
+    visual_tokens: int = 0
+    newline_tokens: int = 0
+    tokens_before: int = 0
+    tiles: int = 0
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    seconds: float = field(default=0.0, compare=False)
     lost: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def batches(questions: Sequence[Question], size: int) -> Iterator[list[int]]:

@@ -1,14 +1,14 @@
 """Transformers' own vision-language models: questions in, answers and likelihoods out."""
 
 import inspect
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
@@ -17,17 +17,21 @@ from transformers import (
     PreTrainedModel,
 )
 
-from llava.asking.arguments import PRUNING, check_loading, place, positive, refuse_unknown, require_name
-from llava.asking.batch import unfinished
-from llava.asking.conversations import Video, conversation, rendered, separated
+from llava.asking.batch import positive
+from llava.asking.conversations import Turn, Video, conversation, rendered, separated
+from llava.asking.images import visuals_of
 from llava.asking.likelihood import common_prefix, score_rows, tail_labels
-from llava.asking.losses import noted, without_placeholders
-from llava.asking.processes import Processes
+from llava.asking.losses import without_placeholders
+from llava.asking.model import Model, Read, Show
 from llava.asking.prompts import lmms_query, placeholders_lost
-from llava.asking.questions import Question, Reply
+from llava.asking.questions import Question
+from llava.asking.stream import streaming
 from llava.constants import DEFAULT_IMAGE_TOKEN
+from llava.mm_utils import get_model_name_from_path
 from llava.model.checkpoint import refuse_no_checkpoint
-from llava.pruners import Pruner, option_names, resolve_pruner
+from llava.model.devices import check_attention, check_device, check_device_map, check_dtype
+from llava.pruners import Pruner, resolve_pruner
+from llava.pruners.base import BUDGETS
 from llava.pruning import FAMILIES, Pruning, check_transformers, prune
 from llava.selecting.options import PruningOptions, check_choice
 from llava.utils import encodable
@@ -35,135 +39,105 @@ from llava.utils import encodable
 SETTINGS = {
     parameter.name
     for parameter in inspect.signature(prune).parameters.values()
-    if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in (*PRUNING, "texts")
+    if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in (*BUDGETS, "texts")
 }
-LOADING = ("dtype", "attn_implementation", "revision")
-PROCESSING = ("min_pixels", "max_pixels")
-OWN = {*LOADING, *PROCESSING, "device_map", "chat_template", "max_frames_num"}
+"""What ``llava.pruning.prune`` takes besides the pruner."""
+VISUAL_IDS = ("video_token_id", "video_token_index", "image_token_id", "image_token_index")
 
 
-class VlmBackend:
+@dataclass(frozen=True)
+class Item:
+    """A question as the processor reads it.
+
+    Args:
+        turn: what the user says and shows.
+        prompt: that by the chat template.
+        query: what relevance-based pruners compare with the images.
+        lost: what was lost of the question already, by the names of ``llava.asking.losses``.
+    """
+
+    turn: Turn
+    prompt: str
+    query: str
+    lost: Mapping[str, Any] = field(default_factory=dict)
+
+
+class VlmModel(Model):
     """A model of ``AutoModelForImageTextToText`` that answers batches of questions.
 
     Args:
-        pretrained: folder or hub id of the checkpoint.
-        processes: where this process runs.
-        options: ``dtype``, ``attn_implementation``, ``revision`` and ``device_map`` of ``from_pretrained``;
-            ``min_pixels`` and ``max_pixels`` of the processor; ``chat_template``, a file, where the processor has
-            none or another is wanted; ``max_frames_num``, frames read of a video (32); ``pruner``, its budget and
-            options, and what else ``llava.pruning.prune`` takes. Without ``pruner`` nothing is pruned.
-
-    Attributes:
-        visual_tokens: of all images and videos so far, if there is a pruner: ``images``, ``kept``, ``before`` pruning.
-        lost: how many questions so far lost something, by the names of ``llava.asking.losses``.
-
-    Raises:
-        TypeError, ValueError, FileNotFoundError: unusable options, before the weights are loaded.
-        ImportError: a Transformers too old to prune, before that, too.
+        name, model: see ``Model``.
+        processor: of the checkpoint, with a chat template.
+        max_frames: frames read of a video.
+        record: what is pruned, from ``llava.pruning.prune``; None if nothing is, and nothing is added up then.
     """
 
-    def __init__(self, pretrained: str, processes: Processes, **options: Any):
-        refuse_unknown(options, {*PRUNING, *SETTINGS, *OWN, *option_names()}, "vlm_pruned")
-        require_name(options)
-        own = {name: options.pop(name) for name in OWN if name in options}
-        self.max_frames = positive("max_frames_num", own.get("max_frames_num", 32))
-        processing = {name: positive(name, own[name]) for name in PROCESSING if name in own}
-        device, device_map = place(processes, own.get("device_map")), own.get("device_map")
-        check_loading(device, device_map, own.get("dtype"), own.get("attn_implementation"))
-        pruner, settings = _pruning(options, pretrained)
-        refuse_no_checkpoint(pretrained)
-        self.processor = AutoProcessor.from_pretrained(pretrained, **processing)
-        self.tokenizer = self.processor.tokenizer
-        self.tokenizer.padding_side = "left"
-        if "chat_template" in own:
-            self.processor.chat_template = Path(own["chat_template"]).expanduser().read_text(encoding="utf-8-sig")
-        if not self.processor.chat_template:
-            raise ValueError(f"{pretrained} has no chat template: give one, chat_template=FILE")
-        loading = {"dtype": "auto"} | {name: own[name] for name in LOADING if name in own}
-        self.model: PreTrainedModel = AutoModelForImageTextToText.from_pretrained(
-            pretrained, device_map=device_map or {"": device}, **loading
-        ).eval()
-        self.record: Pruning | None = None if pruner is None else prune(self.model, pruner, **settings)
-        self.visual_tokens: Counter[str] = Counter()
-        self.lost: Counter[str] = Counter()
+    def __init__(
+        self, name: str, processor: Any, model: PreTrainedModel, max_frames: int = 32, record: Pruning | None = None
+    ):
+        super().__init__(name, processor.tokenizer, model)
+        self.processor, self.max_frames, self.record = processor, max_frames, record
 
-    @torch.inference_mode()
-    def answer(self, questions: Sequence[Question], options: dict[str, Any]) -> list[Reply]:
-        """Answer a batch; ``options`` are keywords of ``generate``."""
-        questions, missed = self._readable(questions)
-        conversations = [conversation(question, self.max_frames) for question in questions]
-        prompts = [rendered(self.processor, each) for each in conversations]
-        inputs = self._inputs(prompts, conversations, questions)
+    def item(self, question: Question) -> Item:
+        text, removed = self._readable(question.text)
+        turn = conversation(replace(question, text=text), self.max_frames)
+        images = sum(not isinstance(visual, Video) for visual in turn.visuals)
+        lost = {"placeholders": removed + placeholders_lost(text, images)}
+        return Item(turn, rendered(self.processor, turn), lmms_query(text), lost)
+
+    def asked(self, question: str, shown: Any) -> Item:
+        return self.item(Question(question, lambda: visuals_of(shown)))
+
+    def _generate(
+        self, items: Sequence[Item], generation: Mapping[str, Any], show: Show | None, stop: str
+    ) -> tuple[Tensor, Read]:
+        inputs, options = self._inputs(items, [item.prompt for item in items]), dict(generation)
         if not options["do_sample"]:  # the checkpoint's own sampling settings would be warned about
-            options = options | {"temperature": None, "top_p": None, "top_k": None}
+            options |= {"temperature": None, "top_p": None, "top_k": None}
+        if show:
+            options |= streaming(self.tokenizer, inputs["input_ids"], show, stop, skip_prompt=True)
         output = self.model.generate(**inputs, **options)[:, inputs["input_ids"].shape[1] :]
-        texts = self.tokenizer.batch_decode(output, skip_special_tokens=True)
-        written = (output != self.tokenizer.pad_token_id).sum(dim=1).tolist()
-        read = self._lengths(inputs["attention_mask"], conversations)
-        ended = unfinished(output, self.model, self.tokenizer, options)
-        lost = self._losses(questions, conversations, missed, ended)
-        return [Reply(text.strip(), *counts) for text, *counts in zip(texts, read, written, lost, strict=True)]
+        return output, self._read(items, inputs)
 
     @torch.inference_mode()
     def score(self, questions: Sequence[Question]) -> list[tuple[float, bool]]:
-        """The loss of every question's continuation, and whether it is what greedy decoding says."""
-        questions, missed = self._readable(questions)
-        conversations = [conversation(question, self.max_frames) for question in questions]
-        prompts = [rendered(self.processor, each) for each in conversations]
+        items = [*map(self.item, questions)]
         said = [
-            rendered(self.processor, each, question.continuation.strip())
-            for each, question in zip(conversations, questions, strict=True)
+            rendered(self.processor, item.turn, question.continuation.strip())
+            for item, question in zip(items, questions, strict=True)
         ]
         counts = []
-        for prompt, whole in zip(prompts, said, strict=True):
+        for item, whole in zip(items, said, strict=True):
             ids = self._text_ids(whole)
-            counts.append(len(ids) - common_prefix(self._text_ids(prompt), ids))
-        inputs = self._inputs(said, conversations, questions)
+            counts.append(len(ids) - common_prefix(self._text_ids(item.prompt), ids))
+        inputs = self._inputs(items, said)
         labels = tail_labels(inputs["input_ids"], counts)
         logits = self.model(**inputs, logits_to_keep=labels.shape[1] + 1).logits[:, :-1]
-        self._lengths(inputs["attention_mask"], conversations)
-        self._losses(questions, conversations, missed, [False] * len(questions))
+        self._noted(items, self._read(items, inputs), [False] * len(items))
         return score_rows(logits, labels)
 
-    def _readable(self, questions: Sequence[Question]) -> tuple[list[Question], list[int]]:
-        """Questions without what the processor takes for an image, a video or sound, and how many such words they had.
+    def _readable(self, text: str) -> tuple[str, int]:
+        """A text without what the processor takes for an image, a video or sound, and how many such words it had.
 
         ``<image>`` stays: it says where an image goes, in every processor's questions.
         """
         names = ("image_token", "video_token", "audio_token")
         marks = {str(getattr(self.processor, name, None) or "") for name in names} - {"", DEFAULT_IMAGE_TOKEN}
-        cleaned, missed = [], []
-        for question in questions:
-            text, removed = encodable(question.text), 0
-            if any(mark in text for mark in marks):
-                pieces = [without_placeholders(piece, *marks) for piece in text.split(DEFAULT_IMAGE_TOKEN)]
-                text = DEFAULT_IMAGE_TOKEN.join(piece for piece, _ in pieces)
-                removed = sum(count for _, count in pieces)
-            cleaned.append(replace(question, text=text))
-            missed.append(removed)
-        return cleaned, missed
+        text = encodable(text)
+        if not any(mark in text for mark in marks):
+            return text, 0
+        pieces = [without_placeholders(piece, *marks) for piece in text.split(DEFAULT_IMAGE_TOKEN)]
+        return DEFAULT_IMAGE_TOKEN.join(piece for piece, _ in pieces), sum(count for _, count in pieces)
 
-    def _losses(
-        self, questions: Sequence[Question], turns: list, missed: list[int], ended: list[bool]
-    ) -> list[dict[str, Any]]:
-        """What was lost of every question; adds it up."""
-        rows = []
-        for question, turn, removed, cut_short in zip(questions, turns, missed, ended, strict=True):
-            images = sum(not isinstance(visual, Video) for visual in turn.visuals)
-            lost = {"placeholders": removed + placeholders_lost(question.text, images), "unfinished": cut_short}
-            rows.append(noted(lost))
-        self.lost.update(name for row in rows for name in row)
-        return rows
-
-    def _inputs(self, prompts: list[str], conversations: list, questions: Sequence[Question]) -> Any:
-        """The model's inputs for prompts and what they show, padded in front."""
-        images, videos, metadata = separated(conversations)
+    def _inputs(self, items: Sequence[Item], prompts: list[str]) -> Any:
+        """The model's inputs for prompts and what the items show, padded in front."""
+        images, videos, metadata = separated([item.turn for item in items])
         shown: dict[str, Any] = {"images": images} if images else {}
         if videos:
             shown |= {"videos": videos, "video_metadata": metadata, "do_sample_frames": False}
         inputs = self.processor(text=prompts, **shown, **self._specials(prompts[0]), padding=True, return_tensors="pt")
         if self.record is not None:
-            self.record.texts = [lmms_query(question.text) for question in questions]
+            self.record.texts = [item.query for item in items]
         return inputs.to(self.model.device, self.model.dtype)
 
     def _text_ids(self, prompt: str) -> list[int]:
@@ -174,15 +148,72 @@ class VlmBackend:
         begins = self.tokenizer.bos_token is not None and prompt.startswith(self.tokenizer.bos_token)
         return {"add_special_tokens": False} if begins else {}
 
-    def _lengths(self, mask: torch.Tensor, conversations: list) -> list[int]:
-        """The number of tokens the language model has just read of every prompt; adds up the visual ones."""
-        lengths, shown = mask.sum(dim=1).tolist(), [len(each.visuals) for each in conversations]
-        if self.record is None or not any(shown):
-            return lengths
-        kept, before = self.record.visual_tokens, self.record.tokens_before
-        dropped = iter([b - k for b, k in zip(before, kept, strict=True)])
-        self.visual_tokens.update(images=len(kept), kept=sum(kept), before=sum(before))
-        return [length - sum(islice(dropped, count)) for length, count in zip(lengths, shown, strict=True)]
+    def _read(self, items: Sequence[Item], inputs: Any) -> Read:
+        ids = [getattr(self.model.config, name) for name in VISUAL_IDS if hasattr(self.model.config, name)]
+        before = torch.isin(inputs["input_ids"], torch.tensor(ids).to(inputs["input_ids"])).sum(dim=1).tolist()
+        pruned = iter(())
+        if self.record is not None and any(item.turn.visuals for item in items):
+            pruned = zip(self.record.visual_tokens, self.record.tokens_before, strict=True)
+            self._add_up(self.record)
+        lengths = inputs["attention_mask"].sum(dim=1).tolist()
+        for item, length, tokens in zip(items, lengths, before, strict=True):
+            kept, whole = map(sum, zip((0, 0), *islice(pruned, len(item.turn.visuals)), strict=True))
+            counts = {"visual_tokens": tokens if self.record is None else kept, "tokens_before": tokens}
+            yield counts | {"prompt_tokens": length - whole + kept}, {}
+
+
+def load_vlm(
+    checkpoint: str,
+    device: str | None = None,
+    *,
+    device_map: Any = None,
+    dtype: torch.dtype | str | None = "auto",
+    attn_implementation: str | None = None,
+    revision: str | None = None,
+    min_pixels: int | str | None = None,
+    max_pixels: int | str | None = None,
+    chat_template: str | Path | None = None,
+    max_frames_num: int | str = 32,
+    **pruning: Any,
+) -> VlmModel:
+    """Load a model of Transformers' own.
+
+    Args:
+        checkpoint: folder or hub id.
+        device: where all of it goes; a GPU, or else the CPU, if not given.
+        device_map, dtype, attn_implementation, revision: as ``from_pretrained``.
+        min_pixels, max_pixels: as the processor.
+        chat_template: a file, where the processor has none or another is wanted.
+        max_frames_num: frames read of a video.
+        pruning: ``pruner``, its budget and options, and what else ``llava.pruning.prune`` takes. Without ``pruner``
+            nothing is pruned.
+
+    Raises:
+        TypeError, ValueError, FileNotFoundError: unusable options, before the weights are loaded.
+        ImportError: a Transformers too old to prune, before that, too.
+    """
+    max_frames = positive("max_frames_num", max_frames_num)
+    pixels = {"min_pixels": min_pixels, "max_pixels": max_pixels}
+    pixels = {name: positive(name, value) for name, value in pixels.items() if value is not None}
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(device)
+    check_device_map(device_map)
+    known = None if dtype in (None, "auto") else check_dtype("dtype", dtype)
+    check_attention(attn_implementation, device.startswith("cpu"), known)
+    pruner, settings = _pruning(pruning, checkpoint)
+    refuse_no_checkpoint(checkpoint)
+    processor = AutoProcessor.from_pretrained(checkpoint, **pixels)
+    processor.tokenizer.padding_side = "left"
+    if chat_template is not None:
+        processor.chat_template = Path(chat_template).expanduser().read_text(encoding="utf-8-sig")
+    if not processor.chat_template:
+        raise ValueError(f"{checkpoint} has no chat template: give one, chat_template=FILE")
+    named = {"attn_implementation": attn_implementation, "revision": revision}
+    loading = {"dtype": dtype} | {name: value for name, value in named.items() if value is not None}
+    place = device_map or {"": device}
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint, device_map=place, **loading).eval()
+    record = None if pruner is None else prune(model, pruner, **settings)
+    return VlmModel(get_model_name_from_path(checkpoint), processor, model, max_frames, record)
 
 
 def _pruning(options: dict[str, Any], pretrained: str) -> tuple[Pruner | None, dict[str, Any]]:

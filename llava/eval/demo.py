@@ -17,11 +17,12 @@ from typing import Any
 from tqdm import tqdm
 
 from llava.asking.batch import generation_options
-from llava.asking.load import LoadedModel, check_options, load_model
+from llava.asking.llava import LlavaModel
+from llava.asking.load import check_options, load_model
 from llava.command import SEED, at_least, check_values, run_program, with_defaults
 from llava.eval import model_vqa_loader
 from llava.eval.ask.dataset import read_image
-from llava.eval.ask.loop import Run, answer_batch, run
+from llava.eval.ask.loop import Run, run
 from llava.eval.ask.options import describe_pruner, describe_run
 from llava.eval.pictures import figures
 from llava.eval.tasks import shapes as eval_shapes
@@ -85,7 +86,7 @@ def draw_benchmark(folder: Path, num_questions: int, seed: int) -> Benchmark:
     )
 
 
-def measure(setting: Setting, loaded: LoadedModel, benchmark: Benchmark, args: Namespace) -> tuple[list[float], float]:
+def measure(setting: Setting, loaded: LlavaModel, benchmark: Benchmark, args: Namespace) -> tuple[list[float], float]:
     """Ask every question under a setting.
 
     Returns:
@@ -114,7 +115,7 @@ def measure(setting: Setting, loaded: LoadedModel, benchmark: Benchmark, args: N
             args.batch_size,
         )
         records: dict[int, dict[str, Any]] = {}
-        run(dataset, loaded.model, loaded.tokenizer, plan, records.__setitem__)
+        run(dataset, loaded, plan, records.__setitem__)
         answers = [records[index] for index in range(len(records))]
         replace_file(answers_file, "".join(f"{json.dumps(answer)}\n" for answer in answers))
         correct.append(eval_shapes.is_correct(answers, benchmark.labels))
@@ -156,7 +157,7 @@ def summarize(
     return row
 
 
-def measure_all(loaded: LoadedModel, benchmark: Benchmark, args: Namespace) -> list[dict[str, Any]]:
+def measure_all(loaded: LlavaModel, benchmark: Benchmark, args: Namespace) -> list[dict[str, Any]]:
     """Every row of the table, pruner ``none`` first."""
     num_tokens = loaded.model.get_vision_tower().num_patches
     rows, random_scores = [], {}
@@ -189,7 +190,7 @@ def row_name(row: Mapping[str, Any]) -> str:
     return f"{row['pruner']}, original" if row["positions"] == "original" else row["pruner"]
 
 
-def draw_selection(loaded: LoadedModel, benchmark: Benchmark, index: int, path: Path, conv_mode: str) -> None:
+def draw_selection(loaded: LlavaModel, benchmark: Benchmark, index: int, path: Path, conv_mode: str) -> None:
     """Draw which tokens of one question's image each pruner keeps, with the answers that result."""
     model, processor = loaded.model, loaded.image_processor
     dataset = model_vqa_loader.CustomDataset(
@@ -202,7 +203,7 @@ def draw_selection(loaded: LoadedModel, benchmark: Benchmark, index: int, path: 
             continue
         (pruner,) = setting.pruners
         model.set_pruner(pruner)
-        (answer,) = answer_batch(model, loaded.tokenizer, [dataset[index]], [sample.query], plan)
+        (answer,) = loaded.answer_items([dataset.item(index, dataset[index])], plan)
         keep = range(tower.num_patches) if pruner is None else model.last_prune.keep[0][0].tolist()
         panels[f"{name_of(pruner)} ({answer.visual_tokens})\n{answer.text}"] = keep
     colour = tuple(int(255 * channel) for channel in processor.image_mean)
@@ -230,7 +231,7 @@ def run_demo(args: Namespace) -> None:
         measure_and_draw(loaded, args, results_file)
 
 
-def measure_and_draw(loaded: LoadedModel, args: Namespace, results_file: Path) -> None:
+def measure_and_draw(loaded: LlavaModel, args: Namespace, results_file: Path) -> None:
     """Draw the benchmark, measure every setting, and write ``results_file`` and the pictures."""
     benchmark = draw_benchmark(args.output_dir / "shapes", args.num_questions, args.seed)
     if len({question["image"] for question in benchmark.questions}) < 2:

@@ -12,7 +12,7 @@ from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from loguru import logger
 from tqdm import tqdm
 
-from llava.asking.arguments import positive
+from llava.asking.batch import positive
 from llava.asking.losses import told
 from llava.asking.processes import Processes, join
 from llava.asking.questions import Question, in_batches
@@ -21,7 +21,7 @@ from llava.model.devices import check_device
 
 
 class PrunedModel(lmms):
-    """What lmms-eval asks of a model, in terms of a backend with ``answer``, ``score`` and ``visual_tokens``.
+    """What lmms-eval asks of a model, in terms of a ``llava.asking.model.Model``.
 
     Args:
         pretrained: folder or hub id of the checkpoint.
@@ -97,7 +97,7 @@ class PrunedModel(lmms):
 
     def _answer(self, questions: Sequence[Question]) -> list[GenerationResult]:
         generation = questions[0].generation  # the same for all of a batch
-        replies = self.backend.answer(questions, decoding(generation))
+        replies = self.backend.answer_items([*map(self.backend.item, questions)], decoding(generation))
         ends = stops(generation)
         return [
             GenerationResult(
@@ -128,20 +128,20 @@ class PrunedModel(lmms):
 
 
 class LlavaPruned(PrunedModel):
-    """``--model llava_pruned``: checkpoints in LLaVA's format; see ``llava.asking.llava.LlavaBackend``."""
+    """``--model llava_pruned``: checkpoints in LLaVA's format; see ``llava.lmms.loading.load_llava_pruned``."""
 
     @staticmethod
     def load(pretrained: str, processes: Processes, options: dict[str, Any]) -> Any:
-        from llava.asking.llava import LlavaBackend
+        from llava.lmms.loading import load_llava_pruned
 
-        return LlavaBackend(pretrained, processes, **options)
+        return load_llava_pruned(pretrained, processes, **options)
 
 
 class VlmPruned(PrunedModel):
-    """``--model vlm_pruned``: Transformers' own models; see ``llava.asking.vlm.VlmBackend``."""
+    """``--model vlm_pruned``: Transformers' own models; see ``llava.lmms.loading.load_vlm_pruned``."""
 
     @staticmethod
     def load(pretrained: str, processes: Processes, options: dict[str, Any]) -> Any:
-        from llava.asking.vlm import VlmBackend
+        from llava.lmms.loading import load_vlm_pruned
 
-        return VlmBackend(pretrained, processes, **options)
+        return load_vlm_pruned(pretrained, processes, **options)

@@ -53,9 +53,8 @@ def talk(args: argparse.Namespace) -> None:
         answer = chat.ask(query, show=lambda piece: print(piece, end="", flush=True), **generation)
         print()
         if args.debug:
-            kept = chat.loaded.model.last_prune
-            tokens = f"{kept.visual_tokens[0]} of {kept.tokens_before[0]} visual tokens"
-            logger.info("%s", {"prompt": chat.conversation.get_prompt(), "outputs": answer, "kept": tokens})
+            tokens = f"{answer.visual_tokens} of {answer.tokens_before} visual tokens"
+            logger.info("%s", {"prompt": chat.conversation.get_prompt(), "outputs": answer.text, "kept": tokens})
 
 
 def build_parser() -> argparse.ArgumentParser:

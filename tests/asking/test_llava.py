@@ -7,26 +7,26 @@ import pytest
 import torch
 from PIL import Image
 
-from llava.asking.llava import LlavaBackend
+from llava.asking.llava import LlavaModel
 from llava.asking.processes import Processes
 from llava.asking.questions import Question, in_batches
 from llava.conversation import conv_templates
 from llava.eval import model_vqa_loader
+from llava.lmms.loading import load_llava_pruned
 from llava.mm_utils import process_images, tokenizer_image_token
 
 from .conftest import WRONG_OF_BOTH
 
 CPU = Processes(device="cpu")
-GREEDY = {"max_new_tokens": 8, "num_beams": 1, "do_sample": False}
 
 
 @pytest.fixture(scope="module")
-def backend(llava_shapes) -> LlavaBackend:
-    return LlavaBackend(llava_shapes, CPU, pruner="cdpruner", visual_token_num=16)
+def backend(llava_shapes) -> LlavaModel:
+    return load_llava_pruned(llava_shapes, CPU, pruner="cdpruner", visual_token_num=16)
 
 
 def answers(backend, questions, size):
-    replies = in_batches(questions, size, lambda batch: backend.answer(batch, GREEDY))
+    replies = backend.answers(questions, size, max_new_tokens=8)
     return [(reply.text, reply.prompt_tokens, reply.new_tokens) for reply in replies]
 
 
@@ -90,14 +90,14 @@ class TestAnswers:
         batched = answers(backend, questions, 4)
         assert batched == answers(backend, questions, 1)
         visual = [(2, 0), (1, 0), (3, 0), (0, 0)]
-        plain = LlavaBackend(backend.model.config.name_or_path, CPU)
+        plain = load_llava_pruned(backend.model.config.name_or_path, CPU)
         for (_, pruned, _), (_, whole, _), (images, _) in zip(
             batched, answers(plain, questions, 4), visual, strict=True
         ):
             assert whole - pruned == images * (144 - 16)
 
     def test_are_pruned_by_relevance_to_the_bare_question(self, backend, scenes):
-        backend.answer([scenes[0].question()], GREEDY)
+        backend.answers([scenes[0].question()], max_new_tokens=8)
         kept = backend.model.last_prune.keep[0]
         image = scenes[0].question().load_visuals()[0]
         pixels = process_images([image], backend.image_processor, backend.model.config)
@@ -140,8 +140,8 @@ class TestScores:
 
     @pytest.mark.parametrize("pruner", ["divprune", "fastv"])
     def test_inside_the_language_model_see_the_kept_tokens_alone_behind_the_layer(self, llava_shapes, scenes, pruner):
-        backend = LlavaBackend(llava_shapes, CPU, pruner=pruner, visual_token_num=4, prune_layer=1)
-        whole = LlavaBackend(llava_shapes, CPU)
+        backend = load_llava_pruned(llava_shapes, CPU, pruner=pruner, visual_token_num=4, prune_layer=1)
+        whole = load_llava_pruned(llava_shapes, CPU)
         questions = [scene.question(continuation=scene.wrong) for scene in scenes[:4]]
         pruned, seen = scores(backend, questions, 4), scores(whole, questions, 4)
         assert backend.visual_tokens == {"images": 4, "kept": 16, "before": 4 * 144}
@@ -151,7 +151,7 @@ class TestScores:
         assert all(abs(one - other) > 1e-3 for (one, _), (other, _) in zip(pruned, seen, strict=True))
 
     def test_without_a_pruner_see_every_token(self, llava_shapes, scenes):
-        backend = LlavaBackend(llava_shapes, CPU)
+        backend = load_llava_pruned(llava_shapes, CPU)
         scores(backend, [scene.question(continuation=scene.answer) for scene in scenes[:2]], 2)
         assert backend.visual_tokens == {"images": 2, "kept": 288, "before": 288}
 
@@ -174,17 +174,17 @@ class TestOptions:
     )
     def test_that_are_unusable_are_named_before_anything_is_loaded(self, options, error, message):
         with pytest.raises(error, match=message):
-            LlavaBackend("/there/is/no/such/checkpoint", CPU, **options)
+            load_llava_pruned("/there/is/no/such/checkpoint", CPU, **options)
 
     def test_of_the_pruner_and_of_the_layout_reach_the_model(self, llava_shapes):
         options = {"pruner": "vispruner", "keep_ratio": 0.25, "important_ratio": 0.3, "budget_scope": "image"}
-        model = LlavaBackend(llava_shapes, CPU, **options, positions="original").model
+        model = load_llava_pruned(llava_shapes, CPU, **options, positions="original").model
         assert (model.pruner.keep_ratio, model.pruner.important_ratio) == (0.25, 0.3)
         assert (model.budget_scope, model.positions) == ("image", "original")
 
     def test_a_video_is_an_error_that_names_the_question(self, backend):
         with pytest.raises(ValueError, match="films, document 3 shows str: llava_pruned reads images alone"):
-            backend.answer([Question("What happens?", lambda: ["film.mp4"], "films, document 3")], GREEDY)
+            backend.answers([Question("What happens?", lambda: ["film.mp4"], "films, document 3")], 4, max_new_tokens=8)
 
 
 class TestLosses:
@@ -196,19 +196,19 @@ class TestLosses:
             Question("Is there a red square? " * 30, lambda: [image]),
         ]
         before = backend.lost.copy()
-        replies = backend.answer(questions, GREEDY)
+        replies = backend.answers(questions, 5, max_new_tokens=8)
         assert replies[0].lost == {} and replies[1].lost == {"placeholders": 2}
         assert replies[2].lost["query_cut"] > 0
-        (short,) = backend.answer(questions[:1], GREEDY | {"max_new_tokens": 1})
+        (short,) = backend.answers(questions[:1], max_new_tokens=1)
         assert short.lost == {"unfinished": True}
         lost = backend.lost - before
         assert lost["placeholders"] == lost["query_cut"] == 1 and lost["unfinished"] >= 1
 
     def test_of_a_prompt_over_the_length_limit(self, backend, scenes, monkeypatch):
         question = scenes[0].question()
-        read = backend.answer([question], GREEDY)[0].prompt_tokens
+        read = backend.answers([question], max_new_tokens=8)[0].prompt_tokens
         monkeypatch.setattr(backend.model.config, "tokenizer_model_max_length", read - 3)
-        assert backend.answer([question], GREEDY)[0].lost["cut"] == 3
+        assert backend.answers([question], max_new_tokens=8)[0].lost["cut"] == 3
         monkeypatch.setattr(backend.model.config, "tokenizer_model_max_length", read + 3)
         before = backend.lost.copy()
         backend.score([scenes[0].question(continuation="a b c d e f g h")])

@@ -8,16 +8,16 @@ import torch
 from PIL import Image
 
 from llava.asking import vlm
-from llava.asking.llava import LlavaBackend
+from llava.asking.llava import LlavaModel
 from llava.asking.processes import Processes
 from llava.asking.questions import Question, in_batches
-from llava.asking.vlm import VlmBackend
+from llava.asking.vlm import VlmModel
+from llava.lmms.loading import load_llava_pruned, load_vlm_pruned
 
 from .conftest import WRONG_OF_BOTH
 
 CONVERTER = Path(__file__).parents[2] / "scripts/convert_llava_to_hf.py"
 CPU = Processes(device="cpu")
-GREEDY = {"max_new_tokens": 8, "num_beams": 1, "do_sample": False}
 PRUNING = {"pruner": "divprune", "visual_token_num": 16}
 
 
@@ -29,17 +29,17 @@ def converted(llava_shapes, tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def backend(converted, can_prune) -> VlmBackend:
-    return VlmBackend(converted, CPU, dtype="float32", **PRUNING)
+def backend(converted, can_prune) -> VlmModel:
+    return load_vlm_pruned(converted, CPU, dtype="float32", **PRUNING)
 
 
 @pytest.fixture(scope="module")
-def llava(llava_shapes) -> LlavaBackend:
-    return LlavaBackend(llava_shapes, CPU, **PRUNING)
+def llava(llava_shapes) -> LlavaModel:
+    return load_llava_pruned(llava_shapes, CPU, **PRUNING)
 
 
 def answers(backend, questions, size):
-    replies = in_batches(questions, size, lambda batch: backend.answer(batch, GREEDY))
+    replies = backend.answers(questions, size, max_new_tokens=8)
     return [(reply.text, reply.prompt_tokens, reply.new_tokens) for reply in replies]
 
 
@@ -63,8 +63,8 @@ class TestAnswers:
 
     def test_without_a_pruner_are_those_of_plain_llava(self, converted, llava_shapes, scenes):
         questions = [scene.question() for scene in scenes]
-        plain = VlmBackend(converted, CPU, dtype="float32")
-        assert answers(plain, questions, 4) == answers(LlavaBackend(llava_shapes, CPU), questions, 4)
+        plain = load_vlm_pruned(converted, CPU, dtype="float32")
+        assert answers(plain, questions, 4) == answers(load_llava_pruned(llava_shapes, CPU), questions, 4)
         assert plain.visual_tokens == {}
 
     def test_add_up_the_visual_tokens(self, backend, scenes):
@@ -88,7 +88,10 @@ class TestScores:
     @pytest.mark.usefixtures("can_prune")
     def test_inside_the_language_model_are_those_of_the_model_in_llavas_format(self, converted, llava_shapes, scenes):
         pruning, questions = {"pruner": "divprune", "visual_token_num": 4, "prune_layer": 1}, self.questions(scenes)
-        vlm, llava = VlmBackend(converted, CPU, dtype="float32", **pruning), LlavaBackend(llava_shapes, CPU, **pruning)
+        vlm, llava = (
+            load_vlm_pruned(converted, CPU, dtype="float32", **pruning),
+            load_llava_pruned(llava_shapes, CPU, **pruning),
+        )
         assert_close(in_batches(questions, 4, vlm.score), in_batches(questions, 4, llava.score))
         assert vlm.visual_tokens == llava.visual_tokens
 
@@ -97,7 +100,7 @@ class TestScores:
 def test_the_bare_question_reaches_pruners_that_compare_with_clips_text(converted, scenes):
     clip = Path(__file__).parents[2] / "llava/shapes/checkpoints/clip-shapes"
     options = {"relevance": "clip_text", "text_tower": str(clip), "pruner": "cdpruner", "visual_token_num": 16}
-    backend = VlmBackend(converted, CPU, dtype="float32", **options)
+    backend = load_vlm_pruned(converted, CPU, dtype="float32", **options)
     answers(backend, [scenes[0].question()], 1)
     assert backend.record.texts == [scenes[0].text.split("\n")[0]]
 
@@ -106,7 +109,7 @@ def test_a_template_that_begins_a_text_itself_begins_it_once(backend, converted,
     template = tmp_path / "chat.jinja"
     shown = "{% for part in messages[0].content %}{{ part.text if part.type == 'text' else '<image>' }}{% endfor %}"
     template.write_text("{{ bos_token }}" + shown)
-    own = VlmBackend(converted, CPU, dtype="float32", chat_template=str(template))
+    own = load_vlm_pruned(converted, CPU, dtype="float32", chat_template=str(template))
     image = Image.new("RGB", (8, 8))
     _, read, _ = answers(own, [Question("Which?", lambda: [image])], 1)[0]
     assert read == 144 + len(own.tokenizer("Which?").input_ids)
@@ -126,7 +129,7 @@ class TestOptions:
     )
     def test_that_are_unusable_are_named_before_anything_is_loaded(self, options, error, message):
         with pytest.raises(error, match=message):
-            VlmBackend("/there/is/no/such/checkpoint", CPU, **options)
+            load_vlm_pruned("/there/is/no/such/checkpoint", CPU, **options)
 
     @pytest.mark.usefixtures("can_prune")
     @pytest.mark.parametrize(
@@ -141,28 +144,28 @@ class TestOptions:
     ):
         monkeypatch.setattr(vlm.AutoModelForImageTextToText, "from_pretrained", None)
         with pytest.raises(error, match=message):
-            VlmBackend(converted, CPU, **PRUNING | wrong)
+            load_vlm_pruned(converted, CPU, **PRUNING | wrong)
 
     def test_a_folder_that_is_not_there_is_named(self):
         with pytest.raises(FileNotFoundError, match="'./checkpoints/nothing': no such folder"):
-            VlmBackend("./checkpoints/nothing", CPU)
+            load_vlm_pruned("./checkpoints/nothing", CPU)
 
     def test_a_processor_without_a_chat_template_asks_for_one(self, converted, tmp_path):
         for file in Path(converted).iterdir():
             if file.name != "chat_template.jinja":
                 (tmp_path / file.name).symlink_to(file)
         with pytest.raises(ValueError, match="has no chat template: give one, chat_template=FILE"):
-            VlmBackend(str(tmp_path), CPU)
+            load_vlm_pruned(str(tmp_path), CPU)
 
     def test_a_transformers_too_old_to_prune_is_named_before_anything_is_loaded(self, monkeypatch):
         monkeypatch.setattr("llava.compat.PRUNES_FROM", "99")
         with pytest.raises(ImportError, match="transformers>=99"):
-            VlmBackend("/there/is/no/such/checkpoint", CPU, **PRUNING)
+            load_vlm_pruned("/there/is/no/such/checkpoint", CPU, **PRUNING)
 
     @pytest.mark.usefixtures("can_prune")
     def test_reach_the_pruner_and_the_model(self, converted):
         options = {"pruner": "vispruner", "keep_ratio": 0.25, "important_ratio": 0.3, "budget_scope": "image"}
-        backend = VlmBackend(converted, CPU, dtype="bfloat16", attn_implementation="eager", **options)
+        backend = load_vlm_pruned(converted, CPU, dtype="bfloat16", attn_implementation="eager", **options)
         settings = backend.record.settings
         assert (settings.pruner.keep_ratio, settings.pruner.important_ratio) == (0.25, 0.3)
         assert settings.budget_scope == "image"
@@ -176,10 +179,10 @@ def test_what_is_lost_is_told_with_the_answer_and_added_up(backend, scenes, monk
     text = scenes[0].text
     texts = [text, f"<image><image><image> {text}", f"<im<clip>age>{text}", f"<so<sound>und>{text}"]
     before = backend.lost.copy()
-    replies = backend.answer([Question(text, lambda: [image]) for text in texts], GREEDY)
+    replies = backend.answers([Question(text, lambda: [image]) for text in texts], 4, max_new_tokens=8)
     assert [reply.lost for reply in replies] == [{}, {"placeholders": 2}, {"placeholders": 2}, {"placeholders": 2}]
     assert len({reply.text for reply in replies}) == 1
-    (short,) = backend.answer([Question(texts[0], lambda: [image])], GREEDY | {"max_new_tokens": 1})
+    (short,) = backend.answers([Question(texts[0], lambda: [image])], max_new_tokens=1)
     assert short.lost == {"unfinished": True}
     assert backend.lost - before == {"placeholders": 3, "unfinished": 1}
 
@@ -187,5 +190,5 @@ def test_what_is_lost_is_told_with_the_answer_and_added_up(backend, scenes, monk
 def test_a_question_of_bytes_that_are_no_text_is_answered(backend, scenes):
     image = scenes[0].question().load_visuals()[0]
     texts = [f"{scenes[0].text}\udcf6", f"{scenes[0].text}\ufffd"]
-    replies = backend.answer([Question(text, lambda: [image]) for text in texts], GREEDY)
+    replies = backend.answers([Question(text, lambda: [image]) for text in texts], 4, max_new_tokens=8)
     assert replies[0].text == replies[1].text

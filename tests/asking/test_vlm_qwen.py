@@ -19,9 +19,8 @@ from transformers import (
 
 from llava.asking.processes import Processes
 from llava.asking.questions import Question, in_batches
-from llava.asking.vlm import VlmBackend
+from llava.lmms.loading import load_vlm_pruned
 
-GREEDY = {"max_new_tokens": 6, "num_beams": 1, "do_sample": False}
 SPECIAL = [f"<|{name}|>" for name in ("im_start", "im_end", "vision_start", "vision_end", "image_pad", "video_pad")]
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{% for part in message.content %}"
@@ -78,8 +77,8 @@ def questions() -> list[Question]:
 @pytest.mark.parametrize("pruner", [{}, {"pruner": "divprune"}, {"pruner": "mfpruner", "cues": "qwen_release"}])
 def test_batches_of_images_videos_and_text_equal_single_questions(checkpoint, questions, pruner):
     options = {"keep_ratio": 0.5} | pruner if pruner else {}
-    backend = VlmBackend(checkpoint, Processes(device="cpu"), dtype="float32", max_frames_num=4, **options)
-    single, batched = ([*in_batches(questions, size, lambda batch: backend.answer(batch, GREEDY))] for size in (1, 5))
+    backend = load_vlm_pruned(checkpoint, Processes(device="cpu"), dtype="float32", max_frames_num=4, **options)
+    single, batched = ([*backend.answers(questions, size, max_new_tokens=6)] for size in (1, 5))
     assert batched == single and len({reply.text for reply in single}) > 1
     asked = [Question(each.text, each.load_visuals, continuation="yes") for each in questions]
     one, all_at_once = ([loss for loss, _ in in_batches(asked, size, backend.score)] for size in (1, 5))
@@ -90,8 +89,8 @@ def test_batches_of_images_videos_and_text_equal_single_questions(checkpoint, qu
 def test_half_of_the_visual_tokens_are_half_of_those_in_the_prompt(checkpoint, questions):
     replies = {}
     for name, options in {"whole": {}, "half": {"pruner": "divprune", "keep_ratio": 0.5}}.items():
-        backend = VlmBackend(checkpoint, Processes(device="cpu"), dtype="float32", max_frames_num=4, **options)
-        replies[name] = backend.answer(questions, GREEDY)
+        backend = load_vlm_pruned(checkpoint, Processes(device="cpu"), dtype="float32", max_frames_num=4, **options)
+        replies[name] = backend.answers(questions, 5, max_new_tokens=6)
     dropped = [w.prompt_tokens - h.prompt_tokens for w, h in zip(replies["whole"], replies["half"], strict=True)]
     assert sum(dropped) == backend.visual_tokens["before"] - backend.visual_tokens["kept"]
     assert backend.visual_tokens["kept"] * 2 == backend.visual_tokens["before"]

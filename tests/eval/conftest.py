@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from transformers import CLIPImageProcessorPil
 
-from llava.asking.load import LoadedModel
+from llava.asking.llava import LlavaModel
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.eval.ask import program as evaluation
 
@@ -67,7 +67,7 @@ def echo_model(llama_tokenizer, model_config):
 
 @pytest.fixture
 def loaded(echo_model, llama_tokenizer, processor):
-    return LoadedModel("echo", llama_tokenizer, echo_model, processor)
+    return LlavaModel("echo", llama_tokenizer, echo_model, processor)
 
 
 @pytest.fixture

@@ -7,14 +7,15 @@ import torch
 from PIL import Image
 
 from llava.asking import images
-from llava.asking.batch import generation_options
 from llava.asking.images import image_parser, load_image
-from llava.asking.load import LoadedModel, choose_conv_mode, load_model
+from llava.asking.llava import LlavaModel
+from llava.asking.load import choose_conv_mode, load_model
+from llava.asking.losses import warn_of_losses
 from llava.asking.prompts import place_images
 from llava.command import with_defaults
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.eval import run_llava
-from llava.eval.run_llava import ask, build_parser, eval_model
+from llava.eval.run_llava import build_parser, eval_model
 from llava.records import InputError
 
 
@@ -28,6 +29,8 @@ class OneQuestionModel:
 
     def generate(self, input_ids, **given):
         self.input_ids, self.given = input_ids, given
+        counts = [1] * len(given["image_sizes"])
+        self.last_prune = SimpleNamespace(visual_tokens=counts, newline_tokens=counts, tokens_before=counts)
         return torch.tensor([self.tokenizer("It is red.").input_ids])
 
 
@@ -38,7 +41,7 @@ def model(llama_tokenizer, model_config, processor, monkeypatch):
 
     def load_model(args, pruner):
         model.loads, model.pruner = model.loads + 1, pruner
-        return LoadedModel("one", llama_tokenizer, model, processor)
+        return LlavaModel("one", llama_tokenizer, model, processor)
 
     monkeypatch.setattr(run_llava, "load_model", load_model)
     return model
@@ -144,8 +147,8 @@ def test_an_answer_without_room_and_a_prompt_that_is_cut_are_said(llava_shapes, 
     args = Namespace(model_path=llava_shapes, device="cpu")
     loaded = load_model(with_defaults(args, build_parser(), required=("--image-file", "--query")), None)
     image = Image.new("RGB", (20, 20))
-    ask(loaded, "How many shapes are there?", [image], "vicuna_v1", **generation_options(max_new_tokens=64))
+    warn_of_losses([loaded.answer(image, "How many shapes are there?", max_new_tokens=64)])
     assert caplog.text == ""
     loaded.model.config.tokenizer_model_max_length = 150
-    ask(loaded, "How many shapes are there?", [image], "vicuna_v1", **generation_options(max_new_tokens=1))
+    warn_of_losses([loaded.answer(image, "How many shapes are there?", max_new_tokens=1)])
     assert "of 1 questions 1 whose prompt lost its end" in caplog.text

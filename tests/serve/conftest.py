@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import CLIPImageProcessorPil, StoppingCriteriaList
 
-from llava.asking.load import LoadedModel
+from llava.asking.llava import LlavaModel
 from llava.constants import IMAGE_TOKEN_INDEX
 
 
@@ -23,7 +23,7 @@ class TalkativeModel:
     def generate(self, input_ids, streamer, stopping_criteria, **given):
         ids = input_ids[0].tolist()
         self.calls.append(given | {"ids": ids, "system": self.tokenizer.decode(ids[: ids.index(IMAGE_TOKEN_INDEX)])})
-        self.last_prune = SimpleNamespace(visual_tokens=[5], tokens_before=[9])
+        self.last_prune = SimpleNamespace(visual_tokens=[5], newline_tokens=[0], tokens_before=[9])
         criteria = StoppingCriteriaList(stopping_criteria)
         said = []
         for token in self.tokenizer(self.reply, add_special_tokens=False).input_ids:
@@ -44,4 +44,4 @@ def model(llama_tokenizer):
 @pytest.fixture
 def loaded(model, llama_tokenizer):
     processor = CLIPImageProcessorPil(size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8})
-    return LoadedModel("talkative", llama_tokenizer, model, processor)
+    return LlavaModel("talkative", llama_tokenizer, model, processor)

@@ -1,6 +1,6 @@
 """Samples and the dataset that turns them into model input, in worker processes if asked to."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +8,15 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from llava.asking.llava import Item, Preparer
 from llava.asking.losses import without_placeholders
-from llava.asking.prompts import first_turn, image_token
-from llava.constants import IMAGE_TOKEN_INDEX
+from llava.asking.model import Model
+from llava.asking.questions import Answer
+from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.eval.tasks.base import Sample
 from llava.images import open_image
-from llava.mm_utils import process_images, tokenizer_image_token
 
-Item = tuple[Tensor, Tensor | None, tuple[int, int] | None]
+Read = tuple[Tensor, Tensor | None, tuple[int, int] | None]
 
 WINDOW = 64
 """Batches whose questions are sorted together: more would hardly save padding, and read images far out of order."""
@@ -74,14 +75,13 @@ class QuestionDataset(Dataset):
     for a question without an image, whose prompt has no ``IMAGE_TOKEN_INDEX`` either.
     """
 
+    unit = "image"
+
     def __init__(
         self, samples: Sequence[Sample], tokenizer: Any, image_processor: Any, model_config: Any, conv_mode: str
     ):
         self.samples = samples
-        self.tokenizer = tokenizer
-        self.image_processor = image_processor
-        self.model_config = model_config
-        self.conv_mode = conv_mode
+        self.preparer = Preparer(tokenizer, image_processor, model_config, conv_mode)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -93,17 +93,17 @@ class QuestionDataset(Dataset):
             check_text(sample)
         except TextError:
             return 0
-        return len(self._encode(self._user_text(sample)))
+        return len(self._encode(sample))
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, index: int) -> Read:
         sample = self.samples[index]
         check_text(sample)
-        input_ids = self._encode(self._user_text(sample))
+        input_ids = self._encode(sample)
         if sample.image is None:
             return input_ids, None, None
         image = read_image(sample.image, sample.question_id)
         try:
-            pixels = process_images([image], self.image_processor, self.model_config)[0]
+            pixels = self.preparer.pixels(image)
         except (ArithmeticError, MemoryError, OSError, TypeError, ValueError) as error:
             raise ImageError(
                 f"question {sample.question_id!r}: cannot use {_name(sample.image)} of {image.width} x {image.height} "
@@ -111,13 +111,24 @@ class QuestionDataset(Dataset):
             ) from error
         return input_ids, pixels, image.size
 
-    def _user_text(self, sample: Sample) -> str:
-        question, _ = without_placeholders(sample.prompt)  # a text that says <image> shows no second one
-        return question if sample.image is None else f"{image_token(self.model_config)}\n{question}"
+    def alike(self, read: Read) -> Hashable:
+        """What is the same of items that may share a call of ``generate``."""
+        return None
 
-    def _encode(self, user_text: str) -> Tensor:
-        prompt = first_turn(user_text, self.conv_mode)
-        return tokenizer_image_token(prompt, self.tokenizer, IMAGE_TOKEN_INDEX, return_tensors="pt")
+    def item(self, index: int, read: Read, model: Model | None = None) -> Item:
+        """An item of this dataset as ``LlavaModel.answer_items`` takes it."""
+        input_ids, pixels, size = read
+        query = self.samples[index].query
+        return Item(input_ids, query=query) if pixels is None else Item(input_ids, [pixels], [size], query)
+
+    def measured(self, read: Read, answer: Answer) -> dict[str, int]:
+        """What the ``metadata`` of an answer say of the tokens of its image: none where there is none."""
+        names = ("visual_tokens", "newline_tokens", "tokens_before", "tiles")
+        return {name: getattr(answer, name) for name in names}
+
+    def _encode(self, sample: Sample) -> Tensor:
+        question, _ = without_placeholders(sample.prompt)  # a text that says <image> shows no second one
+        return self.preparer.turn(question if sample.image is None else f"{DEFAULT_IMAGE_TOKEN}\n{question}")
 
 
 class ErrorsAsItems(Dataset):
@@ -132,7 +143,7 @@ class ErrorsAsItems(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> tuple[int, Item | QuestionError]:
+    def __getitem__(self, index: int) -> tuple[int, Read | QuestionError]:
         try:
             return index, self.dataset[index]
         except QuestionError as error:

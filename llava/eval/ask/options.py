@@ -3,6 +3,7 @@
 import hashlib
 import os
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,12 @@ NEUTRAL = (
     *("device", "answer_prompter", "question_file", "questions_file"),
 )
 """Options that change no answer, or stand for a file whose content counts."""
+DECODING = ("temperature", "top_p", "num_beams", "max_new_tokens")
+CHOSEN = (
+    *("anyres", "budget_scope", "positions", "prune_layer", "text_chunking", "vision_dtype", "conv_mode"),
+    *(*DECODING, "static_cache"),
+)
+"""Flags whose values the answers of LLaVA's own models record."""
 
 
 def add_loop_args(parser: ArgumentParser, media: str = "image") -> None:
@@ -56,15 +63,20 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value
 
 
-def describe_run(args: Namespace, model: Any) -> dict[str, Any]:
-    """What decides the answers besides the pruner: checkpoint, layout, numerics, decoding, versions, commit."""
-    chosen = ("anyres", "budget_scope", "positions", "prune_layer", "text_chunking", "vision_dtype", "conv_mode")
-    decoding = ("temperature", "top_p", "num_beams", "max_new_tokens", "static_cache")
-    flags = {key: getattr(args, key) for key in chosen + decoding}
+def describe_run(
+    args: Namespace, model: Any, chosen: Sequence[str] = CHOSEN, attention: str = "attention"
+) -> dict[str, Any]:
+    """What decides the answers besides the pruner: checkpoint, layout, numerics, decoding, versions, commit.
+
+    Args:
+        chosen: names of flags that stand there if they are given.
+        attention: what the implementation of attention is called.
+    """
+    flags = {key: getattr(args, key) for key in chosen}
     return {
         "model_path": model_path(args),
         "dtype": str(model.dtype).removeprefix("torch."),
-        "attention": model.config._attn_implementation,
+        attention: model.config._attn_implementation,
         "device": str(model.device),
         **{key: value for key, value in flags.items() if value is not None},
         "versions": provenance.versions(),

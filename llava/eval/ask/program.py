@@ -11,6 +11,7 @@ from typing import Any
 from llava.asking.batch import add_generation_args, generation_options
 from llava.asking.load import add_model_args, check_options, choose_pruner, default_conv_mode, load_model
 from llava.asking.losses import count_losses, told
+from llava.asking.model import Model
 from llava.asking.processes import Processes, join
 from llava.asking.prompts import check_conv_mode
 from llava.command import with_defaults
@@ -30,7 +31,8 @@ logger = logging.getLogger(__name__)
 
 QUERIES = "sha256 of the queries"
 """The setting that tells programs apart which ask the same but let pruners compare other texts with the images."""
-Ask = Callable[[Namespace, Pruner | None, dict[int, Sample], WriteAnswer, Processes], None]
+Begin = Callable[[Namespace, Pruner | None, Sequence[Sample], Processes], tuple[Model, QuestionDataset, dict[str, Any]]]
+"""Loads a model; returns it, the samples as it reads them, and what decides the answers besides the pruner."""
 
 
 def question_parser(
@@ -82,7 +84,7 @@ def evaluate(
     samples: Sequence[Sample],
     question_file: str | Path,
     make_dataset: Callable[..., QuestionDataset] = QuestionDataset,
-    ask: Ask | None = None,
+    begin: Begin | None = None,
 ) -> None:
     """Answer the questions of this chunk that ``args.answers_file`` does not answer yet, alone or with other processes.
 
@@ -90,7 +92,7 @@ def evaluate(
         args, pruner: from ``prepare``.
         samples: all questions of the file.
         make_dataset: takes what ``QuestionDataset`` takes.
-        ask: answers questions, given by their index among all, and writes each answer with its index; LLaVA if None.
+        begin: loads the model that answers; one in LLaVA's own format if None.
 
     Raises:
         InputError: an unusable chunk, answers file or checkpoint, before anything is asked; an unreadable image or a
@@ -116,8 +118,8 @@ def evaluate(
             logger.info("%s: continuing, %d of %d answers are there", answers.path, present, len(samples))
         if share:
             with answers.writer(processes.rank if in_parts else None) as write:
-                ask = ask or partial(_ask, make_dataset)
-                ask(args, pruner, {index: samples[index] for index in share}, _identified(write, answers), processes)
+                begin, asked = begin or partial(_begin, make_dataset), {index: samples[index] for index in share}
+                _ask(begin, args, pruner, asked, _identified(write, answers), processes)
         processes.wait()
         processes.by_main(answers.finish)
     if processes.is_main:
@@ -171,8 +173,21 @@ def _report(args: Namespace, answers_file: Path, questions: int) -> None:
         logger.info("%s", profile or "nothing profiled: a single batch was answered, and the first one warms up")
 
 
-def _ask(
+def _begin(
     make_dataset: Callable[..., QuestionDataset],
+    args: Namespace,
+    pruner: Pruner | None,
+    samples: Sequence[Sample],
+    processes: Processes,
+) -> tuple[Model, QuestionDataset, dict[str, Any]]:
+    loaded = load_model(args, pruner)
+    places = (loaded.tokenizer, loaded.image_processor, loaded.model.config, args.conv_mode)
+    base = {"model_base": args.model_base} if args.model_base else {}
+    return loaded, make_dataset(samples, *places), describe_run(args, loaded.model) | base
+
+
+def _ask(
+    begin: Begin,
     args: Namespace,
     pruner: Pruner | None,
     samples: dict[int, Sample],
@@ -180,13 +195,10 @@ def _ask(
     processes: Processes,
 ) -> None:
     """Load the model and let it answer ``samples``, given by their index among all questions."""
-    loaded = load_model(args, pruner)
-    model, tokenizer = loaded.model, loaded.tokenizer
-    indices, base = list(samples), {"model_base": args.model_base} if args.model_base else {}
-    dataset = make_dataset(list(samples.values()), tokenizer, loaded.image_processor, model.config, args.conv_mode)
+    model, dataset, described = begin(args, pruner, list(samples.values()), processes)
     plan = Run(
-        loaded.name,
-        describe_pruner(pruner) | {"run": describe_run(args, model) | base},
+        model.name,
+        describe_pruner(pruner) | {"run": described},
         generation_options(args.temperature, args.top_p, args.num_beams, args.max_new_tokens, args.static_cache),
         args.batch_size,
         args.num_workers,
@@ -194,6 +206,7 @@ def _ask(
         progress=processes.is_main,
         profile=args.profile,
     )
-    speed = run(dataset, model, tokenizer, plan, lambda place, record: write(indices[place], record))
+    indices = list(samples)
+    speed = run(dataset, model, plan, lambda place, record: write(indices[place], record))
     if processes.is_main:
         logger.info("%d questions at %.1f per second", len(samples), speed)

@@ -15,7 +15,6 @@ from llava.asking.prompts import check_conv_mode
 from llava.command import with_defaults
 from llava.eval.ask import identity
 from llava.eval.ask.dataset import QuestionDataset, read_image
-from llava.eval.ask.loop import answer_batch
 from llava.eval.ask.program import question_parser
 from llava.eval.pictures.overlays import kept_masks, views
 from llava.eval.pictures.samples import Questions
@@ -78,22 +77,20 @@ class Selector:
     def views(self, dataset: QuestionDataset, index: int) -> list[Image.Image]:
         """What the encoder sees of a question's image: one square, or the base tile and the grid."""
         sample = dataset.samples[index]
-        return views(read_image(sample.image, sample.question_id), self.loaded.image_processor, dataset.model_config)
+        return views(read_image(sample.image, sample.question_id), self.loaded.image_processor, dataset.preparer.config)
 
-    @torch.inference_mode()
     def select(self, dataset: QuestionDataset, index: int, metadata: Mapping[str, Any]) -> Selection:
         """Ask a question again.
 
         Args:
             metadata: of the answer, for pruner, options, scope, layer, positions and the cutting of texts.
         """
-        model, item = self.loaded.model, dataset[index]
-        run, query = metadata["run"], dataset.samples[index].query
+        model, item, run = self.loaded.model, dataset.item(index, dataset[index]), metadata["run"]
         self._set_up(metadata["pruner"], metadata["options"], run)
         decoding = {name: run[name] for name in ("num_beams", "max_new_tokens") if name in run}
-        (answer,) = answer_batch(model, self.loaded.tokenizer, [item], [query], generation_options(**decoding))
+        (answer,) = self.loaded.answer_items([item], generation_options(**decoding))
         keep = model.last_prune.keep
-        masks = kept_masks(None if keep is None else keep[0], item[2], model)
+        masks = kept_masks(None if keep is None else keep[0], item.sizes[0], model)
         return Selection(masks, answer.visual_tokens, answer.text)
 
     def _set_up(self, pruner: str, options: Mapping[str, Any], run: Mapping[str, Any]) -> None:

@@ -3,11 +3,11 @@ from dataclasses import replace
 
 import pytest
 
+from llava.asking import llava as llava_module
 from llava.asking.batch import generation_options
 from llava.asking.load import load_model
 from llava.asking.prompts import first_turn
 from llava.command import with_defaults
-from llava.eval.ask import dataset as dataset_module
 from llava.eval.ask.dataset import QuestionDataset
 from llava.eval.ask.loop import Run, run
 from llava.eval.model_vqa_loader import CustomDataset, build_parser
@@ -30,7 +30,7 @@ def ask(dataset, loaded):
     def run_with(**changes):
         plan = replace(Run("echo", generation=generation_options()), **changes)
         run_with.records = {}
-        run(dataset, loaded.model, loaded.tokenizer, plan, run_with.records.__setitem__)
+        run(dataset, loaded, plan, run_with.records.__setitem__)
         return [run_with.records[index] for index in range(len(dataset))]
 
     return run_with
@@ -127,7 +127,7 @@ def test_a_question_without_an_image_is_answered_beside_those_with_one(dataset, 
     samples = [replace(sample, image=None) if i in (0, 1, 4) else sample for i, sample in enumerate(dataset.samples)]
     dataset = QuestionDataset(samples, loaded.tokenizer, loaded.image_processor, loaded.model.config, "vicuna_v1")
     plan, written = Run("echo", generation=generation_options(), batch_size=batch_size), {}
-    run(dataset, loaded.model, loaded.tokenizer, plan, written.__setitem__)
+    run(dataset, loaded, plan, written.__setitem__)
     records = [written[index] for index in range(7)]
     assert ["no image" in record["text"] for record in records] == [i in (0, 1, 4) for i in range(7)]
     assert [record["metadata"]["visual_tokens"] for record in records] == [0, 0, 5, 5, 0, 5, 5]
@@ -156,7 +156,7 @@ class TestLosses:
             loaded.model.config.tokenizer_model_max_length = limit
             plan = Run("shapes", generation=generation_options(max_new_tokens=max_new_tokens), batch_size=batch_size)
             records = {}
-            run(CustomDataset(*places, "vicuna_v1"), loaded.model, loaded.tokenizer, plan, records.__setitem__)
+            run(CustomDataset(*places, "vicuna_v1"), loaded, plan, records.__setitem__)
             return [records[index]["metadata"] for index in range(len(lines))]
 
         def text_tokens(text):
@@ -206,14 +206,14 @@ def test_a_text_that_no_tokenizer_reads_is_an_error_as_an_image_is(dataset, ask,
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_an_image_that_cannot_be_prepared_is_an_error_as_one_that_cannot_be_read(ask, monkeypatch, loaded, batch_size):
-    prepare = dataset_module.process_images
+    prepare = llava_module.process_images
 
     def refuse_the_third(images, *rest):
         if images[0].width == 10:
             raise ValueError("height and width must be > 0")
         return prepare(images, *rest)
 
-    monkeypatch.setattr(dataset_module, "process_images", refuse_the_third)
+    monkeypatch.setattr(llava_module, "process_images", refuse_the_third)
     with pytest.raises(InputError, match=r"question 2: cannot use the image .*2\.png of 10 x 12 pixels, mode RGB: "):
         ask(batch_size=batch_size)
     assert "error" in ask(batch_size=batch_size, on_error="skip")[2]["metadata"]

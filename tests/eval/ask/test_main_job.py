@@ -43,7 +43,7 @@ def answer(shapes, embedded, name="cdpruner", questions=7, generation=None, **pl
     generation = generation_options(max_new_tokens=6) | (generation or {})
     plan = Run("shapes", {}, generation, **plan)
     dataset = CustomDataset(lines, shapes / "images", *parts)
-    run(dataset, embedded.model, embedded.tokenizer, plan, records.__setitem__)
+    run(dataset, embedded, plan, records.__setitem__)
     return [records[index] for index in range(questions)]
 
 
@@ -74,7 +74,7 @@ def test_in_float32_no_answer_depends_on_the_batch_size(shapes, embedded, name):
     answers = {}
     for batch_size in (1, 4, 13):
         plan, records = Run("shapes", {}, generation_options(max_new_tokens=6), batch_size), {}
-        run(dataset, embedded.model, embedded.tokenizer, plan, records.__setitem__)
+        run(dataset, embedded, plan, records.__setitem__)
         in_order = [records[index] for index in range(13)]
         answers[batch_size] = [(r["question_id"], r["text"], r["metadata"]["visual_tokens"]) for r in in_order]
     assert answers[1] == answers[4] == answers[13]
@@ -92,7 +92,7 @@ def test_questions_without_an_image_share_a_batch_with_others_and_change_no_answ
     answers = {}
     for batch_size in (1, 2, 6):
         plan, records = Run("shapes", {}, generation_options(max_new_tokens=6), batch_size), {}
-        run(QuestionDataset(samples, *parts), embedded.model, embedded.tokenizer, plan, records.__setitem__)
+        run(QuestionDataset(samples, *parts), embedded, plan, records.__setitem__)
         in_order = [records[index] for index in range(6)]
         answers[batch_size] = [(r["text"], r["metadata"]["visual_tokens"], r["metadata"]["tiles"]) for r in in_order]
     assert answers[1] == answers[2] == answers[6]
@@ -121,7 +121,7 @@ def test_profiling_ends_where_a_run_does(shapes, embedded, tmp_path):
     samples = vqa_samples([{"question_id": 0, "image": "absent.png", "text": "Why?"}], tmp_path, vqa_query)
     parts = (embedded.tokenizer, embedded.image_processor, embedded.model.config, "vicuna_v1")
     with pytest.raises(InputError, match=r"absent\.png"):
-        run(QuestionDataset(samples, *parts), embedded.model, embedded.tokenizer, Run("shapes", profile=True), print)
+        run(QuestionDataset(samples, *parts), embedded, Run("shapes", profile=True), print)
     assert embedded.model.stopwatch is None and not embedded.model._forward_hooks
 
 

@@ -11,7 +11,10 @@ import torch
 from transformers import LlamaConfig, LlavaNextVideoConfig, LlavaNextVideoForConditionalGeneration
 from transformers.utils import is_torchvision_available
 
-from llava.asking.questions import Reply
+from llava.asking.conversations import Turn
+from llava.asking.losses import noted
+from llava.asking.questions import Answer
+from llava.asking.vlm import Item
 from llava.command import run_program
 from llava.eval.ask import video as model_vqa_video
 from llava.eval.ask.video import VideoDataset, build_parser, eval_model, video_samples
@@ -68,34 +71,31 @@ def ask(files, tmp_path):
 class EchoBackend:
     """Answers with what it was asked and shown."""
 
-    def __init__(self, pretrained, processes, **options):
-        self.options, self.calls = options, []
-        config = SimpleNamespace(_attn_implementation="sdpa")
-        self.model = SimpleNamespace(dtype=torch.float32, device="cpu", config=config)
-        self.record = SimpleNamespace(visual_tokens=[]) if options["pruner"] else None
+    name = "some_model"
 
-    def answer(self, questions, generation):
+    def __init__(self, checkpoint, device, **options):
+        self.options, self.calls, config = options, [], SimpleNamespace(_attn_implementation="sdpa")
+        self.model = SimpleNamespace(dtype=torch.float32, device="cpu", config=config)
+
+    def item(self, question):
+        return Item(Turn([], question.load_visuals()), question.text, "")
+
+    def answer_items(self, items, generation):
         self.calls.append(generation)
-        videos = [question.load_visuals()[0] for question in questions]
-        self.shown = [10 * len(video.frames) for video in videos]
-        if self.record:
-            self.record.visual_tokens = [tokens // 5 for tokens in self.shown]
-        return [
-            Reply(f"{question.text} {video.frames.shape} {video.metadata.frames_indices}", 1, 1)
-            for question, video in zip(questions, videos, strict=True)
-        ]
+        return [self.answer(item, *item.turn.visuals) for item in items]
+
+    def answer(self, item, video):
+        kept = {"visual_tokens": (2 if self.options["pruner"] else 10) * len(video.frames)}
+        text = f"{item.prompt} {video.frames.shape} {video.metadata.frames_indices}"
+        return Answer(text, **kept, tokens_before=10 * len(video.frames), lost=noted(item.lost))
 
 
 @pytest.fixture
 def backends(monkeypatch):
     """The stand-ins that were loaded."""
     loaded = []
-
-    def load(*args, **options):
-        loaded.append(EchoBackend(*args, **options))
-        return loaded[-1]
-
-    monkeypatch.setattr(model_vqa_video, "VideoBackend", load)
+    load = lambda *args, **options: loaded.append(EchoBackend(*args, **options)) or loaded[-1]  # noqa: E731
+    monkeypatch.setattr(model_vqa_video, "load_vlm", load)
     return loaded
 
 
@@ -318,22 +318,21 @@ class TestLosses:
         assert "of 4 questions" in caplog.text and "(frames_missing)" in caplog.text
 
     def test_what_the_model_loses_comes_with_its_reply(self, ask, backends, monkeypatch):
-        answer = EchoBackend.answer
-        lose = {"unfinished": True}
+        answer, lose = EchoBackend.answer_items, {"unfinished": True}
         replies = lambda *args: [replace(reply, lost=lose) for reply in answer(*args)]  # noqa: E731
-        monkeypatch.setattr(EchoBackend, "answer", replies)
+        monkeypatch.setattr(EchoBackend, "answer_items", replies)
         assert all(record["metadata"]["unfinished"] for record in ask())
 
     @pytest.mark.parametrize("batch_size", [1, 4])
     def test_a_question_that_the_model_refuses_costs_no_other_its_answer(self, ask, backends, monkeypatch, batch_size):
-        answer = EchoBackend.answer
+        answer = EchoBackend.answer_items
 
-        def refuse(self, questions, generation):
-            if any(question.text.count("very") == 2 for question in questions):
+        def refuse(self, items, generation):
+            if any(item.prompt.count("very") == 2 for item in items):
                 raise ValueError("tokens and features do not match")
-            return answer(self, questions, generation)
+            return answer(self, items, generation)
 
-        monkeypatch.setattr(EchoBackend, "answer", refuse)
+        monkeypatch.setattr(EchoBackend, "answer_items", refuse)
         with pytest.raises(InputError, match="question 2 cannot be asked: tokens and features do not match"):
             ask(batch_size=batch_size)
         records = ask(batch_size=batch_size, on_error="skip")

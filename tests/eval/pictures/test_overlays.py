@@ -9,9 +9,8 @@ import torch
 from PIL import Image
 from transformers import CLIPImageProcessorPil
 
-from llava.asking.load import LoadedModel
+from llava.asking.llava import LlavaModel
 from llava.eval.pictures.overlays import kept_masks, pictures, views
-from llava.eval.run_llava import ask
 from llava.model.builder import load_pretrained_model
 from llava.pruners import resolve_pruner
 
@@ -94,11 +93,11 @@ def test_as_many_patches_are_shown_as_the_language_model_saw(anyres):
     tokenizer, llava, processor, _ = load_pretrained_model(
         folder, None, "llava-v1.6-vicuna-tiny", device="cpu", device_map=None, dtype="float32", anyres=anyres
     )
-    loaded = LoadedModel("tiny", tokenizer, llava, processor)
+    loaded = LlavaModel("tiny", tokenizer, llava, processor)
     image = Image.open(E2E / "images/img3_900x300.png")
     for name in ("none", "uniform", "divprune"):
         llava.set_pruner(resolve_pruner(name, None if name == "none" else 40))
-        ask(loaded, "What?", [image], "vicuna_v1", max_new_tokens=1, do_sample=False)
+        loaded.answer(image, "What?", max_new_tokens=1)
         prune = llava.last_prune
         keep = None if prune.keep is None else prune.keep[0]
         masks = kept_masks(keep, image.size, llava)

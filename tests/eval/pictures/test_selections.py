@@ -10,7 +10,6 @@ from PIL import Image
 from llava.asking.batch import generation_options
 from llava.eval.ask import identity
 from llava.eval.ask.dataset import QuestionDataset, Sample
-from llava.eval.ask.loop import answer_batch
 from llava.eval.ask.options import describe_pruner
 from llava.eval.ask.unpadded import UnpaddedDataset
 from llava.eval.pictures import selections
@@ -111,7 +110,7 @@ def test_an_answer_with_original_positions_is_found_again(selectors):
     for positions in ("original", "compact"):
         model.positions, model.prune_layer = positions, 0
         model.set_pruner(pruner)
-        (answer,) = answer_batch(model, selector.loaded.tokenizer, [dataset[0]], ["?"], generation_options())
+        (answer,) = selector.loaded.answer_items([dataset.item(0, dataset[0])], generation_options())
         texts[positions] = answer.text
     assert texts["original"] != texts["compact"]
     for positions, text in texts.items():

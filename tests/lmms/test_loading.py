@@ -1,7 +1,8 @@
 import pytest
 
-from llava.asking.arguments import place, positive, refuse_unknown, require_name
+from llava.asking.batch import positive
 from llava.asking.processes import Processes
+from llava.lmms.loading import place, refuse_unknown, require_name
 
 
 def test_an_unknown_argument_is_named_together_with_the_valid_ones():
