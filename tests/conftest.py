@@ -5,19 +5,22 @@ from .torchvision_operators import OPERATORS  # noqa: F401  before Transformers,
 # isort: split
 import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 import sentencepiece
+import torch
 import transformers
 from hypothesis import HealthCheck, settings
 from packaging.version import Version
 from PIL import Image
+from torch import Tensor
 from transformers import CLIPImageProcessorPil, LlamaTokenizer
 
 from llava import compat
 from llava.asking.questions import Question
+from llava.pruners import Pruner, VisualCues
 from llava.shapes import checkpoint_path
 from llava.shapes.benchmark import write_benchmark
 
@@ -109,3 +112,21 @@ def scenes(tmp_path_factory) -> list[Scene]:
 @pytest.fixture(scope="session")
 def llava_shapes() -> str:
     return str(checkpoint_path())
+
+
+@dataclass(frozen=True)
+class Spy(Pruner):
+    """Keeps the first tokens of each row, and remembers what it was told."""
+
+    told: list[VisualCues] = field(default_factory=list)
+
+    needs = frozenset({"features", "embeds", "cls_attention", "relevance"})
+
+    def select(self, cues: VisualCues, budget: int) -> Tensor:
+        self.told.append(cues)
+        return torch.arange(budget).repeat(cues.shape[0], 1)
+
+
+@pytest.fixture
+def spy() -> Spy:
+    return Spy(visual_token_num=1)

@@ -12,7 +12,7 @@ from llava import compat
 from llava.pruning.deciding import Decision
 from llava.pruning.families import Family
 from llava.pruning.shorten import Shortened
-from llava.pruning.visual import Visual
+from llava.selecting.choose import Visual
 from llava.selecting.record import PruneRecord
 
 PROMPT = "pruned_prompt"  # on a cache: the shortened prompt in it; copies of the cache take it along

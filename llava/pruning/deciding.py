@@ -8,8 +8,8 @@ from torch import Tensor
 
 from llava.pruners import Pruner
 from llava.pruning.prompts import Prompts, in_prompt
-from llava.pruning.visual import Visual, choose
 from llava.selecting.at_layer import QueryAttention
+from llava.selecting.choose import Visual, choose
 from llava.selecting.record import PruneRecord
 from llava.selecting.relevance import ClipRelevance
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers.utils import ModelOutput
 
-from llava.pruning.visual import Visual
+from llava.selecting.choose import Visual
 
 VISUALS = "pruned_visuals"  # on an output: what is in it; copies of the output take it along
 ENCODED = "mm_encoder_outputs"

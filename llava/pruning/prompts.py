@@ -8,7 +8,7 @@ from functools import cached_property
 from torch import Tensor
 
 from llava.pruning.families import Family
-from llava.pruning.visual import Seen, Visual, text_product, text_relevance
+from llava.selecting.choose import Seen, Visual, text_product, text_relevance
 from llava.selecting.options import check_texts
 from llava.selecting.relevance import ClipRelevance
 

@@ -32,8 +32,6 @@ from transformers import (
     VideoLlavaForConditionalGeneration,
 )
 
-from llava.pruners import Pruner, VisualCues
-
 IMAGE, VIDEO, PAD = 90, 91, 0
 
 
@@ -271,21 +269,3 @@ def tiny_llava() -> Tiny:
 def tiny_of():
     """Builds the model and batch of that name."""
     return build
-
-
-@dataclass(frozen=True)
-class Spy(Pruner):
-    """Keeps the first tokens of each row, and remembers what it was told."""
-
-    told: list[VisualCues] = field(default_factory=list)
-
-    needs = frozenset({"features", "embeds", "cls_attention", "relevance"})
-
-    def select(self, cues: VisualCues, budget: int) -> Tensor:
-        self.told.append(cues)
-        return torch.arange(budget).repeat(cues.shape[0], 1)
-
-
-@pytest.fixture
-def spy() -> Spy:
-    return Spy(visual_token_num=1)

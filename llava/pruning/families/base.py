@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from llava import compat
-from llava.pruning.attention import cls_row, received
 from llava.pruning.shorten import Shortened
-from llava.pruning.visual import Visual
+from llava.selecting.attention import cls_row, received
+from llava.selecting.choose import Visual
 from llava.selecting.options import ATTENTION
 from llava.selecting.per_thread import PerThread
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from llava.pruning.families.base import Family
 from llava.pruning.families.video import frame_visuals
-from llava.pruning.visual import ENCODER_CUES, Part, Visual
+from llava.selecting.choose import ENCODER_CUES, Part, Visual
 
 CUES = ("features", "attention", *ENCODER_CUES)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 
 from llava.pruning.families.base import Family
-from llava.pruning.visual import Part, Visual
+from llava.selecting.choose import Part, Visual
 
 
 class LlavaNextFamily(Family):

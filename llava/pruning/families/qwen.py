@@ -8,7 +8,7 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_
 from transformers.vision_utils import get_vision_window_index
 
 from llava.pruning.families.base import Family
-from llava.pruning.visual import Part, Visual
+from llava.selecting.choose import Part, Visual
 
 
 class QwenFamily(Family):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from llava.pruning.visual import Part, Visual
+from llava.selecting.choose import Part, Visual
 
 
 def frame_visuals(cues: dict[str, Tensor], frames: int, newline: bool = False) -> list[Visual]:

@@ -6,7 +6,7 @@ from torch.nn.functional import avg_pool2d
 
 from llava.pruning import prune
 from llava.pruning.families import family_of
-from llava.pruning.visual import Part, Visual
+from llava.selecting.choose import Part, Visual
 
 
 @pytest.mark.parametrize("attention", ["cls", "received"])

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from llava.pruning import attention, prune
+from llava.pruning import prune
 from llava.pruning.families import family_of
+from llava.selecting import attention
 
 QWENS = ["qwen2", "qwen2_5", "qwen3"]
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llava.pruners import PRUNERS, resolve_pruner
-from llava.pruning.visual import Part, Seen, Visual, choose, text_relevance
+from llava.selecting.choose import Part, Seen, Visual, choose, text_relevance
 
 CHOOSERS = [name for name, cls in PRUNERS.items() if cls.needs <= {"features", "embeds", "cls_attention", "relevance"}]
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from llava.pruning import attention
-from llava.pruning.attention import cls_row, received
+from llava.selecting import attention
+from llava.selecting.attention import cls_row, received
 
 
 def full_maps(query, key, scale):
