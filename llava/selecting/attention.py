@@ -1,14 +1,57 @@
-"""Attention of a vision encoder's block as one number per token, without the maps that it comes from."""
+"""What pruners read of single blocks of a vision encoder: attention as one number per token, never a map, and keys."""
+
+from collections.abc import Callable, Collection
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+SELECTED_BLOCK_CUES = frozenset({"cls_attention", "keys"})
+LAST_BLOCK_CUES = frozenset({"last_attention", "last_keys"})
 LOGITS_PER_CHUNK = 2**24  # bounds the memory of ``received``, whatever the number of tokens
 
 
+def queries_and_keys(block: nn.Module, hidden_states: Tensor, rows: int | None = None) -> tuple[Tensor, Tensor, float]:
+    """Recompute queries and keys of a block of CLIP's or SigLIP's from its input (B, N, C), under any implementation.
+
+    Returns:
+        The queries of the first ``rows`` tokens, or of all, (B, rows, H, d); the keys (B, N, H, d); and the scale of
+        their product.
+    """
+    attention = block.self_attn
+    hidden_states = block.layer_norm1(hidden_states)
+    heads = (-1, attention.head_dim)
+    query = attention.q_proj(hidden_states[:, :rows]).unflatten(-1, heads)
+    return query, attention.k_proj(hidden_states).unflatten(-1, heads), attention.scale
+
+
+def cues_of(
+    names: Collection[str], query: Tensor, key: Tensor, scale: float, row: Callable[..., Tensor]
+) -> dict[str, Tensor]:
+    """Return the cues in ``names`` from a block's queries and keys, (B, N, H, d) both, as ``VisualCues`` has them.
+
+    They are of every token, [CLS] among them if there is one. ``row`` is ``cls_row`` or ``received``.
+    """
+    cues = {}
+    if "cls_attention" in names:
+        cues["cls_attention"] = row(query, key, scale)
+    if "keys" in names:
+        cues["keys"] = key.float().mean(dim=2)
+    if "last_attention" in names:
+        one_head = (part.float().flatten(2).unsqueeze(2) for part in (query, key))
+        cues["last_attention"] = row(*one_head, query[0, 0].numel() ** -0.5)
+    if "last_keys" in names:
+        cues["last_keys"] = key.flatten(2)
+    return cues
+
+
 def cls_row(query: Tensor, key: Tensor, scale: float) -> Tensor:
-    """Attention of the first token, [CLS], to every token, mean over heads: (B, N, H, d) twice -> float32 (B, N)."""
+    """Attention of the first token, [CLS], to every token, mean over heads: (B, N, H, d) twice -> float32 (B, N).
+
+    Equal to the row of eager attention. A sum where a product would do, which would round by the number of images.
+    """
     logits = (query[:, :1] * key).sum(dim=-1) * scale  # (B, N, H)
+    if logits.shape[2] == 1:  # (B, N) takes another kernel, which rounds otherwise
+        return logits.squeeze(2).softmax(dim=1, dtype=torch.float32)
     return logits.softmax(dim=1, dtype=torch.float32).mean(dim=-1)
 
 

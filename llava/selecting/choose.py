@@ -33,7 +33,7 @@ class Visual:
     length: int
     parts: list[Part]
     features: Tensor | None = None  # (L, C) None: the embeddings stand in
-    attention: Tensor | None = None  # (L,)
+    cls_attention: Tensor | None = None  # (L,)
     keys: Tensor | None = None  # (L, d) of the block that the attention is from, mean over heads
     last_attention: Tensor | None = None  # (L,) of the last block, heads not split
     last_keys: Tensor | None = None  # (L, C)
@@ -138,7 +138,7 @@ def _cues(seen: list[Seen], rows: list[tuple[int, Part]]) -> VisualCues:
     return VisualCues(
         features=embeds if features is None else features,
         embeds=embeds,
-        cls_attention=stack([entry.visual.attention for entry in entries]),
+        cls_attention=stack([entry.visual.cls_attention for entry in entries]),
         **{name: stack([getattr(entry.visual, name) for entry in entries]) for name in ENCODER_CUES},
         **{name: stack([getattr(entry, name) for entry in entries]) for name in PROMPT_CUES},
         image_index=torch.tensor([images[index, part.group] for index, part in rows], device=device),

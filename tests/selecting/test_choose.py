@@ -25,7 +25,7 @@ def seen(*lengths, seed=0, newlines=False, relevance=True, group=0) -> Seen:
         newline[part.positions] = False
     values = torch.randn(start, 14, generator=generator)
     visual = Visual(
-        start, parts, features=values[:, :6], attention=values[:, 6].abs(), newline=newline if newlines else None
+        start, parts, features=values[:, :6], cls_attention=values[:, 6].abs(), newline=newline if newlines else None
     )
     return Seen(visual, values[:, 6:13], values[:, 13] if relevance else None)
 
@@ -85,7 +85,7 @@ def test_a_pruner_is_told_the_cues_of_the_tokens_of_each_row(spy):
     for row, (image, positions) in enumerate(rows):
         assert torch.equal(told.features[row], image.visual.features[positions])
         assert torch.equal(told.embeds[row], image.embeds[positions])
-        assert torch.equal(told.cls_attention[row], image.visual.attention[positions])
+        assert torch.equal(told.cls_attention[row], image.visual.cls_attention[positions])
         assert torch.equal(told.relevance[row], image.relevance[positions])
 
 
@@ -95,7 +95,7 @@ def test_parts_of_another_group_have_statistics_of_their_own(spy):
 
 
 def test_without_features_embeddings_stand_in(spy):
-    visual = Visual(4, [Part(torch.arange(4))], attention=torch.rand(4))
+    visual = Visual(4, [Part(torch.arange(4))], cls_attention=torch.rand(4))
     choose(replace(spy, visual_token_num=2), [Seen(visual, torch.randn(4, 3))])
     assert torch.equal(spy.told[0].features, spy.told[0].embeds)
     assert spy.told[0].relevance is None

@@ -20,15 +20,16 @@ from transformers.utils import logging as transformers_logging
 
 from llava.layout import SELECT_FEATURES, check_key
 from llava.model.checkpoint import naming, read_json, refuse_mismatched, refuse_missing, weight_files
-from llava.model.multimodal_encoder.clip_cues import cls_attention, mean_keys, unsplit_attention
 from llava.pruners.base import CLIP_TEXT_CUES
+from llava.selecting.attention import LAST_BLOCK_CUES, SELECTED_BLOCK_CUES, cls_row, cues_of, queries_and_keys
 from llava.selecting.relevance import ClipRelevance
 
 logger = logging.getLogger(__name__)
 
-SELECTED_BLOCK_CUES = frozenset({"cls_attention", "keys"})
-LAST_BLOCK_CUES = frozenset({"last_attention", "last_keys"})
 CLIP_TYPES = ("clip", "clip_vision_model")
+QUERY_ROWS = 8
+"""Products of few rows round by their number: with eight where one would do, an image's attention is the same however
+many images are beside it."""
 TILES_PER_CALL = 64  # bounds the memory of one pass through the tower, whatever the batch
 
 
@@ -161,13 +162,13 @@ class CLIPVisionTower(nn.Module):
         cues = {}
         for index, block in enumerate(blocks[:depth]):
             if index == depth - 1:
-                cues = _cues_of_selected_block(block, hidden_states, needs)
+                cues = _block_cues(block, hidden_states, needs & SELECTED_BLOCK_CUES)
             before, hidden_states = hidden_states, block(hidden_states, None)
         if needs & LAST_BLOCK_CUES:
             inputs = before if depth == len(blocks) else hidden_states
             for block in blocks[depth:-1]:
                 inputs = block(inputs, None)
-            cues |= _cues_of_last_block(blocks[-1], inputs, needs)
+            cues |= _block_cues(blocks[-1], inputs, needs & LAST_BLOCK_CUES)
         return hidden_states, cues
 
     def _features(self, hidden_states: Tensor) -> Tensor:
@@ -243,16 +244,12 @@ def _check_processor(processor: CLIPImageProcessorPil, side: int) -> None:
         raise ValueError(f"crop_size is {crop['width']} x {crop['height']}, the tower reads {side} x {side} pixels")
 
 
-def _cues_of_selected_block(block: nn.Module, hidden_states: Tensor, needs: frozenset[str]) -> dict[str, Tensor]:
-    """Those of ``SELECTED_BLOCK_CUES`` in ``needs``, from the block's input."""
-    ways = {"cls_attention": cls_attention, "keys": mean_keys}
-    return {name: way(block, hidden_states) for name, way in ways.items() if name in needs}
-
-
-def _cues_of_last_block(block: nn.Module, hidden_states: Tensor, needs: frozenset[str]) -> dict[str, Tensor]:
-    """Those of ``LAST_BLOCK_CUES`` in ``needs``, from the block's input."""
-    attention, keys = unsplit_attention(block, hidden_states)
-    return {name: cue for name, cue in {"last_attention": attention, "last_keys": keys}.items() if name in needs}
+def _block_cues(block: nn.Module, hidden_states: Tensor, names: frozenset[str]) -> dict[str, Tensor]:
+    """The cues of a block in ``names`` from its input (B, 1 + N, C), without [CLS]."""
+    if not names:
+        return {}
+    cues = cues_of(names, *queries_and_keys(block, hidden_states, QUERY_ROWS), cls_row)
+    return {name: cue[:, 1:] for name, cue in cues.items()}
 
 
 @contextmanager

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from llava import compat
 from llava.pruning.shorten import Shortened
-from llava.selecting.attention import cls_row, received
+from llava.selecting.attention import (
+    LAST_BLOCK_CUES,
+    SELECTED_BLOCK_CUES,
+    cls_row,
+    cues_of,
+    queries_and_keys,
+    received,
+)
 from llava.selecting.choose import Visual
 from llava.selecting.options import ATTENTION
 from llava.selecting.per_thread import PerThread
@@ -106,11 +113,7 @@ class Family(ABC):
 
     def queries_and_keys(self, block: nn.Module, hidden_states: Tensor) -> tuple[Tensor, Tensor, float]:
         """Recompute a block's queries and keys, both (B, N, H, d), from its input; and the scale of their product."""
-        attention = block.self_attn
-        hidden_states = block.layer_norm1(hidden_states)
-        split = (*hidden_states.shape[:2], -1, attention.head_dim)
-        query, key = attention.q_proj(hidden_states).view(split), attention.k_proj(hidden_states).view(split)
-        return query, key, attention.scale
+        return queries_and_keys(block, hidden_states)
 
     @contextmanager
     def recording(
@@ -124,8 +127,8 @@ class Family(ABC):
             self.listen()
         wanted: dict[int, set[str]] = {}
         for names, block in (
-            ({"cls_attention", "keys"} & needs, self.attention_block(modality, layer)),
-            ({"last_attention", "last_keys"} & needs, self.last_block(modality)),
+            (SELECTED_BLOCK_CUES & needs, self.attention_block(modality, layer)),
+            (LAST_BLOCK_CUES & needs, self.last_block(modality)),
         ):
             wanted[id(block)] = wanted.get(id(block), set()) | names
         self._tape.value = tape = Tape(self.reader(modality), wanted)
@@ -169,26 +172,12 @@ class Family(ABC):
     def block_cues(
         self, block: nn.Module, names: set[str], hidden_states: Tensor, *_: Any, **__: Any
     ) -> dict[str, Tensor]:
-        """The cues of a block from its input, (B, N) or (B, N, C), [CLS] among the N if there is one.
-
-        "cls_attention" is noted as "attention", since it may be received and not paid by [CLS].
-        """
+        """The cues of a block from its input, (B, N) or (B, N, C), [CLS] among the N if there is one."""
         return self.cues_of(names, *self.queries_and_keys(block, hidden_states))
 
     def cues_of(self, names: set[str], query: Tensor, key: Tensor, scale: float) -> dict[str, Tensor]:
-        """The cues in ``names`` from a block's queries and keys, (B, N, H, d) both."""
-        row = cls_row if self.attention == "cls" else received
-        cues = {}
-        if "cls_attention" in names:
-            cues["attention"] = row(query, key, scale)
-        if "keys" in names:
-            cues["keys"] = key.float().mean(dim=2)
-        if "last_attention" in names:
-            one_head = (part.float().flatten(2).unsqueeze(2) for part in (query, key))
-            cues["last_attention"] = row(*one_head, query[0, 0].numel() ** -0.5)
-        if "last_keys" in names:
-            cues["last_keys"] = key.flatten(2)
-        return cues
+        """The cues in ``names`` from a block's queries and keys, (B, N, H, d) both; "cls_attention" may be received."""
+        return cues_of(names, query, key, scale, cls_row if self.attention == "cls" else received)
 
     def projector(self) -> nn.Module:
         """The module that is called with the selected features."""

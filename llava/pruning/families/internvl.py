@@ -11,7 +11,7 @@ from llava.pruning.families.base import Family
 from llava.pruning.families.video import frame_visuals
 from llava.selecting.choose import ENCODER_CUES, Part, Visual
 
-CUES = ("features", "attention", *ENCODER_CUES)
+CUES = ("features", "cls_attention", *ENCODER_CUES)
 
 
 class InternVLFamily(Family):

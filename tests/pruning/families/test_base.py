@@ -57,7 +57,7 @@ def test_the_attention_is_that_of_eager_maps(tiny_of, name, modality, attention)
         maps = family.tower(modality)(pixels, output_attentions=True).attentions  # of each block (B, H, N, N)
     # The features are those of the block before the last: CLIP's layer -2.
     expected = maps[-2][:, :, 0].mean(dim=1) if attention == "cls" else maps[-1].mean(dim=(1, 2))
-    torch.testing.assert_close(tape["attention"], expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(tape["cls_attention"], expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("layer, block", [(1, 0), (3, 2), (-1, 2), (-3, 0), ([1, -2], 1)])
@@ -86,11 +86,11 @@ def test_attention_goes_the_way_of_the_features(tiny_of, name, modality):
     tiny = tiny_of(name)
     family = family_of(tiny.model)(tiny.model)
     tape = recorded(tiny, family, modality)
-    extra = tape["attention"].shape[1] - tape["features"].shape[1]  # [CLS], where it is no visual token
-    tape["attention"] = nn.functional.pad(tape["features"][:, :, 0], (extra, 0), value=99.0)
+    extra = tape["cls_attention"].shape[1] - tape["features"].shape[1]  # [CLS], where it is no visual token
+    tape["cls_attention"] = nn.functional.pad(tape["features"][:, :, 0], (extra, 0), value=99.0)
     visuals = family.visuals(modality, None, arguments_of(tiny, modality), tape, clip=False)
     for visual in visuals:
-        torch.testing.assert_close(visual.attention, visual.features[:, 0], atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(visual.cls_attention, visual.features[:, 0], atol=1e-6, rtol=1e-6)
         if visual.newline is not None:
             assert not visual.features[visual.newline].any()
             assert not visual.newline[torch.cat([part.positions for part in visual.parts])].any()

@@ -97,7 +97,7 @@ def test_no_map_of_all_patches_is_made(tiny_of, spy, monkeypatch, name):
     family = family_of(tiny.model)(tiny.model)
     with Largest() as largest, family.recording("image", spy.needs) as tape:
         encode(tiny, "image")
-    assert tape["attention"].shape == (side**2,)
+    assert tape["cls_attention"].shape == (side**2,)
     assert largest.numel < side**4 / 3
 
 

@@ -7,11 +7,11 @@ from llava.pruning.families.video import frame_visuals
 
 def test_frames_of_two_videos_lie_behind_one_another():
     features = torch.arange(2 * 3 * 4.0).view(6, 4, 1)  # 2 videos, 3 frames, 4 tokens, in the order of reading
-    videos = frame_visuals({"features": features, "attention": features.squeeze(2) / 100}, frames=3)
+    videos = frame_visuals({"features": features, "cls_attention": features.squeeze(2) / 100}, frames=3)
     assert [video.length for video in videos] == [12, 12]
     for start, video in zip((0, 12), videos, strict=True):
         assert torch.equal(video.features, torch.arange(start, start + 12.0).unsqueeze(1))
-        assert torch.equal(video.attention, torch.arange(start, start + 12.0) / 100)
+        assert torch.equal(video.cls_attention, torch.arange(start, start + 12.0) / 100)
         assert [part.positions.tolist() for part in video.parts] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
         assert {(part.tiles, part.group) for part in video.parts} == {(1, 0)}  # one budget each, common statistics
         assert video.newline is None and video.clip_patches is None
