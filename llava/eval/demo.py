@@ -204,7 +204,7 @@ def draw_selection(loaded: LlavaModel, benchmark: Benchmark, index: int, path: P
         (pruner,) = setting.pruners
         model.set_pruner(pruner)
         (answer,) = loaded.answer_items([dataset.item(index, dataset[index])], plan)
-        keep = range(tower.num_patches) if pruner is None else model.last_prune.keep[0][0].tolist()
+        keep = range(tower.num_patches) if pruner is None else model.last_prune.keep[0].tolist()
         panels[f"{name_of(pruner)} ({answer.visual_tokens})\n{answer.text}"] = keep
     colour = tuple(int(255 * channel) for channel in processor.image_mean)
     seen = expand2square(to_rgb(read_image(sample.image, sample.question_id)), colour)

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 from llava import compat
-from llava.mm_utils import get_anyres_image_grid_shape
 from llava.model.late_selection import LateSelection
+from llava.model.layout import ImageLayout, layouts_of
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.prefill import Prefill, count_positions
-from llava.model.selection import ImageLayout, gather_kept, record_of, select
 from llava.model.splice import VisualSequence
 from llava.model.stages import Stopwatch
-from llava.model.tiles import reading_order
-from llava.pruners import Pruner, VisualCues
+from llava.pruners import Pruner
 from llava.pruners.base import CLIP_TEXT_CUES, OPTIONAL_CUES
 from llava.selecting.at_layer import LayerPruning, prune_at_layer
+from llava.selecting.choose import choose
 from llava.selecting.options import BUDGET_SCOPES, POSITIONS, TEXT_CHUNKING, Choice, check_prune_layer
+from llava.selecting.parts import Visual
 from llava.selecting.per_thread import PerThread
 from llava.selecting.record import PruneRecord
 
@@ -152,7 +152,7 @@ class ImageSide:
         with self.stage("projector"):
             return projector(features if not features.is_floating_point() else features.to(dtype))
 
-    def _encode(self, images: Tensor, texts: list[str | None], pruner: Pruner | None) -> VisualCues:
+    def _encode(self, images: Tensor, texts: list[str | None], pruner: Pruner | None) -> dict[str, Tensor]:
         """Encode tiles (B, 3, H, W), with the cues that ``pruner`` asks for; ``texts`` has one entry per tile.
 
         There are no ``embeds`` where tokens are merged before the projector, unless the pruner reads them.
@@ -160,18 +160,18 @@ class ImageSide:
         if pruner is None:
             with self.stage("vision"):
                 features = self.get_vision_tower()(images)
-            return VisualCues(features=features, embeds=self._project(features))
+            return {"embeds": self._project(features)}
         if pruner.needs & CLIP_TEXT_CUES:
             self._ensure_text_tower()
             if None in texts:
                 self._report_missing_text(pruner)
         with self.stage("vision"):
             features, cues = self.get_vision_tower().cues(images, pruner.needs, texts)
+        cues["features"] = features
         if pruner.merges and "embeds" not in pruner.needs:
-            return VisualCues(features=features, embeds=None, **cues)
+            return cues
         embeds = self._project(features)  # on another device than the tower when the model is spread over several
-        cues = {name: cue.to(embeds.device) for name, cue in {"features": features, **cues}.items()}
-        return VisualCues(embeds=embeds, **cues)
+        return {"embeds": embeds, **{name: cue.to(embeds.device) for name, cue in cues.items()}}
 
     def _report_missing_text(self, pruner: Pruner) -> None:
         """Warn once of a pruner that does without relevance; raise ValueError for one that has nothing else."""
@@ -181,24 +181,6 @@ class ImageSide:
         if not self._missing_text_reported:
             logger.warning("%s got no `texts`: pruning without relevance to the question", name)
             self._missing_text_reported = True
-
-    def _layouts(
-        self, tiles: list[int], patches: int, merge_type: str, image_sizes: Sequence[tuple[int, int]] | None
-    ) -> list[ImageLayout]:
-        """Return the merged sequence of every image, from its number of tiles and the patches of a tile."""
-        tile_size = self.get_vision_tower().config.image_size
-        layouts, first = [], 0
-        for index, count in enumerate(tiles):
-            grid = size = None
-            if count > 1 and merge_type != "flat":
-                if image_sizes is None:
-                    raise ValueError("images of several tiles need image_sizes, the (width, height) of each in pixels")
-                size = tuple(image_sizes[index])
-                grid = get_anyres_image_grid_shape(size, self.config.image_grid_pinpoints, tile_size)
-            order = reading_order(count, patches, merge_type, grid, size)
-            layouts.append(ImageLayout(order, count, first, newlines=merge_type == "spatial_unpad"))
-            first += count
-        return layouts
 
     def _visual_sequences(
         self,
@@ -221,23 +203,41 @@ class ImageSide:
             batch, [text for text, count in zip(texts, tiles, strict=True) for _ in range(count)], pruner
         )
         merge_type = getattr(self.config, "mm_patch_merge_type", "flat") if listed else "flat"
-        layouts = self._layouts(tiles, cues.shape[1], merge_type, image_sizes)
+        patches = next(iter(cues.values())).shape[1]
+        tile_size = self.get_vision_tower().config.image_size
+        layouts = layouts_of(tiles, patches, merge_type, image_sizes, self.config, tile_size)
         newline = getattr(self.get_model(), "image_newline", None)
-        keep = merged = late = None
-        kept = [torch.arange(len(layout.order)) for layout in layouts]
-        has_text = [text is not None for text in texts]
+        visuals = [
+            layout.visual({name: cues[name] for name in _read(options, text) & cues.keys()}, newline)
+            for layout, text in zip(layouts, texts, strict=True)
+        ]
+        kept = late = None
         if pruner is not None and options.prune_layer:
-            note, timed = partial(setattr, self, "last_prune"), partial(self.stage, "selection")
-            late = LateSelection(pruner, cues, layouts, has_text, options.budget_scope, note, timed)
+            late = LateSelection(
+                options, visuals, partial(setattr, self, "last_prune"), partial(self.stage, "selection")
+            )
         elif pruner is not None:
             with self.stage("selection"):
-                kept, keep, merged = select(pruner, cues, layouts, has_text, newline, options.budget_scope)
-        self.last_prune = record_of(layouts, kept, keep) if late is None else None
-        embeds = cues.embeds if merged is None else self._project(merged)
+                kept, merged = self._choose(options, visuals, layouts, cues["features"])
+            cues = cues if merged is None else {"embeds": self._project(merged)}
+        self.last_prune = PruneRecord.of(visuals, kept) if late is None else None
+        whole = [torch.arange(len(layout.order)) for layout in layouts]
         return [
-            VisualSequence(gather_kept(embeds, layout, positions, newline), positions, len(layout.order))
-            for layout, positions in zip(layouts, kept, strict=True)
+            VisualSequence(layout.take(cues["embeds"], positions, newline), positions, len(layout.order))
+            for layout, positions in zip(layouts, kept or whole, strict=True)
         ], late
+
+    def _choose(
+        self, options: CallOptions, visuals: list[Visual], layouts: list[ImageLayout], features: Tensor
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """The kept positions of each image; of a pruner that merges, the features (B, N, C) with merged ones, too."""
+        if not options.pruner.merges:
+            return choose(options, visuals).kept, None
+        choice = choose(options, visuals, [layout.take(features) for layout in layouts])
+        merged = features.clone()
+        for layout, tokens in zip(layouts, choice.merged, strict=True):
+            layout.put(merged, tokens)
+        return choice.kept, merged
 
     def sequences_of(
         self, used: list[int], images, image_sizes, texts: list[str | None], options: CallOptions
@@ -251,3 +251,11 @@ class ImageSide:
             texts = [texts[index] for index in used]
         sequences, late = self._visual_sequences(images, image_sizes, texts, options)
         return dict(zip(used, sequences, strict=True)), late
+
+
+def _read(options: CallOptions, text: str | None) -> frozenset[str]:
+    """The cues that are read of an image with that text; at a decoder layer, states stand for its embeddings."""
+    if options.pruner is None:
+        return frozenset()
+    needs = options.pruner.needs - {"embeds"} if options.prune_layer else options.pruner.needs
+    return needs if text is not None else needs - CLIP_TEXT_CUES

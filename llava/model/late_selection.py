@@ -3,14 +3,16 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from llava.constants import IGNORE_INDEX
-from llava.model.selection import ImageLayout, record_of, select
-from llava.pruners import Pruner, VisualCues
 from llava.selecting.at_layer import QueryAttention, pack
+from llava.selecting.late import Decision, Placed, decide
+from llava.selecting.options import PruningOptions
+from llava.selecting.parts import Visual
 from llava.selecting.record import PruneRecord
 
 
@@ -19,22 +21,20 @@ class LateSelection:
     """A batch of prompts with all visual tokens, to be pruned by ``prune_at_layer``, whose ``choose`` this is.
 
     Args:
-        pruner, cues, layouts, has_text, budget_scope: as in ``select``; ``embeds`` are replaced by hidden states.
+        options: with a pruner and a layer.
+        visuals: the images of the batch.
         note: is given the record of what was kept, once it is known.
         timed: makes the context in which tokens are chosen.
     """
 
-    pruner: Pruner
-    cues: VisualCues | None
-    layouts: list[ImageLayout]
-    has_text: list[bool]
-    budget_scope: str | None
+    options: PruningOptions
+    visuals: list[Visual]
     note: Callable[[PruneRecord], None]
     timed: Callable[[], AbstractContextManager[None]] = nullcontext
     real: Tensor | None = None  # (B, L) which columns of the prompts are no padding
-    spans: list[tuple[int, slice]] = field(default_factory=list)  # per image, its row and columns
+    placed: list[Placed] = field(default_factory=list)
     asking: Tensor | None = None  # (B,) the column of the token whose attention is read
-    keep: Tensor | None = None  # (B, L) what was chosen
+    decision: Decision | None = None
     cut: list[int] = field(default_factory=list)  # per prompt, positions lost to the length limit; for the record
 
     def place(self, spans: Sequence[Sequence[tuple[int, int]]], real: Tensor, labels: Tensor) -> None:
@@ -48,7 +48,7 @@ class LateSelection:
         Raises:
             ValueError: the prompt was cut, so that part of an image is missing.
         """
-        self.real = real
+        self.real, visuals = real, iter(self.visuals)
         lengths, starts = real.sum(dim=1).tolist(), real.int().argmax(dim=1).tolist()
         for row, (length, offset) in enumerate(zip(lengths, starts, strict=True)):
             for start, stop in spans[row]:
@@ -57,15 +57,15 @@ class LateSelection:
                         f"tokenizer_model_max_length cuts prompt {row} inside an image: with prune_layer of 1 or more "
                         "a prompt has to fit with all its visual tokens"
                     )
-                self.spans.append((row, slice(offset + start, offset + stop)))
+                self.placed.append(Placed(next(visuals), row, slice(offset + start, offset + stop)))
         self.asking = self._last_of_prompts(labels)
 
     def _last_of_prompts(self, labels: Tensor) -> Tensor:
         """The column of the last token of each row that is in front of an answer behind all images, (B,)."""
         columns = torch.arange(self.real.shape[1], device=self.real.device)
         answer = self.real & (labels != IGNORE_INDEX)
-        for row, span in self.spans:
-            answer[row, : span.stop] = False
+        for each in self.placed:
+            answer[each.row, : each.columns.stop] = False
         return (columns * (self.real & (answer.cumsum(dim=1) == 0))).argmax(dim=1)
 
     def __call__(self, hidden_states: Tensor, attention: QueryAttention) -> Tensor:
@@ -83,39 +83,23 @@ class LateSelection:
         """
         batch, length = hidden_states.shape[:2]
         rows, columns = self.real.shape
-        if length < columns or batch % rows or (self.keep is None and length > columns):
+        if length < columns or batch % rows or (self.decision is None and length > columns):
             raise ValueError(
                 f"prompts of {rows} x {columns} tokens came to the language model as {batch} x {length}: with "
                 "prune_layer of 1 or more they have to come in one piece (no prefill_chunk_size)"
             )
-        if self.keep is None:
-            with self.timed(), torch.no_grad():
-                self.keep = self._choose(hidden_states[:: batch // rows], attention, batch // rows)
-            self.cues = None  # large, and not needed any more
-        keep = self.keep.repeat_interleave(batch // rows, dim=0)
-        return torch.nn.functional.pad(keep, (0, length - columns), value=True)
-
-    def _choose(self, hidden_states: Tensor, attention: QueryAttention, copies: int) -> Tensor:
-        """Choose from the visual tokens of all images, (B, L, D) -> (B, L); each prompt came in so many copies."""
-        states = [{"embeds": hidden_states[row, columns]} for row, columns in self.spans]
-        if "text_attention" in self.pruner.needs:
-            attended = attention(self.asking.repeat_interleave(copies))
-            attended = attended[::copies]  # (B, L)
-            for state, (row, columns) in zip(states, self.spans, strict=True):
-                state["text_attention"] = attended[row, columns]
-        chosen = select(
-            self.pruner, self.cues, self.layouts, self.has_text, budget_scope=self.budget_scope, states=states
-        )
-        kept, entries = chosen[:2]
-        keep = self.real.to(hidden_states.device, copy=True)
-        for (row, columns), positions in zip(self.spans, kept, strict=True):
-            keep[row, columns] = False
-            keep[row, columns.start + positions.to(keep.device)] = True
-        self.note(replace(record_of(self.layouts, kept, entries), cut=self.cut))
-        return keep
+        if self.decision is None:
+            copies = batch // rows
+            attended = partial(attention, self.asking.repeat_interleave(copies))
+            real = self.real.to(hidden_states.device).repeat_interleave(copies, dim=0)
+            with self.timed():
+                self.decision = decide(self.options, self.placed, hidden_states, real, attended, copies)
+            self.visuals, self.placed = [], []  # large, and not needed any more
+            self.note(replace(self.decision.record, cut=self.cut))
+        return self.decision.grown(batch, length).keep
 
     def shorten(self, labels: Tensor) -> Tensor:
         """Return the labels (B, L) of the tokens that all layers saw, (B, M), as the decoder returns their states."""
-        order, valid = pack(self.keep & self.real.to(self.keep.device), right=not bool(self.real[:, -1].all()))
+        order, valid = pack(self.decision.keep, right=not bool(self.real[:, -1].all()))
         order, valid = order.to(labels.device), valid.to(labels.device)
         return labels.gather(1, order).masked_fill(~valid, IGNORE_INDEX)

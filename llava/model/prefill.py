@@ -94,7 +94,7 @@ class Prefill:
         self.answered = True
 
     def _check_read(self, body: nn.Module) -> None:
-        if self.late is not None and self.late.keep is None:
+        if self.late is not None and self.late.decision is None:
             raise compat.not_pruned(f"{type(body).__name__} did not ask which tokens its later layers see")
         read, due = body.positions_read.value, self.due
         if read.given != due:

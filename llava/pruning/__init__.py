@@ -11,7 +11,7 @@ from llava import compat
 from llava.pruners import Pruner, resolve_pruner
 from llava.pruners.base import CLIP_TEXT_CUES
 from llava.pruners.checks import is_count
-from llava.pruning.deciding import Settings
+from llava.pruning.calls import Settings
 from llava.pruning.families import FAMILIES, Family, family_of
 from llava.pruning.session import Pruning
 from llava.selecting.options import PruningOptions, check_choice

@@ -9,14 +9,28 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from llava import compat
-from llava.pruning.deciding import Decision
+from llava.pruners import Pruner
 from llava.pruning.families import Family
+from llava.pruning.prompts import Prompts
 from llava.pruning.shorten import Shortened
-from llava.selecting.choose import Visual
+from llava.selecting.late import Decision
+from llava.selecting.parts import Visual
 from llava.selecting.record import PruneRecord
+from llava.selecting.relevance import ClipRelevance
 
 PROMPT = "pruned_prompt"  # on a cache: the shortened prompt in it; copies of the cache take it along
 AS_MODULE = "as a module (one that was compiled before it was pruned has to be compiled anew)"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a model is pruned; see ``prune``."""
+
+    pruner: Pruner
+    clip: ClipRelevance | None
+    compact: bool
+    budget_scope: str | None
+    prune_layer: int
 
 
 @dataclass
@@ -60,6 +74,7 @@ class ThreadState:
     """What a pruned model knows of the calls of one thread."""
 
     call: Call | None = None  # that is under way
+    prompts: Prompts | None = None  # those of the decision
     decision: Decision | None = None
     record: PruneRecord = field(default_factory=PruneRecord)
     encoding: bool = False

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers.utils import ModelOutput
 
-from llava.selecting.choose import Visual
+from llava.selecting.parts import Visual
 
 VISUALS = "pruned_visuals"  # on an output: what is in it; copies of the output take it along
 ENCODED = "mm_encoder_outputs"

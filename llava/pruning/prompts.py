@@ -1,25 +1,19 @@
 """A batch of prompts: which of their columns hold which image or video, and what these have to do with the text."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 
 from torch import Tensor
+from torch.nn.functional import normalize
 
+from llava.pruners.base import CLIP_TEXT_CUES
 from llava.pruning.families import Family
-from llava.selecting.choose import Seen, Visual, text_product, text_relevance
+from llava.selecting.late import Placed
 from llava.selecting.options import check_texts
+from llava.selecting.parts import Visual
 from llava.selecting.relevance import ClipRelevance
-
-
-@dataclass(frozen=True)
-class Placed:
-    """An image or video and where it stands."""
-
-    visual: Visual
-    row: int  # its prompt; the copies of that follow it
-    columns: Tensor  # (L,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +53,40 @@ class Prompts:
 
     @cached_property
     def placed(self) -> list[Placed]:
-        """Images and videos in the order of the prompts, of the first copy of each prompt alone."""
+        """Images and videos in the order of the prompts, copies of these left out."""
         return sorted(self._found(), key=lambda entry: (entry.row, int(entry.columns[0])))
 
     def text(self, row: int) -> Tensor:
-        """The columns of a prompt that are neither padding nor visual tokens."""
-        return (self.real[row] & ~self.visual[row]).nonzero().flatten()
+        """The columns of a prompt, copies not counted, that are neither padding nor visual tokens."""
+        return (self.real[:: self.copies][row] & ~self.visual[:: self.copies][row]).nonzero().flatten()
+
+    def related(
+        self, needs: frozenset[str], embeds: Tensor, clip: ClipRelevance | None, texts: list[str] | None
+    ) -> list[Placed]:
+        """``placed``, each with its relevance to its prompt if that is among the cues in ``needs``.
+
+        Args:
+            needs: names of cues.
+            embeds: (B, L, D) of the batch.
+            clip: weighs patches against the question; None weighs the embeddings against the prompt's others.
+            texts: the question of each prompt, for ``clip``.
+        """
+        if not needs & CLIP_TEXT_CUES:
+            return self.placed
+        found, ways = [], {"relevance": text_relevance, "dot_relevance": text_product}
+        if clip is not None:
+            ways = {"relevance": clip, "dot_relevance": clip.dot}
+        ways = {name: way for name, way in ways.items() if name in needs}
+        for each in self.placed:
+            if clip is not None:
+                given = each.visual.cues["clip_patches"].unsqueeze(0), [texts[each.row]]
+                known = {name: way(*given)[0] for name, way in ways.items()}
+            else:
+                own = embeds[:: self.copies][each.row]
+                known = {name: way(own[each.columns], own[self.text(each.row)]) for name, way in ways.items()}
+                known = {name: cue for name, cue in known.items() if cue is not None}
+            found.append(replace(each, visual=replace(each.visual, cues={**each.visual.cues, **known})))
+        return found
 
     def _found(self) -> Iterator[Placed]:
         for modality in self._shown():
@@ -73,41 +95,26 @@ class Prompts:
             visuals = self.family.grouped(self.encoded[modality], rows, columns)
             lengths = [visual.length for visual in visuals]
             for visual, row, places in zip(visuals, rows.split(lengths), columns.split(lengths), strict=True):
-                yield Placed(visual, int(row[0]) * self.copies, places)
+                yield Placed(visual, int(row[0]), places)
 
     def _shown(self) -> list[str]:
         """The modalities that the prompts show."""
         return [name for name in self.encoded if (self.ids == self.family.token_id(name)).any()]
 
 
-def in_prompt(
-    prompts: Prompts,
-    placed: Placed,
-    embeds: Tensor,
-    needs: frozenset[str],
-    clip: ClipRelevance | None = None,
-    question: str | None = None,
-) -> Seen:
-    """Return an image or video with its embeddings, and its relevance to the prompt if that is needed.
+def text_relevance(embeds: Tensor, text: Tensor) -> Tensor | None:
+    """Cosine of every visual token to the mean of the prompt's other embeddings, (L, D), (L', D) -> (L,).
 
-    Args:
-        prompts: the batch.
-        placed: the image or video.
-        embeds: (L, D) of its prompt.
-        needs: names of cues.
-        clip: weighs the patches against ``question``; None weighs the embeddings against the prompt's others.
-        question: of the prompt.
+    None when there is no other embedding.
     """
-    tokens = embeds[placed.columns]
-    if clip is not None:
-        relevance = {"relevance": clip, "dot_relevance": clip.dot}
-        given = placed.visual.clip_patches
-        cues = {name: of(given.unsqueeze(0), [question])[0] for name, of in relevance.items() if name in needs}
-    else:
-        relevance = {"relevance": text_relevance, "dot_relevance": text_product}
-        text = embeds[prompts.text(placed.row)]
-        cues = {name: of(tokens, text) for name, of in relevance.items() if name in needs}
-    return Seen(placed.visual, tokens, **cues)
+    if not len(text):
+        return None
+    return normalize(embeds.float(), dim=1) @ normalize(text.float().mean(dim=0), dim=0)
+
+
+def text_product(embeds: Tensor, text: Tensor) -> Tensor | None:
+    """Dot product of every visual token with the mean of the prompt's other embeddings, (L, D), (L', D) -> (L,)."""
+    return embeds.float() @ text.float().mean(dim=0) if len(text) else None
 
 
 def questions(texts: str | Sequence[str] | None, prompts: int) -> list[str]:

@@ -24,6 +24,7 @@ from llava.pruning.calls import (
     AS_MODULE,
     PROMPT,
     Call,
+    Settings,
     ThreadState,
     check_arguments,
     continued,
@@ -34,12 +35,12 @@ from llava.pruning.calls import (
     refuse_columns,
     shows_visuals,
 )
-from llava.pruning.deciding import Decision, Settings, decided, record_of
 from llava.pruning.encoded import ENCODED, Notes, same, shown
 from llava.pruning.families import Family
 from llava.pruning.prompts import Prompts, questions
 from llava.pruning.shorten import Shortened
 from llava.selecting.at_layer import CHOOSE, QueryAttention, prune_at_layer
+from llava.selecting.late import Decision, decide
 from llava.selecting.per_thread import PerThread, unchanged
 from llava.selecting.record import PruneRecord
 
@@ -229,7 +230,7 @@ class Pruning:
             vars(cache).pop(PROMPT, None)  # of an earlier prompt: the cache was emptied
         if not shows:
             if not filled(cache):
-                self._threads.value.record = record_of([], [])
+                self._threads.value.record = PruneRecord.of([], [])
             return None
         prompts = Prompts(self.family, call.ids, real_tokens(given.get("attention_mask"), call.ids), call.encoded)
         if self.settings.prune_layer:
@@ -265,10 +266,8 @@ class Pruning:
         if not decision.keep.any(dim=1).all():
             raise ValueError("nothing was kept of a prompt: keep at least one token of each")
         if decision.merged is not None:
-            made = torch.nn.functional.pad(decision.merged, (0, 0, 0, embeds.shape[1] - decision.merged.shape[1]))
-            kwargs["inputs_embeds"] = torch.where(
-                prompts.visual.unsqueeze(2).to(embeds.device), made.to(embeds), embeds
-            )
+            visual = prompts.visual.unsqueeze(2).to(embeds.device)
+            kwargs["inputs_embeds"] = torch.where(visual, decision.merged.to(embeds), embeds)
         short = Shortened.of(decision.keep, prompts.real)
         call.due = short.width
         if cache is not None:
@@ -286,12 +285,15 @@ class Pruning:
 
     def _decide(self, prompts: Prompts, embeds: Tensor, attention: QueryAttention | None = None) -> Decision:
         """Return what is kept of the prompts: as decided before, if these are the same and tokens behind them."""
-        thread, ids = self._threads.value, prompts.ids
-        decision = thread.decision
-        if decision is not None and len(ids) == len(decision.ids) and same(decision.encoded, prompts.encoded):
-            length = decision.ids.shape[1]
-            if torch.equal(ids[:, :length], decision.ids):
-                return replace(decision, keep=torch.cat([decision.keep, prompts.real[:, length:]], dim=1))
-        texts = None if self.settings.clip is None else questions(self.texts, len(ids) // prompts.copies)
-        thread.decision, thread.record = decided(self.settings, prompts, embeds, texts, attention)
-        return thread.decision
+        thread, ids, length = self._threads.value, prompts.ids, 0
+        before = thread.prompts
+        if before is not None and len(ids) == len(before.ids) and same(before.encoded, prompts.encoded):
+            length = before.ids.shape[1]
+        if not length or not torch.equal(ids[:, :length], before.ids):
+            settings, copies = self.settings, prompts.copies
+            texts = None if settings.clip is None else questions(self.texts, len(ids) // copies)
+            placed = prompts.related(settings.pruner.needs, embeds, settings.clip, texts)
+            thread.decision = decide(settings, placed, embeds, prompts.real, attention, copies)
+            thread.prompts, thread.record = prompts, thread.decision.record
+        decision = thread.decision.grown(*ids.shape)
+        return replace(decision, keep=decision.keep & prompts.real)

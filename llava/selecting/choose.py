@@ -1,145 +1,87 @@
-"""One image or video as a language model reads it, and the choice of its tokens."""
+"""Which tokens of images and videos are kept: the one way from cues to positions, for every kind of model."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from llava.pruners import Pruner, VisualCues
-from llava.selecting.parts import budget_of_tiles, judges_newlines, resolve_scope
+from llava.pruners import VisualCues
+from llava.pruners.base import CUES
+from llava.selecting.options import PruningOptions
+from llava.selecting.parts import Part, Visual, budget_of, parts_of
 
-ENCODER_CUES = ("keys", "last_attention", "last_keys")
-PROMPT_CUES = ("relevance", "dot_relevance", "text_attention")
-
-
-@dataclass(frozen=True)
-class Part:
-    """A stretch of an image's tokens that is chosen from by itself: a tile, a frame, or a grid of tiles."""
-
-    positions: Tensor  # (L',) in the image's sequence
-    tiles: int = 1  # how many tiles' budgets it has
-    group: int = 0  # parts of one image and group share min-max statistics
+Row = tuple[int, Part]  # a visual, by its index, and the part of it that is chosen from
 
 
 @dataclass(frozen=True)
-class Visual:
-    """One image or video: its L tokens in the order in which the language model reads them, and what is known of them.
-
-    A token that stands for several patches has the mean of their cues.
-    """
-
-    length: int
-    parts: list[Part]
-    features: Tensor | None = None  # (L, C) None: the embeddings stand in
-    cls_attention: Tensor | None = None  # (L,)
-    keys: Tensor | None = None  # (L, d) of the block that the attention is from, mean over heads
-    last_attention: Tensor | None = None  # (L,) of the last block, heads not split
-    last_keys: Tensor | None = None  # (L, C)
-    clip_patches: Tensor | None = None  # (L, C) CLIP's patches after its last layer norm
-    newline: Tensor | None = None  # (L,) True where the learned newline token stands
-
-    @property
-    def tiles(self) -> int:
-        """Number of tiles or frames."""
-        return sum(part.tiles for part in self.parts)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A visual with what is known once it stands in a prompt."""
-
-    visual: Visual
-    embeds: Tensor  # (L, D) as the language model reads it
-    relevance: Tensor | None = None  # (L,)
-    dot_relevance: Tensor | None = None  # (L,)
-    text_attention: Tensor | None = None  # (L,)
-
-
-def text_relevance(embeds: Tensor, text: Tensor) -> Tensor | None:
-    """Cosine of every visual token to the mean of the prompt's other embeddings, (L, D), (L', D) -> (L,).
-
-    None when there is no other embedding.
-    """
-    if not len(text):
-        return None
-    return normalize(embeds.float(), dim=1) @ normalize(text.float().mean(dim=0), dim=0)
-
-
-def text_product(embeds: Tensor, text: Tensor) -> Tensor | None:
-    """Dot product of every visual token with the mean of the prompt's other embeddings, (L, D), (L', D) -> (L,)."""
-    return embeds.float() @ text.float().mean(dim=0) if len(text) else None
-
-
-@torch.no_grad()
-def choose(
-    pruner: Pruner, seen: list[Seen], budget_scope: str | None = None
-) -> tuple[list[Tensor], list[Tensor] | None]:
-    """Choose the visual tokens of every image or video.
+class Choice:
+    """What is kept of each image or video.
 
     Args:
-        pruner: what chooses.
-        seen: the images and videos of a batch.
-        budget_scope: "tile" chooses within each tile or frame, "image" from a whole image or video with the sum of
-            its tiles' budgets; None leaves it to the pruner.
-
-    Returns:
-        The kept positions of each, ascending, and with them newline tokens that the pruner did not choose from among;
-        and, of a pruner that merges, the embeddings of each (L, D) with merged ones in the kept places, else None.
+        kept: (K,) positions of each, ascending; newline tokens that nobody chose from are among them.
+        merged: of a pruner that merges, the tokens (L, D) of each with merged ones in the kept places, else None.
     """
+
+    kept: list[Tensor]
+    merged: list[Tensor] | None = None
+
+
+@torch.no_grad()  # which tokens are kept is a decision, not a differentiable step
+def choose(options: PruningOptions, visuals: Sequence[Visual], tokens: Sequence[Tensor] | None = None) -> Choice:
+    """Choose among the tokens of every image or video; nothing is read back from the device of their cues.
+
+    Args:
+        options: with a pruner.
+        visuals: of a batch.
+        tokens: (L, D) of each, which a pruner that merges makes sums of; others do not read them.
+    """
+    pruner = options.pruner
     rows = [
-        (index, part)
-        for index, entry in enumerate(seen)
-        for part in _parts(pruner, entry.visual, resolve_scope(pruner, budget_scope, entry.visual.tiles))
+        (index, part) for index, each in enumerate(visuals) for part in parts_of(pruner, each, options.budget_scope)
     ]
     alike = defaultdict(list)  # rows of one shape are chosen from in one call
-    for row, (index, part) in enumerate(rows):
-        known = tuple(getattr(seen[index], name) is not None for name in PROMPT_CUES)
-        budget = budget_of_tiles(pruner, len(part.positions), part.tiles)
-        alike[len(part.positions), budget, known].append(row)
-    kept = [torch.ones(entry.visual.length, dtype=torch.bool) for entry in seen]
-    merged = [entry.embeds.clone() for entry in seen] if pruner.merges else None
-    for (_, budget, _), members in alike.items():
-        group = [rows[row] for row in members]
-        cues = _cues(seen, group)
-        keep = pruner.with_budget(budget)(cues)
-        for (index, part), picks in zip(group, keep.cpu(), strict=True):
-            kept[index][part.positions] = False
-            kept[index][part.positions[picks]] = True
+    for row in rows:
+        names = tuple(name for name in CUES if name in pruner.needs & visuals[row[0]].cues.keys())
+        alike[len(row[1].positions), budget_of(pruner, row[1]), names].append(row)
+    chosen: list[list[Tensor]] = [[] for _ in visuals]
+    merged = [each.clone() for each in tokens] if pruner.merges else None
+    for (_, budget, names), group in alike.items():
+        cues = _stacked(visuals, group, names)
+        keep = pruner.with_budget(budget)(cues)  # (R, K)
+        positions = torch.stack([part.positions for _, part in group]).to(keep.device).gather(1, keep)
+        for (index, _), places in zip(group, positions, strict=True):
+            chosen[index].append(places)
         if merged is not None:
-            tokens = pruner.apply(cues.embeds, keep, cues)
-            for (index, part), picks, made in zip(group, keep.cpu(), tokens, strict=True):
-                merged[index][part.positions[picks]] = made
-    return [mask.nonzero().flatten() for mask in kept], merged
+            candidates = _rows([part.of(tokens[index]) for index, part in group])
+            for (index, _), places, made in zip(group, positions, pruner.apply(candidates, keep, cues), strict=True):
+                merged[index][places] = made
+    parts = [[part for index, part in rows if index == each] for each in range(len(visuals))]
+    return Choice([_kept(*entry) for entry in zip(visuals, parts, chosen, strict=True)], merged)
 
 
-def _parts(pruner: Pruner, visual: Visual, scope: str) -> list[Part]:
-    if scope == "tile":
-        return visual.parts
-    if judges_newlines(pruner):
-        return [Part(torch.arange(visual.length), visual.tiles)]
-    return [Part(torch.cat([part.positions for part in visual.parts]).sort().values, visual.tiles)]
+def _stacked(visuals: Sequence[Visual], group: list[Row], names: tuple[str, ...]) -> VisualCues:
+    """The cues of rows of one length, (R, P, ...); a pruner that reads none learns from zeros how many there are."""
+    known = visuals[group[0][0]].cues
+    lead = known["embeds"] if "embeds" in known else next(iter(known.values()), torch.empty(0))
+    images = {key: number for number, key in enumerate(dict.fromkeys((index, part.group) for index, part in group))}
+    image_index = torch.tensor([images[index, part.group] for index, part in group], device=lead.device)
+    cues = {
+        name: _rows([part.of(visuals[index].cues[name]).to(lead.device) for index, part in group]) for name in names
+    }
+    if not cues:
+        cues["cls_attention"] = torch.zeros(len(group), len(group[0][1].positions), device=lead.device)
+    return VisualCues(**{"features": None, "embeds": None, **cues}, image_index=image_index)
 
 
-def _cues(seen: list[Seen], rows: list[tuple[int, Part]]) -> VisualCues:
-    """Stack the cues of rows of one length, (R, L', ...)."""
-    device = seen[rows[0][0]].embeds.device
+def _rows(values: list[Tensor]) -> Tensor:
+    """Stack rows; one alone is a view."""
+    return values[0].unsqueeze(0) if len(values) == 1 else torch.stack(values)
 
-    def stack(values: list[Tensor | None]) -> Tensor | None:
-        if any(value is None for value in values):
-            return None
-        return torch.stack([value[part.positions].to(device) for value, (_, part) in zip(values, rows, strict=True)])
 
-    entries = [seen[index] for index, _ in rows]
-    embeds = stack([entry.embeds for entry in entries])
-    features = stack([entry.visual.features for entry in entries])
-    images = {key: number for number, key in enumerate(dict.fromkeys((index, part.group) for index, part in rows))}
-    return VisualCues(
-        features=embeds if features is None else features,
-        embeds=embeds,
-        cls_attention=stack([entry.visual.cls_attention for entry in entries]),
-        **{name: stack([getattr(entry.visual, name) for entry in entries]) for name in ENCODER_CUES},
-        **{name: stack([getattr(entry, name) for entry in entries]) for name in PROMPT_CUES},
-        image_index=torch.tensor([images[index, part.group] for index, part in rows], device=device),
-    )
+def _kept(visual: Visual, parts: list[Part], chosen: list[Tensor]) -> Tensor:
+    """The kept positions of one image: what was chosen, and the newline tokens that nobody chose from."""
+    candidates = torch.cat([part.positions for part in parts])
+    untouched = torch.ones(visual.length, dtype=torch.bool).index_fill(0, candidates, False).nonzero().flatten()
+    return torch.cat([*chosen, untouched.to(chosen[0].device)]).sort().values

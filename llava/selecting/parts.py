@@ -1,21 +1,74 @@
-"""What a pruner chooses from at a time, and how much of it stays."""
+"""An image or video as a language model reads it, what a pruner chooses from at a time, and how much of it stays."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
 
 from llava.pruners import Pruner
 from llava.pruners.base import INSIDE_CUES
 
 
-def resolve_scope(pruner: Pruner, budget_scope: str | None, tiles: int) -> str:
-    """Return "tile" or "image": unless told otherwise, an image of several tiles is what the pruner takes it for."""
-    if budget_scope is not None:
-        return budget_scope
-    return pruner.scope if tiles > 1 else "tile"
+@dataclass(frozen=True)
+class Part:
+    """A stretch of an image's tokens that is chosen from by itself: a tile, a frame, or a grid of tiles."""
+
+    positions: Tensor  # (P,) int64 on the CPU, ascending, in the image's sequence
+    tiles: int = 1  # how many tiles' budgets it has
+    group: int = 0  # parts of one image and group share min-max statistics
+
+    def of(self, cue: Tensor) -> Tensor:
+        """The part of a cue of the whole image, (L, ...) -> (P, ...); a view where its tokens are neighbours."""
+        first, count = int(self.positions[0]) if len(self.positions) else 0, len(self.positions)
+        if count and int(self.positions[-1]) - first + 1 == count:
+            return cue[first : first + count]
+        return cue[self.positions.to(cue.device)]
 
 
-def budget_of_tiles(pruner: Pruner, length: int, tiles: int) -> int:
-    """How many of ``length`` candidates are kept that are of so many tiles, each of which has the pruner's budget."""
-    if pruner.visual_token_num is not None:
-        return min(length, pruner.visual_token_num * tiles)
-    return pruner.budget(length)
+@dataclass(frozen=True)
+class Visual:
+    """One image or video: its L tokens in the order in which the language model reads them, and what is known of them.
+
+    Args:
+        length: L.
+        parts: what is chosen from by itself when nothing larger is.
+        cues: (L,) or (L, C) of every token, by the names that ``VisualCues`` has, zero at newline tokens; what is
+            unknown, or means nothing for this image, is absent. A token that stands for several patches has the mean
+            of their cues.
+        newline: (L,) bool on the CPU, where the learned newline token stands; None where there is none.
+    """
+
+    length: int
+    parts: Sequence[Part]
+    cues: Mapping[str, Tensor] = field(default_factory=dict)
+    newline: Tensor | None = None
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles or frames."""
+        return sum(part.tiles for part in self.parts)
+
+
+def parts_of(pruner: Pruner, visual: Visual, scope: str | None) -> Sequence[Part]:
+    """What ``pruner`` chooses from at a time.
+
+    Args:
+        scope: "tile", the parts as they are; "image", all of them as one; None is what the pruner takes an image of
+            several tiles for.
+    """
+    if (scope or (pruner.scope if visual.tiles > 1 else "tile")) == "tile":
+        return visual.parts
+    if judges_newlines(pruner):
+        return [Part(torch.arange(visual.length), visual.tiles)]
+    return [Part(torch.cat([part.positions for part in visual.parts]).sort().values, visual.tiles)]
+
+
+def budget_of(pruner: Pruner, part: Part) -> int:
+    """How many tokens of a part are kept: each of its tiles has the pruner's number, a share is of what is there."""
+    if pruner.visual_token_num is None:
+        return pruner.budget(len(part.positions))
+    return min(len(part.positions), pruner.visual_token_num * part.tiles)
 
 
 def judges_newlines(pruner: Pruner) -> bool:

@@ -12,6 +12,7 @@ from PIL import Image
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.mm_utils import process_images, tokenizer_image_token
 from llava.model.builder import load_pretrained_model
+from llava.model.tiles import reading_order
 from llava.pruners import resolve_pruner
 
 from .conftest import E2E, left_pad, question_prompts
@@ -114,8 +115,10 @@ def kept_sets(record, expected) -> tuple[set, set]:
     """Return what was kept and what the reference kept, as sets of tokens."""
     (keep,) = record.keep
     if "selected" in expected:
-        return set(keep.flatten().tolist()), set(expected["selected"].tolist())
-    kept = {(tile, token) for tile, row in enumerate(keep.tolist()) for token in row}
+        return set(keep.tolist()), set(expected["selected"].tolist())
+    tiles, patches = expected["index_mask"].shape
+    order = reading_order(tiles, patches, "spatial", (2, 2))
+    kept = {divmod(patch, patches) for patch in order[keep].tolist()}
     return kept, {tuple(pair) for pair in np.argwhere(expected["index_mask"]).tolist()}
 
 

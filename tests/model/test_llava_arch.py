@@ -45,12 +45,7 @@ def test_a_batch_answers_as_its_prompts_alone(model_of, layout, pruner, images):
         assert together[row, :length].tolist() == alone[0].tolist()
         assert model.last_prune.visual_tokens == record.visual_tokens[row : row + 1]
         if pruner != "none":
-            assert_same_keep(model.last_prune.keep[0], record.keep[row])
-
-
-def assert_same_keep(one, other):
-    one, other = (keep if isinstance(keep, list) else [keep] for keep in (one, other))
-    assert [keep.tolist() for keep in one] == [keep.tolist() for keep in other]
+            assert torch.equal(model.last_prune.keep[0], record.keep[row])
 
 
 @pytest.mark.parametrize("pruner", PRUNERS)
@@ -88,11 +83,10 @@ def test_the_kept_tokens_are_fed_in_reading_order(model_of, images):
     full = model.prepare_inputs_labels_for_multimodal(*arguments)[4][0]
     start = ids[0].tolist().index(-200)
     sequence = full[start : start + 5 * 16]
-    # Positions of the stitched 8 x 8 grid after the base tile: tile 1 + row * 2 + column, patch p of 4 x 4.
-    positions = [int(patch) for patch in keep[0]]
-    for tile, row in enumerate(keep[1:].tolist()):
-        positions += [16 + (tile // 2 * 4 + patch // 4) * 8 + tile % 2 * 4 + patch % 4 for patch in row]
-    assert torch.equal(pruned[start : start + 5 * BUDGET], sequence[sorted(positions)])
+    # Behind the base tile stands the stitched grid: each of its 2 x 2 tiles, and the base, has its own budget.
+    grid = keep[keep >= 16] - 16
+    assert (keep < 16).sum() == BUDGET and (grid // 8 // 4 * 2 + grid % 8 // 4).bincount().tolist() == [BUDGET] * 4
+    assert torch.equal(pruned[start : start + 5 * BUDGET], sequence[keep])
 
 
 def test_labels_mask_and_positions_shorten_together(model_of, images):
@@ -171,7 +165,7 @@ def test_one_text_serves_every_row(model_of, images):
     shared = model.last_prune.keep
     generate(model, tokenizer, processor, images, ["Where is it?"] * 3, prompts)
     for one, other in zip(shared, model.last_prune.keep, strict=True):
-        assert_same_keep(one, other)
+        assert torch.equal(one, other)
 
 
 def test_texts_that_do_not_fit_the_rows_are_an_error(model_of, images):
@@ -187,7 +181,7 @@ def test_without_texts_there_is_one_warning_and_no_relevance(model_of, pruner, i
     for _ in range(2):
         generate(model, tokenizer, processor, images, None, prompts)
     assert sum("without relevance" in message for message in caplog.messages) == 1
-    assert [keep.shape for keep in model.last_prune.keep] == [(1, BUDGET)] * 3
+    assert [keep.shape for keep in model.last_prune.keep] == [(BUDGET,)] * 3
 
 
 def test_a_row_without_text_leaves_the_others_alone(model_of, images):
@@ -196,17 +190,17 @@ def test_a_row_without_text_leaves_the_others_alone(model_of, images):
     generate(model, tokenizer, processor, images, [QUESTIONS[0], None, QUESTIONS[2]], prompts)
     mixed = model.last_prune.keep
     generate(model, tokenizer, processor, images, QUESTIONS, prompts)
-    assert_same_keep(mixed[0], model.last_prune.keep[0])
-    assert_same_keep(mixed[2], model.last_prune.keep[2])
+    assert torch.equal(mixed[0], model.last_prune.keep[0])
+    assert torch.equal(mixed[2], model.last_prune.keep[2])
     generate(model, tokenizer, processor, images[1:2], None, prompts[1:2])
-    assert_same_keep(mixed[1], model.last_prune.keep[0])
+    assert torch.equal(mixed[1], model.last_prune.keep[0])
 
 
 def test_last_prune_of_a_single_tile(model_of, images):
     tokenizer, model, processor, _ = model_of("single", "vispruner")
     generate(model, tokenizer, processor, images, QUESTIONS, question_prompts(tokenizer, QUESTIONS))
     record = model.last_prune
-    assert [tuple(keep.shape) for keep in record.keep] == [(1, BUDGET)] * 3
+    assert [tuple(keep.shape) for keep in record.keep] == [(BUDGET,)] * 3
     assert (record.visual_tokens, record.newline_tokens, record.tokens_before) == ([BUDGET] * 3, [0] * 3, [16] * 3)
 
 
@@ -214,9 +208,17 @@ def test_last_prune_of_the_fixed_layout(model_of, images):
     tokenizer, model, processor, _ = model_of("fixed", "vispruner")
     generate(model, tokenizer, processor, images, QUESTIONS, question_prompts(tokenizer, QUESTIONS))
     record = model.last_prune
-    assert [tuple(keep.shape) for keep in record.keep] == [(5, BUDGET)] * 3
+    assert [tuple(keep.shape) for keep in record.keep] == [(5 * BUDGET,)] * 3
+    assert [int((keep < 16).sum()) for keep in record.keep] == [BUDGET] * 3  # of the base tile
     assert (record.visual_tokens, record.newline_tokens) == ([5 * BUDGET] * 3, [0] * 3)
     assert record.tokens_before == [80] * 3
+
+
+def base_and_grid(record) -> list[tuple[int, int]]:
+    """How many patches of the base tile and of the grid of each image were kept, newline tokens left out."""
+    base = [int((keep < 16).sum()) for keep in record.keep]
+    counts = zip(record.keep, record.newline_tokens, base, strict=True)
+    return [(own, len(keep) - own - newlines) for keep, newlines, own in counts]
 
 
 def test_last_prune_of_the_native_layout(model_of, images):
@@ -224,9 +226,7 @@ def test_last_prune_of_the_native_layout(model_of, images):
     generate(model, tokenizer, processor, images, QUESTIONS, question_prompts(tokenizer, QUESTIONS))
     record = model.last_prune
     # 90 x 70 is seen on 64 x 64 (4 tiles), 40 x 100 on 32 x 96 and 120 x 38 on 96 x 32 (3 tiles each).
-    assert [[len(part) for part in keep] for keep in record.keep] == [[5, 20], [5, 15], [5, 15]]
-    for visual, newline, (base, grid) in zip(record.visual_tokens, record.newline_tokens, record.keep, strict=True):
-        assert visual == len(base) + len(grid) + newline
+    assert base_and_grid(record) == [(5, 20), (5, 15), (5, 15)]
     # rows without padding: int(70 * 8 / 90) = 6 of 8, int(100 * 4 / 40) = 10 of 12, int(38 * 12 / 120) = 3 of 4, of
     # which (4 - 3) // 2 = 0 are cut on either side
     assert record.newline_tokens == [6, 10, 4]
@@ -264,7 +264,7 @@ def test_tile_scope_can_be_asked_of_divprune(load, anyres_checkpoint, images):
         anyres_checkpoint, pruner="divprune", visual_token_num=BUDGET, budget_scope="tile"
     )
     generate(model, tokenizer, processor, images, QUESTIONS, question_prompts(tokenizer, QUESTIONS))
-    assert [[len(part) for part in keep] for keep in model.last_prune.keep] == [[5, 20], [5, 15], [5, 15]]
+    assert base_and_grid(model.last_prune) == [(5, 20), (5, 15), (5, 15)]
 
 
 def test_set_pruner_swaps_at_run_time(model_of, images):
@@ -345,7 +345,7 @@ def test_original_positions_leave_every_token_where_it_stands_without_a_pruner(m
     _, positions, new_mask, _, _, _ = model.prepare_inputs_labels_for_multimodal(ids, None, mask, None, None, pixels)
     for row in range(3):
         start = ids[row][mask[row].bool()].tolist().index(-200)
-        kept = (model.last_prune.keep[row][0] + start).tolist()
+        kept = (model.last_prune.keep[row] + start).tolist()
         after = range(start + 16, start + 16 + int(mask[row].sum()) - start - 1)
         assert positions[row][new_mask[row].bool()].tolist() == [*range(start), *kept, *after]
 
@@ -357,7 +357,7 @@ def test_original_positions_hide_the_dropped_tokens_and_nothing_else(model_of, i
     pixels = process_images(images[:1], processor, model.config)
     with torch.no_grad():
         pruned = model(ids, images=pixels).logits[0, -1]
-        keep = model.last_prune.keep[0][0]
+        keep = model.last_prune.keep[0]
         model.set_pruner(None)
         embeds = model.prepare_inputs_labels_for_multimodal(ids, None, None, None, None, pixels)[4]
         start, length = ids[0].tolist().index(-200), embeds.shape[1]
@@ -401,8 +401,7 @@ def test_images_of_any_shape_are_pruned(model_of, pruner, size):
     record = model.last_prune
     assert record.visual_tokens[0] <= record.tokens_before[0]
     if pruner not in ("divprune", "fastv"):  # which take the image as a whole
-        base, grid = record.keep[0]
-        assert len(base) == BUDGET and record.visual_tokens[0] == BUDGET + len(grid) + record.newline_tokens[0]
+        assert base_and_grid(record)[0][0] == BUDGET and record.visual_tokens == [len(record.keep[0])]
 
 
 def test_cues_follow_the_projector_to_its_device(model_of):
@@ -411,7 +410,8 @@ def test_cues_follow_the_projector_to_its_device(model_of):
     model.get_model().mm_projector = torch.nn.Sequential(torch.nn.Linear(48, 32, device="meta"))
     model._project = lambda features: model.get_model().mm_projector(features.to("meta"))
     cues = model._encode(torch.zeros(1, 3, 32, 32), ["What?"], model.pruner)
-    assert {cue.device.type for cue in (cues.features, cues.embeds, cues.cls_attention, cues.relevance)} == {"meta"}
+    assert cues.keys() == {"features", "embeds", "cls_attention", "relevance"}
+    assert {cue.device.type for cue in cues.values()} == {"meta"}
 
 
 def test_rows_padded_in_front_bring_their_mask(model_of, images):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llava.pruners import PRUNERS, VisualCues
-from llava.selecting.choose import text_relevance
+from llava.pruning.prompts import text_relevance
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 FILES = sorted(path for path in GOLDEN.glob("*.npz") if not path.name.startswith("anyres"))

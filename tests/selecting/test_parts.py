@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from llava.pruners import PRUNERS, Pruner, resolve_pruner
-from llava.selecting.parts import budget_of_tiles, judges_newlines, resolve_scope
+from llava.selecting.parts import Part, Visual, budget_of, judges_newlines, parts_of
 
 
 class Wide(Pruner):
@@ -17,25 +17,34 @@ class Wide(Pruner):
         return torch.arange(budget).repeat(cues.shape[0], 1)
 
 
+def scope_of(pruner, scope, tiles) -> str:
+    """Whether the tiles of an image are one part or several."""
+    parts = [Part(torch.arange(4 * tile, 4 * tile + 4)) for tile in range(tiles)]
+    found = parts_of(pruner, Visual(4 * tiles, parts), scope)
+    assert sum(part.tiles for part in found) == tiles
+    return "tile" if found is parts else "image"
+
+
 def test_a_pruner_says_what_it_takes_an_image_for():
     assert [name for name, pruner in PRUNERS.items() if pruner.scope == "image"] == ["divprune", "fastv"]
-    assert resolve_scope(Wide(3), None, tiles=2) == "image"
+    assert scope_of(Wide(3), None, tiles=2) == "image"
 
 
 @pytest.mark.parametrize("name", ["divprune", "vispruner"])
 def test_the_models_word_counts_more(name):
     pruner = resolve_pruner(name, 3)
-    assert [resolve_scope(pruner, scope, tiles=2) for scope in ("tile", "image")] == ["tile", "image"]
+    assert [scope_of(pruner, scope, tiles=2) for scope in ("tile", "image")] == ["tile", "image"]
 
 
 @pytest.mark.parametrize("name", PRUNERS)
 def test_an_image_of_one_tile_is_a_tile(name):
-    assert resolve_scope(resolve_pruner(name, 3), None, tiles=1) == "tile"
+    assert scope_of(resolve_pruner(name, 3), None, tiles=1) == "tile"
 
 
 def test_budgets_of_tiles_add_up_and_shares_are_of_what_is_there():
-    assert [budget_of_tiles(resolve_pruner("uniform", 3), 20, tiles) for tiles in (1, 2, 9)] == [3, 6, 20]
-    assert budget_of_tiles(resolve_pruner("uniform", keep_ratio=0.25), 20, tiles=5) == 5
+    parts = [Part(torch.arange(20), tiles) for tiles in (1, 2, 9)]
+    assert [budget_of(resolve_pruner("uniform", 3), part) for part in parts] == [3, 6, 20]
+    assert [budget_of(resolve_pruner("uniform", keep_ratio=0.25), part) for part in parts] == [5, 5, 5]
 
 
 def test_newlines_are_judged_by_embeddings_and_states_alone():

@@ -62,7 +62,7 @@ def test_the_embedded_model_prunes_for_every_turn_and_answers_as_without_a_conve
 
         answer = chat.ask(query, show, **greedy)
         assert pieces[-1].strip() == answer.text
-        kept.append(loaded.model.last_prune.keep[0][0].tolist())
+        kept.append(loaded.model.last_prune.keep[0].tolist())
     assert len(kept[0]) == len(kept[1]) == 20 and kept[0] != kept[1]
     alone = loaded.answer(IMAGE.resize((96, 96)), "What color is the shape?", max_new_tokens=5)
     assert chat.conversation.messages[1][1] == alone.text

@@ -41,7 +41,7 @@ def views(image: Image.Image, image_processor: Any, config: Any) -> list[Image.I
     return [ImageOps.fit(image, (side, side))]
 
 
-def kept_masks(keep: Tensor | list[Tensor] | None, image_size: tuple[int, int], model: Any) -> list[np.ndarray]:
+def kept_masks(keep: Tensor | None, image_size: tuple[int, int], model: Any) -> list[np.ndarray]:
     """Which patches the language model saw, one mask for each of ``views``: (rows, columns) bool.
 
     Args:
@@ -52,29 +52,21 @@ def kept_masks(keep: Tensor | list[Tensor] | None, image_size: tuple[int, int], 
     side, patches = tower.num_patches_per_side, tower.num_patches
     if getattr(config, "image_aspect_ratio", None) != "anyres":
         order = reading_order(1, patches, "flat")
-        return [_kept(keep, order, 1, patches).view(side, side).numpy()]
+        return [_kept(keep, order, patches).view(side, side).numpy()]
     grid = get_anyres_image_grid_shape(image_size, config.image_grid_pinpoints, tower.config.image_size)
     tiles = 1 + grid[0] * grid[1]
     order = reading_order(tiles, patches, getattr(config, "mm_patch_merge_type", "flat"), grid, image_size)
-    kept = _kept(keep, order, tiles, patches)
+    kept = _kept(keep, order, tiles * patches)
     return [kept[:patches].view(side, side).numpy(), kept[grid_ids(side, grid)].numpy()]
 
 
-def _kept(keep: Tensor | list[Tensor] | None, order: Tensor, tiles: int, patches: int) -> Tensor:
-    """Turn an entry of ``last_prune.keep``, in any of its forms, into one flag per patch: (tiles * patches,) bool.
+def _kept(keep: Tensor | None, order: Tensor, patches: int) -> Tensor:
+    """Turn an entry of ``last_prune.keep`` into one flag for each of so many patches, (patches,) bool.
 
     Args:
         order: what the language model would read without a pruner, from ``reading_order``.
     """
-    if keep is None:
-        ids = order
-    elif isinstance(keep, list):  # base tile and unpadded grid
-        real = order[order != NEWLINE]
-        ids = torch.cat([real[:patches][keep[0].cpu()], real[patches:][keep[1].cpu()]])
-    elif keep.ndim == 2:  # tile by tile
-        ids = (keep.cpu() + patches * torch.arange(tiles).unsqueeze(1)).flatten()
-    else:  # positions in the merged sequence
-        ids = order[keep.cpu()]
-    kept = torch.zeros(tiles * patches, dtype=torch.bool)
+    ids = order if keep is None else order[keep.cpu()]
+    kept = torch.zeros(patches, dtype=torch.bool)
     kept[ids[ids != NEWLINE]] = True
     return kept

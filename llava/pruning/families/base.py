@@ -19,8 +19,8 @@ from llava.selecting.attention import (
     queries_and_keys,
     received,
 )
-from llava.selecting.choose import Visual
 from llava.selecting.options import ATTENTION
+from llava.selecting.parts import Visual
 from llava.selecting.per_thread import PerThread
 
 

@@ -9,9 +9,7 @@ from torch import Tensor, nn
 
 from llava.pruning.families.base import Family
 from llava.pruning.families.video import frame_visuals
-from llava.selecting.choose import ENCODER_CUES, Part, Visual
-
-CUES = ("features", "cls_attention", *ENCODER_CUES)
+from llava.selecting.parts import Part, Visual
 
 
 class InternVLFamily(Family):
@@ -61,6 +59,5 @@ def joined(tiles: list[Visual]) -> Visual:
     """Make one image of its tiles, each of one part."""
     starts = torch.tensor([0, *(tile.length for tile in tiles)]).cumsum(0)
     parts = [Part(tile.parts[0].positions + start) for tile, start in zip(tiles, starts[:-1], strict=True)]
-    known = {name: getattr(tiles[0], name) for name in CUES if getattr(tiles[0], name) is not None}
-    cues = {name: torch.cat([getattr(tile, name) for tile in tiles]) for name in known}
-    return Visual(int(starts[-1]), parts, **cues)
+    cues = {name: torch.cat([tile.cues[name] for tile in tiles]) for name in tiles[0].cues}
+    return Visual(int(starts[-1]), parts, cues)

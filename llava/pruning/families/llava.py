@@ -6,7 +6,7 @@ from torch import Tensor
 
 from llava.pruning.families.base import Family
 from llava.pruning.families.video import frame_visuals
-from llava.selecting.choose import Visual
+from llava.selecting.parts import Visual
 
 
 class LlavaFamily(Family):

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 
 from llava.pruning.families.base import Family
-from llava.selecting.choose import Part, Visual
+from llava.selecting.parts import Part, Visual
 
 
 class LlavaNextFamily(Family):
@@ -24,14 +24,14 @@ class LlavaNextFamily(Family):
         counts = self.tiles_of_images(arguments)
         pack = self.packer(arguments, counts)
         is_patch = packed(pack, torch.ones(batch, tokens, device=tape["features"].device))
-        newlines = [marks == 0 for marks in is_patch]
+        newlines = [(marks == 0).cpu() for marks in is_patch]
         cues = {name: packed(pack, cue) for name, cue in self.cues(modality, tape, clip).items()}
         return [
             Visual(
                 len(newline),
                 anyres_parts(newline, count, tokens),
-                newline=newline,
-                **{name: cue[image] for name, cue in cues.items()},
+                {name: cue[image] for name, cue in cues.items()},
+                newline,
             )
             for image, (newline, count) in enumerate(zip(newlines, counts, strict=True))
         ]
@@ -60,7 +60,7 @@ def packed(pack: Callable[[Tensor], list[Tensor]], cue: Tensor) -> list[Tensor]:
 
 def anyres_parts(newline: Tensor, tiles: int, tokens: int) -> list[Part]:
     """Return base and grid, which are chosen from apart and have no statistics in common."""
-    patches = (~newline).nonzero().flatten().cpu()
+    patches = (~newline).nonzero().flatten()
     if tiles == 1:
         return [Part(patches)]
     return [Part(patches[:tokens]), Part(patches[tokens:], tiles - 1, group=1)]

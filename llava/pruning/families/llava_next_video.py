@@ -8,7 +8,7 @@ from torch.nn.functional import avg_pool2d
 
 from llava.pruning.families.llava_next import LlavaNextFamily
 from llava.pruning.families.video import frame_visuals
-from llava.selecting.choose import Visual
+from llava.selecting.parts import Visual
 
 
 class LlavaNextVideoFamily(LlavaNextFamily):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from llava.pruning.families.llava_next import LlavaNextFamily
 from llava.pruning.families.video import frame_visuals
-from llava.selecting.choose import Visual
+from llava.selecting.parts import Visual
 
 
 class OneVisionFamily(LlavaNextFamily):

@@ -8,7 +8,7 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_
 from transformers.vision_utils import get_vision_window_index
 
 from llava.pruning.families.base import Family
-from llava.selecting.choose import Part, Visual
+from llava.selecting.parts import Part, Visual
 
 
 class QwenFamily(Family):
@@ -66,7 +66,7 @@ class QwenFamily(Family):
             Visual(
                 length,
                 [Part(frame) for frame in torch.arange(length).chunk(frames)],
-                **{name: cue[index] for name, cue in cues.items()},
+                {name: cue[index] for name, cue in cues.items()},
             )
             for index, (length, frames) in enumerate(zip(lengths, grids[:, 0].tolist(), strict=True))
         ]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from llava.selecting.choose import Part, Visual
+from llava.selecting.parts import Part, Visual
 
 
 def frame_visuals(cues: dict[str, Tensor], frames: int, newline: bool = False) -> list[Visual]:
@@ -23,7 +23,7 @@ def frame_visuals(cues: dict[str, Tensor], frames: int, newline: bool = False) -
     marks = places == frames * tokens if newline else None
     joined = {name: _joined(cue, frames, newline) for name, cue in cues.items()}
     return [
-        Visual(len(places), parts, newline=marks, **dict(zip(joined, video, strict=True)))
+        Visual(len(places), parts, dict(zip(joined, video, strict=True)), marks)
         for video in zip(*joined.values(), strict=True)
     ]
 

@@ -31,12 +31,12 @@ def show(mask):
 
 
 def test_a_single_tile_shows_its_patches_in_raster_order():
-    (mask,) = kept_masks(torch.tensor([[1, 2]]), (8, 8), model("pad"))
+    (mask,) = kept_masks(torch.tensor([1, 2]), (8, 8), model("pad"))
     assert show(mask) == [".#", "#."]
 
 
 def test_tiles_selected_one_by_one_stand_where_they_lie_in_the_image():
-    keep = torch.tensor([[0], [0], [1], [2], [3]])  # base, then the grid row by row
+    keep = torch.tensor([0, 4, 7, 16, 19])  # of each tile one: base, then the grid row by row
     base, grid = kept_masks(keep, (16, 16), model())
     assert show(base) == ["#.", ".."]
     assert show(grid) == ["#..#", "....", "....", "#..#"]
@@ -61,7 +61,7 @@ class TestNativeLayout:
         assert show(grid) == ["....", "####", "####", "...."]
 
     def test_base_and_grid_are_counted_apart(self):
-        base, grid = kept_masks([torch.tensor([3]), torch.tensor([0, 5])], self.size, self.native)
+        base, grid = kept_masks(torch.tensor([3, 4, 10]), self.size, self.native)
         assert show(base) == ["..", ".#"]
         assert show(grid) == ["....", "#...", ".#..", "...."]
 

@@ -90,9 +90,9 @@ def test_attention_goes_the_way_of_the_features(tiny_of, name, modality):
     tape["cls_attention"] = nn.functional.pad(tape["features"][:, :, 0], (extra, 0), value=99.0)
     visuals = family.visuals(modality, None, arguments_of(tiny, modality), tape, clip=False)
     for visual in visuals:
-        torch.testing.assert_close(visual.cls_attention, visual.features[:, 0], atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(visual.cues["cls_attention"], visual.cues["features"][:, 0], atol=1e-6, rtol=1e-6)
         if visual.newline is not None:
-            assert not visual.features[visual.newline].any()
+            assert not visual.cues["features"][visual.newline].any()
             assert not visual.newline[torch.cat([part.positions for part in visual.parts])].any()
 
 
@@ -106,8 +106,8 @@ def test_patches_for_a_text_tower_are_the_features_in_clips_last_layer_norm(tiny
     tape = recorded(tiny, family, modality)
     for visual in family.visuals(modality, None, arguments_of(tiny, modality), tape, clip=True):
         patches = torch.cat([part.positions for part in visual.parts])
-        normalised = family.tower(modality).post_layernorm(visual.features[patches])
-        torch.testing.assert_close(visual.clip_patches[patches], normalised, atol=1e-5, rtol=1e-5)
+        normalised = family.tower(modality).post_layernorm(visual.cues["features"][patches])
+        torch.testing.assert_close(visual.cues["clip_patches"][patches], normalised, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", LLAVAS)

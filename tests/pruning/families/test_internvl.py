@@ -6,7 +6,7 @@ from torch.nn.functional import avg_pool2d
 
 from llava.pruning import prune
 from llava.pruning.families import family_of
-from llava.selecting.choose import Part, Visual
+from llava.selecting.parts import Part, Visual
 
 
 @pytest.mark.parametrize("attention", ["cls", "received"])
@@ -54,10 +54,10 @@ def test_the_tiles_of_an_image_are_those_without_anything_between(tiny_of, spy):
 )
 def test_prompts_and_gaps_tell_images_apart(tiny_of, rows, columns, lengths):
     family = family_of(model := tiny_of("internvl").model)(model)
-    tiles = [Visual(2, [Part(torch.arange(2))], features=torch.full((2, 1), float(tile))) for tile in range(2)]
+    tiles = [Visual(2, [Part(torch.arange(2))], {"features": torch.full((2, 1), float(tile))}) for tile in range(2)]
     images = family.grouped(tiles, torch.tensor(rows), torch.tensor(columns))
     assert [image.length for image in images] == lengths
-    assert torch.cat([image.features for image in images]).flatten().tolist() == [0, 0, 1, 1]
+    assert torch.cat([image.cues["features"] for image in images]).flatten().tolist() == [0, 0, 1, 1]
     if len(images) == 1:
         assert [part.positions.tolist() for part in images[0].parts] == [[0, 1], [2, 3]]
 

@@ -52,4 +52,4 @@ def test_patches_for_a_text_tower_are_normalised_one_by_one_and_then_averaged(ti
     first, _ = family.visuals("video", None, videos, {"features": features}, clip=True)
     normalised = tiny.model.model.vision_tower.post_layernorm(features[0])
     corner = normalised[[0, 1, 6, 7]].mean(dim=0)
-    torch.testing.assert_close(first.clip_patches[0], corner, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(first.cues["clip_patches"][0], corner, atol=1e-6, rtol=1e-5)
