@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from llava.asking.images import load_image
+from llava.asking.images import images_in, load_image
 from llava.asking.llava import LlavaModel
 from llava.asking.load import load_model
 from llava.asking.prompts import typed, user_query
@@ -44,10 +44,10 @@ def find_images(places: Sequence[str]) -> list[str]:
     Raises:
         InputError: a folder without images.
     """
-    known, found = Image.registered_extensions(), []
+    found = []
     for place in places:
         path = local_path(place)
-        inside = sorted(str(file) for file in path.glob("*") if file.suffix.lower() in known)
+        inside = [str(file) for file in images_in(path)]
         if path.is_dir() and not inside:
             raise InputError(f"{path}: no images in this folder")
         found += inside or [place]

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from llava.asking.images import load_image
+from llava.asking.images import images_in, load_image
 from llava.asking.load import check_device_flag
 from llava.asking.prompts import typed
 from llava.command import reason, run_program
@@ -64,9 +64,7 @@ def find_images(args: argparse.Namespace) -> list[Path]:
     if args.images:
         return [local_path(image) for image in args.images]
     folder = local_path(args.image_folder)
-    known = Image.registered_extensions()
-    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in known)
-    if not found:
+    if not (found := images_in(folder)):
         raise InputError(f"--image-folder {folder}: no images there; --images takes single files")
     return found
 

@@ -75,20 +75,16 @@ def _visual(visual: Any, name: str, max_frames: int) -> Image.Image | Video:
     if isinstance(visual, Video):
         return visual
     if isinstance(visual, str):
-        return Video(*load_video(visual, num_frames=None, sample_indices_fn=_evenly(max_frames)))
+        places = lambda metadata, **_: _evenly(metadata.total_num_frames, max_frames)  # noqa: E731
+        return Video(*load_video(visual, num_frames=None, sample_indices_fn=places))
     if isinstance(visual, list | np.ndarray) and len(visual):
-        chosen = np.linspace(0, len(visual) - 1, min(max_frames, len(visual))).round().astype(int)
+        chosen = _evenly(len(visual), max_frames)
         frames = np.stack([np.asarray(visual[index]) for index in chosen])
         metadata = VideoMetadata(total_num_frames=len(visual), fps=1.0, frames_indices=chosen.tolist())
         return Video(frames, metadata)
     raise ValueError(f"{name} shows {type(visual).__name__}: vlm_pruned reads images, paths of videos, frames")
 
 
-def _evenly(max_frames: int) -> Any:
-    """A rule for ``load_video``: indices of ``max_frames`` frames from the first to the last."""
-
-    def indices(metadata: VideoMetadata, **_: Any) -> np.ndarray:
-        count = min(max_frames, metadata.total_num_frames)
-        return np.linspace(0, metadata.total_num_frames - 1, count).round().astype(int)
-
-    return indices
+def _evenly(total: int, max_frames: int) -> np.ndarray:
+    """Indices of ``max_frames`` frames of ``total``, or of all, from the first to the last."""
+    return np.linspace(0, total - 1, min(max_frames, total)).round().astype(int)

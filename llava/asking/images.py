@@ -59,3 +59,9 @@ def visuals_of(shown: Any) -> list[Any]:
     if isinstance(shown, str | Path):
         return [load_image(str(shown))]
     return [] if shown is None else [Image.fromarray(shown) if isinstance(shown, np.ndarray) else shown]
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The files in a folder that have the name of an image, sorted."""
+    known = Image.registered_extensions()
+    return sorted(path for path in folder.glob("*") if path.suffix.lower() in known)

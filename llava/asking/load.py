@@ -101,19 +101,29 @@ def add_model_args(parser: ArgumentParser) -> None:
     """Which checkpoint, where and how it runs, and the pruner with its options."""
     parser.add_argument("--model-path", help="checkpoint folder or hub id; the embedded shapes model if not given")
     parser.add_argument("--model-base")
-    group = parser.add_argument_group("model")
+    group = add_running_args(parser, dtype="float16 on a GPU, else float32")
     group.add_argument("--anyres", choices=ANYRES, default="native", help="tiles of a LLaVA-NeXT model")
-    group.add_argument("--device", help="cuda, cuda:1, cpu, ...; every visible GPU, or else the CPU, if not given")
-    group.add_argument("--dtype", choices=DTYPES, help="float16 on a GPU, else float32")
-    group.add_argument("--attn", dest="attn_implementation", choices=ATTENTION)
     group.add_argument("--vision_dtype", choices=DTYPES, help="as --dtype if not given")
-    group.add_argument("--budget_scope", choices=BUDGET_SCOPES, help="what the budget of a pruner counts for")
-    group.add_argument("--positions", choices=POSITIONS, help="of kept tokens; compact if not given")
+    add_pruner_args(parser)
+
+
+def add_running_args(parser: ArgumentParser, dtype: str) -> Any:
+    """Where and how a model of either format runs, and prunes; ``dtype`` says what it is if not given.
+
+    Returns:
+        The group, for the flags that models of one format have.
+    """
+    group = parser.add_argument_group("model")
+    group.add_argument("--device", help="cuda, cuda:1, cpu, ...; GPUs, or else the CPU, if not given")
+    group.add_argument("--dtype", choices=DTYPES, help=dtype)
+    group.add_argument("--attn", dest="attn_implementation", choices=ATTENTION)
+    group.add_argument("--budget_scope", choices=BUDGET_SCOPES, help="budget per tile or frame, or over all of them")
+    group.add_argument("--positions", choices=POSITIONS, help="of kept tokens; the model's own if not given")
     group.add_argument(
         "--prune_layer", type=at_least(0), metavar="K", help="decoder layers that see all tokens; 0 if not given"
     )
     group.add_argument("--text_chunking", choices=TEXT_CHUNKING, help="how texts over 77 tokens are cut")
-    add_pruner_args(parser)
+    return group
 
 
 def model_path(args: Namespace) -> str:

@@ -44,7 +44,7 @@ NOTE = "A ranking on this small model says nothing about LLaVA; it shows that th
 
 
 @dataclass(frozen=True)
-class Setting:
+class Row:
     """One row of the table: a pruner, or several that differ in their seed only and are averaged.
 
     ``positions`` is a model's of that name, None where nothing is pruned.
@@ -57,49 +57,47 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class Drawn:
     """The questions, their labels, and the folder their images lie in."""
 
     questions: list[dict[str, Any]]
     labels: list[dict[str, Any]]
     images: Path
 
+    def dataset(self, loaded: LlavaModel) -> model_vqa_loader.CustomDataset:
+        """The questions as ``loaded`` reads them."""
+        model = (loaded.tokenizer, loaded.image_processor, loaded.model.config, loaded.conv_mode)
+        return model_vqa_loader.CustomDataset(self.questions, self.images, *model)
 
-def settings(num_tokens: int, random_seeds: int, positions: Sequence[str] = ("compact",)) -> list[Setting]:
+
+def settings(num_tokens: int, random_seeds: int, positions: Sequence[str] = ("compact",)) -> list[Row]:
     """No pruner first, then every pruner at every share of ``num_tokens``; ``random`` once per seed."""
-    rows = [Setting("none", num_tokens, (None,))]
+    rows = [Row("none", num_tokens, (None,))]
     for where, name in product(positions, PRUNED):
         for budget in (num_tokens // share for share in SHARES):
             seeds = [{"seed": seed} for seed in range(random_seeds)] if name == "random" else [{}]
             pruners = tuple(resolve_pruner(name, visual_token_num=budget, **seed) for seed in seeds)
-            rows.append(Setting(name, budget, pruners, where))
+            rows.append(Row(name, budget, pruners, where))
     return rows
 
 
-def draw_benchmark(folder: Path, num_questions: int, seed: int) -> Benchmark:
+def draw_benchmark(folder: Path, num_questions: int, seed: int) -> Drawn:
     """Draw the test split into ``folder`` and read it back."""
     write_benchmark(folder, split="test", num_questions=num_questions, seed=seed)
-    return Benchmark(
+    return Drawn(
         SHORT.read(folder / "shapes_test.jsonl"),
         read_jsonl(folder / "shapes_test_labels.jsonl", eval_shapes.LABEL_KEYS),
         folder / "images",
     )
 
 
-def measure(setting: Setting, loaded: LlavaModel, benchmark: Benchmark, args: Namespace) -> tuple[list[float], float]:
+def measure(setting: Row, loaded: LlavaModel, benchmark: Drawn, args: Namespace) -> tuple[list[float], float]:
     """Ask every question under a setting.
 
     Returns:
         Per question the share of the setting's pruners that answered it rightly, and the mean number of visual tokens.
     """
-    dataset = model_vqa_loader.CustomDataset(
-        benchmark.questions,
-        benchmark.images,
-        loaded.tokenizer,
-        loaded.image_processor,
-        loaded.model.config,
-        args.conv_mode,
-    )
+    dataset = benchmark.dataset(loaded)
     correct, tokens = [], []
     loaded.model.positions = setting.positions or args.positions[0]
     chosen = Namespace(**vars(args) | {"positions": setting.positions})
@@ -124,7 +122,7 @@ def measure(setting: Setting, loaded: LlavaModel, benchmark: Benchmark, args: Na
 
 
 def summarize(
-    setting: Setting, scores: Sequence[float], tokens: float, reference: Sequence[float] | None, benchmark: Benchmark
+    setting: Row, scores: Sequence[float], tokens: float, reference: Sequence[float] | None, benchmark: Drawn
 ) -> dict[str, Any]:
     """One row of the results file; accuracies and their standard errors are in [0, 1].
 
@@ -157,7 +155,7 @@ def summarize(
     return row
 
 
-def measure_all(loaded: LlavaModel, benchmark: Benchmark, args: Namespace) -> list[dict[str, Any]]:
+def measure_all(loaded: LlavaModel, benchmark: Drawn, args: Namespace) -> list[dict[str, Any]]:
     """Every row of the table, pruner ``none`` first."""
     num_tokens = loaded.model.get_vision_tower().num_patches
     rows, random_scores = [], {}
@@ -190,12 +188,9 @@ def row_name(row: Mapping[str, Any]) -> str:
     return f"{row['pruner']}, original" if row["positions"] == "original" else row["pruner"]
 
 
-def draw_selection(loaded: LlavaModel, benchmark: Benchmark, index: int, path: Path, conv_mode: str) -> None:
+def draw_selection(loaded: LlavaModel, benchmark: Drawn, index: int, path: Path) -> None:
     """Draw which tokens of one question's image each pruner keeps, with the answers that result."""
-    model, processor = loaded.model, loaded.image_processor
-    dataset = model_vqa_loader.CustomDataset(
-        benchmark.questions, benchmark.images, loaded.tokenizer, processor, model.config, conv_mode
-    )
+    model, dataset = loaded.model, benchmark.dataset(loaded)
     sample, tower = dataset.samples[index], model.get_vision_tower()
     panels, plan = {}, generation_options(max_new_tokens=MAX_NEW_TOKENS)
     for setting in settings(tower.num_patches, random_seeds=1):
@@ -206,7 +201,7 @@ def draw_selection(loaded: LlavaModel, benchmark: Benchmark, index: int, path: P
         (answer,) = loaded.answer_items([dataset.item(index, dataset[index])], plan)
         keep = range(tower.num_patches) if pruner is None else model.last_prune.keep[0].tolist()
         panels[f"{name_of(pruner)} ({answer.visual_tokens})\n{answer.text}"] = keep
-    colour = tuple(int(255 * channel) for channel in processor.image_mean)
+    colour = tuple(int(255 * channel) for channel in loaded.image_processor.image_mean)
     seen = expand2square(to_rgb(read_image(sample.image, sample.question_id)), colour)
     figures.draw_selections(seen, panels, tower.num_patches_per_side, path, sample.query)
 
@@ -220,10 +215,10 @@ def run_demo(args: Namespace) -> None:
     import_matplotlib()
     check_values(args, build_parser())
     chosen = Namespace(**vars(args) | {"positions": args.positions[0]})
-    check_options(with_defaults(chosen, model_vqa_loader.build_parser()), None)
+    inference = with_defaults(chosen, model_vqa_loader.build_parser())
+    check_options(inference, None)
     args.output_dir = local_path(args.output_dir)
     results_file = args.output_dir / "shapes_results.json"
-    inference = with_defaults(chosen, model_vqa_loader.build_parser())
     args = Namespace(**(vars(inference) | vars(args) | {"conv_mode": "vicuna_v1", "temperature": 0.0}))
     with nothing_left(results_file):
         check_writable(results_file)
@@ -243,7 +238,7 @@ def measure_and_draw(loaded: LlavaModel, args: Namespace, results_file: Path) ->
     replace_file(results_file, json.dumps(results, indent=1) + "\n")
     plotted = [row for row in rows if row["positions"] in (None, args.positions[0])]
     figures.plot_accuracy(plotted, args.output_dir / "shapes_accuracy.png", "shapes, embedded model")
-    draw_selection(loaded, benchmark, 0, args.output_dir / "shapes_selection.png", args.conv_mode)
+    draw_selection(loaded, benchmark, 0, args.output_dir / "shapes_selection.png")
     print(f"{table(rows)}\n{NOTE}\nresults and pictures: {args.output_dir}")
 
 

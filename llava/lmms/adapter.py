@@ -1,7 +1,6 @@
 """The two classes that lmms-eval runs; the only module here that imports it."""
 
 import time
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,14 +13,15 @@ from tqdm import tqdm
 
 from llava.asking.batch import positive
 from llava.asking.losses import told
-from llava.asking.processes import Processes, join
+from llava.asking.processes import join
 from llava.asking.questions import Question, in_batches
+from llava.lmms.loading import load_llava_pruned, load_vlm_pruned
 from llava.lmms.requests import cut, decoding, ignored, question_of, stops
 from llava.model.devices import check_device
 
 
 class PrunedModel(lmms):
-    """What lmms-eval asks of a model, in terms of a ``llava.asking.model.Model``.
+    """What lmms-eval asks of a model, in terms of the ``llava.asking.model.Model`` that ``load`` returns.
 
     Args:
         pretrained: folder or hub id of the checkpoint.
@@ -48,15 +48,10 @@ class PrunedModel(lmms):
         if device is not None:
             check_device(device)
         processes = join(device)
-        self.backend = self.load(str(pretrained), processes, options)
+        self.backend = self.load(str(pretrained), processes, **options)
         self.device = torch.device(self.backend.model.device)
         self._rank, self._world_size = processes.rank, processes.count
         self._reported: set[str] = set()
-
-    @staticmethod
-    @abstractmethod
-    def load(pretrained: str, processes: Processes, options: dict[str, Any]) -> Any:
-        """Return the backend."""
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """Answer every request, in batches of like requests; the answers come in the requests' order."""
@@ -130,18 +125,10 @@ class PrunedModel(lmms):
 class LlavaPruned(PrunedModel):
     """``--model llava_pruned``: checkpoints in LLaVA's format; see ``llava.lmms.loading.load_llava_pruned``."""
 
-    @staticmethod
-    def load(pretrained: str, processes: Processes, options: dict[str, Any]) -> Any:
-        from llava.lmms.loading import load_llava_pruned
-
-        return load_llava_pruned(pretrained, processes, **options)
+    load = staticmethod(load_llava_pruned)
 
 
 class VlmPruned(PrunedModel):
     """``--model vlm_pruned``: Transformers' own models; see ``llava.lmms.loading.load_vlm_pruned``."""
 
-    @staticmethod
-    def load(pretrained: str, processes: Processes, options: dict[str, Any]) -> Any:
-        from llava.lmms.loading import load_vlm_pruned
-
-        return load_vlm_pruned(pretrained, processes, **options)
+    load = staticmethod(load_vlm_pruned)

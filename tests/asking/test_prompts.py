@@ -9,6 +9,7 @@ from llava.asking.prompts import (
     image_token,
     lmms_query,
     mmbench_query,
+    place_images,
     qbench_query,
     science_query,
     user_query,
@@ -95,6 +96,14 @@ def test_lmms_loses_image_tokens_and_both_instructions():
     letter = "\nAnswer with the option's letter from the given choices directly."
     assert lmms_query(f"<image> <image>\nWhich?{short}") == "Which?"
     assert lmms_query(f"Hint\nWhich?\nA. one{letter}") == "Hint\nWhich?\nA. one"
+
+
+def test_placeholders_say_where_the_images_go():
+    query = "Compare <image-placeholder> with <image-placeholder>."
+    assert place_images(query, 2, "<image>") == "Compare <image> with <image>."
+    assert place_images("What is it?", 1, "<image>") == "<image>\nWhat is it?"
+    assert place_images("Compare.", 2, "<image>") == "<image>\n<image>\nCompare."
+    assert place_images("Is <image> a <image>?", 1, "<image>") == "<image>\nIs  a ?"
 
 
 class TestWithImages:

@@ -1,6 +1,5 @@
 """Transformers' own models behind vlm_pruned: the embedded model, converted, says what it says in LLaVA's format."""
 
-import runpy
 from pathlib import Path
 
 import pytest
@@ -16,16 +15,8 @@ from llava.lmms.loading import load_llava_pruned, load_vlm_pruned
 
 from .conftest import WRONG_OF_BOTH
 
-CONVERTER = Path(__file__).parents[2] / "scripts/convert_llava_to_hf.py"
 CPU = Processes(device="cpu")
 PRUNING = {"pruner": "divprune", "visual_token_num": 16}
-
-
-@pytest.fixture(scope="module")
-def converted(llava_shapes, tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("converted") / "shapes-hf"
-    runpy.run_path(str(CONVERTER))["to_hf"](Path(llava_shapes), folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from llava.command import run_program
-from llava.eval.demo import Benchmark, Setting, build_parser, measure_and_draw, run_demo, settings, summarize, table
+from llava.eval.demo import Drawn, Row, build_parser, measure_and_draw, run_demo, settings, summarize, table
 from llava.pruners import name_of
 from llava.records import InputError
 
@@ -34,11 +34,11 @@ def test_random_is_averaged_over_seeds():
 def benchmark_of_four():
     questions = [{"image": image} for image in "abcd"]
     labels = [{"category": category} for category in ("color", "color", "count", "count")]
-    return Benchmark(questions, labels, Path())
+    return Drawn(questions, labels, Path())
 
 
 def test_a_row_has_accuracy_error_types_and_what_it_gains_over_random(benchmark_of_four):
-    setting = Setting("divprune", 9, (None,))
+    setting = Row("divprune", 9, (None,))
     row = summarize(setting, [1.0, 0.0, 1.0, 1.0], 9.0, [1.0, 0.0, 0.5, 0.5], benchmark_of_four)
     assert (row["pruner"], row["visual_token_num"], row["visual_tokens_kept"]) == ("divprune", 9, 9.0)
     assert (row["accuracy"], row["questions"], row["by_type"]) == (0.75, 4, {"color": 0.5, "count": 1.0})
@@ -47,7 +47,7 @@ def test_a_row_has_accuracy_error_types_and_what_it_gains_over_random(benchmark_
 
 
 def test_the_random_row_is_not_compared_with_itself(benchmark_of_four):
-    assert "above_random" not in summarize(Setting("random", 9, ()), [1.0, 0, 0, 0], 9.0, None, benchmark_of_four)
+    assert "above_random" not in summarize(Row("random", 9, ()), [1.0, 0, 0, 0], 9.0, None, benchmark_of_four)
 
 
 def test_the_table_has_pruners_down_and_budgets_across():

@@ -1,4 +1,3 @@
-import logging
 from argparse import Namespace
 from types import SimpleNamespace
 
@@ -6,12 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from llava.asking import images
-from llava.asking.images import image_parser, load_image
 from llava.asking.llava import LlavaModel
-from llava.asking.load import choose_conv_mode, load_model
+from llava.asking.load import load_model
 from llava.asking.losses import warn_of_losses
-from llava.asking.prompts import place_images
 from llava.command import with_defaults
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.eval import run_llava
@@ -99,19 +95,6 @@ def test_images_of_different_sizes_and_tile_counts_go_in_together(model, image_f
     assert (model.input_ids == IMAGE_TOKEN_INDEX).sum() == 2
 
 
-def test_an_existing_file_is_taken_whole_though_its_name_has_the_separator(image_file):
-    assert image_parser(Namespace(image_file=image_file, sep=",")) == [image_file]
-    assert image_parser(Namespace(image_file="a.png,b.png", sep=",")) == ["a.png", "b.png"]
-
-
-def test_placeholders_say_where_the_images_go():
-    query = "Compare <image-placeholder> with <image-placeholder>."
-    assert place_images(query, 2, "<image>") == "Compare <image> with <image>."
-    assert place_images("What is it?", 1, "<image>") == "<image>\nWhat is it?"
-    assert place_images("Compare.", 2, "<image>") == "<image>\n<image>\nCompare."
-    assert place_images("Is <image> a <image>?", 1, "<image>") == "<image>\nIs  a ?"
-
-
 @pytest.mark.parametrize(
     ("attributes", "complaint"),
     [
@@ -127,20 +110,6 @@ def test_bad_input_is_refused_before_the_model_loads(model, image_file, attribut
     with pytest.raises(InputError, match=complaint):
         eval_model(Namespace(**{"query": "Q", "image_file": image_file} | attributes))
     assert model.loads == 0
-
-
-def test_reads_an_image_from_an_address(monkeypatch, image_file):
-    with open(image_file, "rb") as file:
-        monkeypatch.setattr(images.urllib.request, "urlopen", lambda url, timeout: file)
-        assert load_image("https://example.org/grey.png").size == (9, 12)
-
-
-def test_the_template_follows_the_models_name_and_another_is_used_with_a_warning(caplog):
-    assert choose_conv_mode(SimpleNamespace(model_path="x/llava-v1.6-mistral-7b", conv_mode=None)) == "mistral_instruct"
-    assert choose_conv_mode(SimpleNamespace(model_path=None, conv_mode=None)) == "vicuna_v1"
-    with caplog.at_level(logging.WARNING):
-        assert choose_conv_mode(SimpleNamespace(model_path="x/llava-v1.5-7b", conv_mode="vicuna_v1")) == "vicuna_v1"
-    assert "implies --conv-mode llava_v1" in caplog.text
 
 
 def test_an_answer_without_room_and_a_prompt_that_is_cut_are_said(llava_shapes, caplog):

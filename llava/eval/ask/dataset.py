@@ -30,10 +30,6 @@ class ImageError(QuestionError):
     """An image that cannot be read; the message names question and path."""
 
 
-class TextError(QuestionError):
-    """A text that no tokenizer reads; the message names the question."""
-
-
 def read_image(image: Path | bytes, question_id: int | str) -> Image.Image:
     """Open and decode an image completely, in the mode it was stored in.
 
@@ -54,7 +50,7 @@ def _name(image: Path | bytes) -> str:
 
 
 def check_text(sample: Sample) -> None:
-    """Raise ``TextError`` for a question that is no text, such as half of a pair of UTF-16 surrogates.
+    """Raise ``QuestionError`` for a question that is no text, such as half of a pair of UTF-16 surrogates.
 
     JSON can hold one; no file and no tokenizer can.
     """
@@ -62,7 +58,7 @@ def check_text(sample: Sample) -> None:
         (sample.prompt + sample.query).encode()
     except UnicodeEncodeError as error:
         character = error.object[error.start]
-        raise TextError(
+        raise QuestionError(
             f"question {sample.question_id!r}: its text holds {character!r}, which is no character"
         ) from error
 
@@ -91,7 +87,7 @@ class QuestionDataset(Dataset):
         sample = self.samples[index]
         try:
             check_text(sample)
-        except TextError:
+        except QuestionError:
             return 0
         return len(self._encode(sample))
 

@@ -18,7 +18,7 @@ from transformers.video_utils import VideoMetadata
 
 from llava.asking.batch import add_generation_args, check_decoding
 from llava.asking.conversations import Video
-from llava.asking.load import DTYPES, by_flags, check_device_flag, choose_pruner, model_path
+from llava.asking.load import add_running_args, by_flags, check_device_flag, choose_pruner, model_path
 from llava.asking.losses import without_placeholders
 from llava.asking.model import Model
 from llava.asking.processes import Processes
@@ -29,11 +29,11 @@ from llava.command import at_least, reason, with_defaults
 from llava.eval.ask.dataset import ImageError, Sample, check_text
 from llava.eval.ask.options import DECODING, add_loop_args, describe_run
 from llava.eval.ask.program import evaluate
-from llava.model.devices import ATTENTION, check_attention, check_dtype
+from llava.model.devices import check_attention, check_dtype
 from llava.pruners import Pruner, add_pruner_args
 from llava.records import InputError, local_path, read_jsonl
 from llava.selecting.options import ATTENTION as READ_AS_ATTENTION
-from llava.selecting.options import BUDGET_SCOPES, POSITIONS, RELEVANCE, TEXT_CHUNKING, PruningOptions
+from llava.selecting.options import RELEVANCE, PruningOptions
 from llava.video import VideoError, import_av, read_clip
 
 QUESTION_KEYS = {"question_id": (int, str), "video": str, "text": str}
@@ -164,18 +164,9 @@ def build_parser() -> ArgumentParser:
     add_loop_args(parser, media="video")
     parser.add_argument("--for_get_frames_num", type=at_least(1), default=32, help="frames read of each video")
     add_generation_args(parser, max_new_tokens=128, temperature=0.0)
-    group = parser.add_argument_group("model")
-    group.add_argument("--device", help="cuda, cuda:1, cpu, ...; a GPU, or else the CPU, if not given")
-    group.add_argument("--dtype", choices=DTYPES, help="the checkpoint's on a GPU")
-    group.add_argument("--attn", dest="attn_implementation", choices=ATTENTION)
-    group.add_argument("--budget_scope", choices=BUDGET_SCOPES, help="budget per frame, or over all frames")
-    group.add_argument("--positions", choices=POSITIONS, help="of kept tokens; the family's own if not given")
-    group.add_argument(
-        "--prune_layer", type=at_least(0), metavar="K", help="decoder layers that see all tokens; 0 if not given"
-    )
+    group = add_running_args(parser, dtype="the checkpoint's on a GPU")
     group.add_argument("--attention", choices=READ_AS_ATTENTION, help="what pruners read as attention")
     group.add_argument("--relevance", choices=RELEVANCE, help="what pruners read as relevance")
     group.add_argument("--text_tower", help="the CLIP that the encoder came from, for --relevance clip_text")
-    group.add_argument("--text_chunking", choices=TEXT_CHUNKING, help="how texts over 77 tokens are cut")
     add_pruner_args(parser)
     return parser

@@ -1,0 +1,108 @@
+import logging
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from llava.asking import load
+from llava.asking.load import choose_conv_mode, choose_pruner, load_model, model_name
+from llava.eval.model_vqa_loader import build_parser
+from llava.records import InputError
+from llava.shapes import checkpoint_path
+
+IMAGE = Image.new("RGB", (96, 96), (200, 30, 30))
+QUESTION = "What color is the shape?"
+
+
+def parsed(*words):
+    return build_parser().parse_args(words)
+
+
+def test_the_embedded_model_runs_where_no_path_is_given():
+    assert load.model_path(parsed()) == checkpoint_path()
+    assert model_name(parsed()) == "llava-shapes"
+    assert model_name(parsed("--model-path", "~/x/checkpoint-7/")) == "x_checkpoint-7"
+
+
+def test_the_builder_is_told_everything_the_command_line_says(monkeypatch):
+    def load_pretrained_model(*args, **kwargs):
+        given.append((args, kwargs))
+        return "tokenizer", "model", "processor", 2048
+
+    given = []
+    monkeypatch.setattr(load, "load_pretrained_model", load_pretrained_model)
+    words = "--model-path a/b --model-base c --device cpu --dtype bfloat16 --attn eager --anyres fixed"
+    args = parsed(*words.split(), "--vision_dtype", "float32", "--budget_scope", "image", "--text_chunking", "bos_eos")
+    args.prune_layer = 2
+    assert load_model(args, None).name == "b"
+    assert given == [
+        (
+            ("a/b", "c", "b"),
+            {
+                "device_map": None,
+                "device": "cpu",
+                "dtype": "bfloat16",
+                "attn_implementation": "eager",
+                "anyres": "fixed",
+                "vision_dtype": "float32",
+                "budget_scope": "image",
+                "prune_layer": 2,
+                "text_chunking": "bos_eos",
+                "pruner": None,
+            },
+        )
+    ]
+
+
+def test_a_checkpoint_that_is_not_there_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match=f"cannot load {tmp_path}/absent"):
+        load_model(parsed("--model-path", str(tmp_path / "absent")), None)
+    with pytest.raises(InputError, match=r"config\.json is missing"):
+        load_model(parsed("--model-path", str(tmp_path)), None)
+
+
+def test_a_static_cache_and_pruning_inside_the_language_model_exclude_each_other():
+    args = parsed("--pruner", "fastv", "--keep_ratio", "0.5", "--prune_layer", "2", "--static-cache")
+    with pytest.raises(InputError, match="--static-cache .* --prune_layer"):
+        load_model(args, choose_pruner(args))
+
+
+def test_a_pruner_that_reads_the_language_model_is_refused_in_front_of_it():
+    args = parsed("--pruner", "fastv", "--keep_ratio", "0.5")
+    with pytest.raises(InputError, match="fastv needs prune_layer of 1 or more"):
+        load_model(args, choose_pruner(args))
+
+
+def test_the_template_follows_the_models_name_and_another_is_used_with_a_warning(caplog):
+    assert choose_conv_mode(SimpleNamespace(model_path="x/llava-v1.6-mistral-7b", conv_mode=None)) == "mistral_instruct"
+    assert choose_conv_mode(SimpleNamespace(model_path=None, conv_mode=None)) == "vicuna_v1"
+    with caplog.at_level(logging.WARNING):
+        assert choose_conv_mode(SimpleNamespace(model_path="x/llava-v1.5-7b", conv_mode="vicuna_v1")) == "vicuna_v1"
+    assert "implies --conv-mode llava_v1" in caplog.text
+
+
+class TestLoad:
+    def test_nothing_named_is_the_embedded_model_with_its_template(self):
+        model = load.load(device="cpu", pruner="divprune", visual_token_num=20)
+        assert (model.name, model.conv_mode) == ("llava-shapes", "vicuna_v1")
+        answer = model.answer(IMAGE, QUESTION, max_new_tokens=3)
+        assert (answer.visual_tokens, answer.tokens_before, answer.tiles) == (20, 144, 1)
+        assert str(answer) == answer.text != "" and answer.seconds > 0
+        assert model.answer([IMAGE, IMAGE], QUESTION, max_new_tokens=1).visual_tokens == 40
+        assert model.answer(None, "Is it red?", max_new_tokens=1).visual_tokens == 0
+
+    def test_transformers_own_format_is_told_by_the_config(self, converted):
+        model, own = load.load(converted, device="cpu"), load.load(device="cpu")
+        pieces = []
+        answer = model.answer(IMAGE, QUESTION, show=pieces.append, max_new_tokens=3)
+        assert "".join(pieces).strip() == answer.text == own.answer(IMAGE, QUESTION, max_new_tokens=3).text
+        assert answer.visual_tokens == answer.tokens_before == 144
+
+    def test_what_the_other_format_alone_has_is_refused(self, converted):
+        for options in ({"conv_mode": "vicuna_v1"}, {"anyres": "fixed"}):
+            with pytest.raises(ValueError, match="conv_mode and anyres are for LLaVA's own format"):
+                load.load(converted, device="cpu", **options)
+
+    def test_a_folder_that_is_none_is_named(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="config.json is missing"):
+            load.load(tmp_path)
