@@ -104,7 +104,7 @@ class LlavaModel(Model):
 
     def asked(self, question: str, shown: Any) -> Item:
         images = visuals_of(shown)
-        user = place_images(question, len(images), DEFAULT_IMAGE_TOKEN)
+        user = place_images(question, len(images))
         lost = {"placeholders": placeholders_lost(question, len(images), IMAGE_PLACEHOLDER)}
         return self.preparer.item(user, images, user_query(question), lost)
 

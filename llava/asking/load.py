@@ -19,7 +19,7 @@ from llava.mm_utils import get_model_name_from_path
 from llava.model.builder import load_pretrained_model
 from llava.model.checkpoint import checkpoint_folder, read_config
 from llava.model.devices import ATTENTION, check_device
-from llava.model.loading import ANYRES, plan
+from llava.model.loading import ANYRES, LOADING_OPTIONS, plan
 from llava.pruners import Pruner, add_pruner_args, pruner_from_args
 from llava.records import InputError
 from llava.selecting.options import BUDGET_SCOPES, POSITIONS, TEXT_CHUNKING
@@ -30,16 +30,7 @@ logger = logging.getLogger(__name__)
 DTYPES = ("float32", "float16", "bfloat16")
 FLAGS = {"attn_implementation": "--attn", "load_8bit": "--load-8bit", "load_4bit": "--load-4bit"}
 """Flags that are not called as the option of the builder."""
-BUILDER_OPTIONS = (
-    "budget_scope",
-    "positions",
-    "prune_layer",
-    "text_chunking",
-    "vision_dtype",
-    "attn_implementation",
-    "load_8bit",
-    "load_4bit",
-)
+BUILDER_OPTIONS = (*LOADING_OPTIONS, "load_8bit", "load_4bit")
 
 
 def load(

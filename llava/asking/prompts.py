@@ -62,12 +62,12 @@ def check_placeholders(query: str, num_images: int) -> None:
         raise InputError(f"--query has {placeholders} {IMAGE_PLACEHOLDER} but --image-file names {num_images} images")
 
 
-def place_images(query: str, num_images: int, token: str) -> str:
-    """The user's turn: the image token at every placeholder or, where there are not as many, per image in front."""
+def place_images(query: str, num_images: int) -> str:
+    """The user's turn: ``<image>`` at every placeholder or, where there are not as many, per image in front."""
     query = query.replace(DEFAULT_IMAGE_TOKEN, IMAGE_PLACEHOLDER)
     if query.count(IMAGE_PLACEHOLDER) == num_images:
-        return query.replace(IMAGE_PLACEHOLDER, token)
-    return f"{token}\n" * num_images + without_placeholders(query, IMAGE_PLACEHOLDER)[0]
+        return query.replace(IMAGE_PLACEHOLDER, DEFAULT_IMAGE_TOKEN)
+    return f"{DEFAULT_IMAGE_TOKEN}\n" * num_images + without_placeholders(query, IMAGE_PLACEHOLDER)[0]
 
 
 def with_images(text: str, count: int) -> str:

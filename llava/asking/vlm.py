@@ -36,11 +36,11 @@ from llava.pruning import FAMILIES, Pruning, check_transformers, prune
 from llava.selecting.options import PruningOptions, check_choice
 from llava.utils import encodable
 
-SETTINGS = {
+SETTINGS = tuple(
     parameter.name
     for parameter in inspect.signature(prune).parameters.values()
     if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in (*BUDGETS, "texts")
-}
+)
 """What ``llava.pruning.prune`` takes besides the pruner."""
 VISUAL_IDS = ("video_token_id", "video_token_index", "image_token_id", "image_token_index")
 

@@ -100,10 +100,10 @@ def test_lmms_loses_image_tokens_and_both_instructions():
 
 def test_placeholders_say_where_the_images_go():
     query = "Compare <image-placeholder> with <image-placeholder>."
-    assert place_images(query, 2, "<image>") == "Compare <image> with <image>."
-    assert place_images("What is it?", 1, "<image>") == "<image>\nWhat is it?"
-    assert place_images("Compare.", 2, "<image>") == "<image>\n<image>\nCompare."
-    assert place_images("Is <image> a <image>?", 1, "<image>") == "<image>\nIs  a ?"
+    assert place_images(query, 2) == "Compare <image> with <image>."
+    assert place_images("What is it?", 1) == "<image>\nWhat is it?"
+    assert place_images("Compare.", 2) == "<image>\n<image>\nCompare."
+    assert place_images("Is <image> a <image>?", 1) == "<image>\nIs  a ?"
 
 
 class TestWithImages:

@@ -24,7 +24,7 @@ from llava.asking.model import Model
 from llava.asking.processes import Processes
 from llava.asking.prompts import vqa_loader_query
 from llava.asking.questions import Answer, Question
-from llava.asking.vlm import Item, VlmModel, load_vlm
+from llava.asking.vlm import SETTINGS, Item, VlmModel, load_vlm
 from llava.command import at_least, reason, with_defaults
 from llava.eval.ask.dataset import ImageError, Sample, check_text
 from llava.eval.ask.options import DECODING, add_loop_args, describe_run
@@ -38,8 +38,6 @@ from llava.video import VideoError, import_av, read_clip
 
 QUESTION_KEYS = {"question_id": (int, str), "video": str, "text": str}
 VIDEO_PLACEHOLDER = "<video>"
-PRUNING_OPTIONS = ("attention", "relevance", "text_tower", "text_chunking", "positions", "budget_scope", "prune_layer")
-"""What ``llava.pruning.prune`` takes besides the pruner."""
 
 
 class VideoDataset(Dataset):
@@ -126,7 +124,7 @@ def _check(args: Namespace, pruner: Pruner | None) -> None:
         raise InputError("--profile times the stages of LLaVA's own classes; this program has --save-latency")
     if args.static_cache and pruner is not None:
         raise InputError("--static-cache: a pruned model of Transformers needs a cache that grows")
-    settings = {name: getattr(args, name) for name in PRUNING_OPTIONS if getattr(args, name) is not None}
+    settings = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
     if settings and pruner is None:
         given = ", ".join(f"--{name}" for name in settings)
         raise InputError(f"{given} without a pruner: name it, as in --pruner cdpruner")
@@ -145,13 +143,13 @@ def _check(args: Namespace, pruner: Pruner | None) -> None:
 def _begin(
     args: Namespace, pruner: Pruner | None, samples: Sequence[Sample], processes: Processes
 ) -> tuple[VlmModel, VideoDataset, dict[str, Any]]:
-    settings = {name: getattr(args, name) for name in PRUNING_OPTIONS if getattr(args, name) is not None}
+    settings = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
     settings |= {"pruner": pruner, "dtype": args.dtype, "attn_implementation": args.attn_implementation}
     try:
         loaded = load_vlm(model_path(args), processes.device, **settings)
     except Exception as error:  # libraries raise many types about files that are not what they should be
         raise InputError(f"cannot load {args.model_path}: {reason(error)}") from error
-    chosen = (*PRUNING_OPTIONS, "for_get_frames_num", *DECODING)
+    chosen = (*SETTINGS, "for_get_frames_num", *DECODING)
     described = describe_run(args, loaded.model, chosen, "attention_implementation")
     return loaded, VideoDataset(samples, args.for_get_frames_num), described
 

@@ -1,6 +1,6 @@
 """Which visual tokens an answer was given with: not recorded with the answers, so found out again with the model."""
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +10,11 @@ import torch
 from PIL import Image
 
 from llava.asking.batch import generation_options
-from llava.asking.load import load_model
+from llava.asking.load import add_model_args, load_model
 from llava.asking.prompts import check_conv_mode
 from llava.command import with_defaults
 from llava.eval.ask import identity
 from llava.eval.ask.dataset import QuestionDataset, read_image
-from llava.eval.ask.program import question_parser
 from llava.eval.pictures.overlays import kept_masks, views
 from llava.eval.pictures.samples import Questions
 from llava.pruners import resolve_pruner
@@ -61,7 +60,9 @@ class Selector:
             chosen = {name: value for name, value in chosen.items() if value not in beyond}
         _refuse_another(checkpoint, run)
         options = Namespace(model_path=checkpoint, device=device, **chosen)
-        self.loaded = load_model(with_defaults(options, question_parser("model_vqa_loader", None)), None)
+        parser = ArgumentParser()
+        add_model_args(parser)
+        self.loaded = load_model(with_defaults(options, parser), None)
 
     @property
     def device(self) -> str:
