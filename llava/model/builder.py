@@ -36,6 +36,7 @@ from llava.model.placement import Placement
 from llava.model.vocabulary import add_image_tokens, grow_vocabulary, load_tokenizer, refuse_untrained
 from llava.pruners import Pruner
 from llava.pruners.base import CLIP_TEXT_CUES
+from llava.selecting.options import PruningOptions
 
 logger = logging.getLogger(__name__)
 
@@ -110,13 +111,10 @@ def load_pretrained_model(
         load = partial(_from_pretrained, model_class, config, place)
         tokenizer, model, adapter, replaced = load_on_base(config, folder, base, load)
     model.generation_config = _greedy_generation(model, tokenizer)
-    model.budget_scope, model.text_chunking = pruning.budget_scope, pruning.text_chunking
-    model.positions = pruning.positions or ("original" if pruning.prune_layer else "compact")
-    model.prune_layer = pruning.prune_layer
-    _load_tower(model, place, pruning.pruner)
+    _load_tower(model, place, pruning)
     if adapter is not None:  # only now that there is a tower, whose weights it may change
         model = merge(model, adapter, replaced)
-    model.set_pruner(pruning.pruner)
+    model.pruning = pruning
     if anyres == "fixed":
         model.fix_layout()
     return tokenizer, model.eval(), model.get_vision_tower().image_processor, _context_length(config)
@@ -224,7 +222,7 @@ def _greedy_generation(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
     return GenerationConfig(bos_token_id=config.bos_token_id, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
 
 
-def _load_tower(model: PreTrainedModel, place: Placement, pruner: Pruner | None) -> None:
+def _load_tower(model: PreTrainedModel, place: Placement, pruning: PruningOptions) -> None:
     """Bring the vision tower to the model's device; its text side comes along if the pruner reads it."""
     tower = model.get_vision_tower()
     if tower.is_loaded:
@@ -236,7 +234,7 @@ def _load_tower(model: PreTrainedModel, place: Placement, pruner: Pruner | None)
         device_map={"": model.device},
         dtype=place.vision_dtype,
         attn_implementation=place.attn_implementation,
-        text_chunking=model.text_chunking if pruner is not None and pruner.needs & CLIP_TEXT_CUES else None,
+        text_chunking=pruning.text_chunking if pruning.needs & CLIP_TEXT_CUES else None,
     )
 
 

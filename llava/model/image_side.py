@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -21,7 +21,7 @@ from llava.pruners import Pruner
 from llava.pruners.base import CLIP_TEXT_CUES, OPTIONAL_CUES
 from llava.selecting.at_layer import LayerPruning, prune_at_layer
 from llava.selecting.choose import choose
-from llava.selecting.options import BUDGET_SCOPES, POSITIONS, TEXT_CHUNKING, Choice, check_prune_layer
+from llava.selecting.options import AS_SET, POSITIONS, PruningOptions, check_choice
 from llava.selecting.parts import Visual
 from llava.selecting.per_thread import PerThread
 from llava.selecting.record import PruneRecord
@@ -29,16 +29,6 @@ from llava.selecting.record import PruneRecord
 logger = logging.getLogger(__name__)
 
 LOADING_TEXT_TOWER = threading.Lock()  # one thread loads what several ask for
-
-
-@dataclass(frozen=True)
-class CallOptions:
-    """What one call prunes with, read once, so that a change by another thread does not reach it midway."""
-
-    pruner: Pruner | None
-    budget_scope: str | None
-    positions: str
-    prune_layer: int
 
 
 @dataclass
@@ -50,28 +40,33 @@ class ThreadState:
     prefill: Prefill | None = None  # of the ``generate`` that is under way
 
 
+def _entry(name: str) -> property:
+    """An entry of ``pruning`` as an attribute of its own; another value is checked when it is set."""
+    return property(
+        lambda model: getattr(model.pruning, name),
+        lambda model, value: setattr(model, "pruning", replace(model.pruning, **{name: value})),
+    )
+
+
 class ImageSide:
     """The part of a LLaVA model that knows of images; a mixin beside a causal language model.
 
     Several threads may call one model at the same time: what belongs to a call is its thread's.
 
     Attributes:
-        pruner: chooses the visual tokens that the language model sees; None is plain LLaVA.
-        budget_scope: "tile" or "image" fixes what one selection covers; None leaves it to the pruner.
-        positions: "compact" numbers the tokens that are left without gaps, as the releases do; "original" leaves
-            every token the position it has without a pruner.
-        text_chunking: how questions over CLIP's context length are cut, "release" or "bos_eos". Another value of
-            these three is a ValueError when it is set.
+        pruning: how calls are pruned that do not bring options of their own. ``pruner``, ``budget_scope``,
+            ``text_chunking``, ``positions`` and ``prune_layer`` are its entries, each of which can be set by itself.
         last_prune: what the last call with images of this thread kept.
         stopwatch: times the stages of every call of this thread, None times nothing.
     """
 
-    pruner: Pruner | None = None
-    budget_scope: str | None = Choice(None, (None, *BUDGET_SCOPES))
-    positions: str = Choice("compact", POSITIONS)
-    text_chunking: str = Choice("release", TEXT_CHUNKING)
+    _pruning = PruningOptions()
     _layer_pruning: LayerPruning | None = None
     _missing_text_reported = False
+
+    pruner = _entry("pruner")
+    budget_scope = _entry("budget_scope")
+    text_chunking = _entry("text_chunking")
 
     def post_init(self) -> None:
         super().post_init()
@@ -95,42 +90,79 @@ class ImageSide:
     def stopwatch(self, stopwatch: Stopwatch | None) -> None:
         self._threads.value.stopwatch = stopwatch
 
-    def call_options(self) -> CallOptions:
-        """What a call that begins now prunes with."""
-        return CallOptions(self.pruner, self.budget_scope, self.positions, self.prune_layer)
+    @property
+    def pruning(self) -> PruningOptions:
+        """How calls are pruned; set, it is checked against the model, and CLIP's text side is loaded where it is read.
+
+        With a ``prune_layer`` of 1 or more, ``embeds`` are the hidden states that the layer is given, and pruning needs
+        a dynamic cache or none. ValueError is raised for a layer that is not there, or a model without a vision tower.
+        """
+        return self._pruning
+
+    @pruning.setter
+    def pruning(self, options: PruningOptions) -> None:
+        tower, layer = self.get_vision_tower(), options.prune_layer
+        if options.pruner is not None and tower is None:
+            raise ValueError("this model has no vision tower: there is nothing to prune")
+        if layer != self.prune_layer:
+            hooks = prune_at_layer(self.get_model(), layer) if layer else None
+            if self._layer_pruning is not None:
+                self._layer_pruning.remove()
+            self._layer_pruning = hooks
+        self._pruning = options
+        if tower is None or not tower.is_loaded:
+            return
+        if tower.relevance is not None and tower.relevance.text_chunking != options.text_chunking:
+            tower.relevance = None  # it remembers texts, cut as before
+        if options.needs & CLIP_TEXT_CUES:
+            self._ensure_text_tower()
+
+    @property
+    def prune_layer(self) -> int:
+        """The first decoder layer that sees the kept tokens alone; 0, the default, prunes before the language model."""
+        return self.pruning.prune_layer
+
+    @prune_layer.setter
+    def prune_layer(self, layer: int) -> None:
+        prune_at_layer(self.get_model(), layer).remove()  # says which layers there are
+        self.pruning = replace(self.pruning, prune_layer=layer)
+
+    @property
+    def positions(self) -> str:
+        """Whether tokens that are left are numbered without gaps, "compact", as in the releases, or have the positions
+        that they have without a pruner, "original", as they do behind a decoder layer.
+        """
+        return "compact" if self.pruning.compact() else "original"
+
+    @positions.setter
+    def positions(self, positions: str) -> None:
+        check_choice("positions", positions, POSITIONS)
+        self.pruning = replace(self.pruning, positions=positions)
+
+    def call_options(self, pruning: PruningOptions | None = AS_SET) -> PruningOptions:
+        """What a call that begins now prunes with, read once: another thread may change what the model is set to.
+
+        Args:
+            pruning: what the call brings.
+
+        Raises:
+            ValueError: it differs from the model's own in what calls cannot bring.
+        """
+        if pruning is AS_SET:
+            return self.pruning
+        options, own = pruning or PruningOptions(), self.pruning
+        if options.prune_layer not in (0, own.prune_layer):
+            raise ValueError(f"prune_layer of a call must be 0 or the model's, {own.prune_layer}")
+        if options.needs & CLIP_TEXT_CUES and options.text_chunking != own.text_chunking:
+            raise ValueError(f"text_chunking of a call must be the model's, {own.text_chunking}")
+        return options
 
     def get_vision_tower(self) -> CLIPVisionTower | None:
         return self.get_model().get_vision_tower()
 
     def set_pruner(self, pruner: Pruner | None) -> None:
         """Swap the pruner at run time; None is plain LLaVA. Loads CLIP's text side when a pruner first asks for it."""
-        if pruner is not None and not isinstance(pruner, Pruner):
-            raise TypeError(f"set_pruner takes a Pruner or None, not {pruner!r}; resolve_pruner builds one by name")
-        tower = self.get_vision_tower()
-        if pruner is not None and tower is None:
-            raise ValueError("this model has no vision tower: there is nothing to prune")
-        if pruner is not None and pruner.needs & CLIP_TEXT_CUES and tower.is_loaded:
-            self._ensure_text_tower()
         self.pruner = pruner
-
-    @property
-    def prune_layer(self) -> int:
-        """The first decoder layer that sees the kept tokens alone; 0, the default, prunes before the language model.
-
-        From 1 on, every token keeps the position it has without a pruner, ``embeds`` are the hidden states that the
-        layer is given, and pruning needs a dynamic cache or none. ValueError is raised for a layer that is not there.
-        """
-        return 0 if self._layer_pruning is None else self._layer_pruning.layer
-
-    @prune_layer.setter
-    def prune_layer(self, layer: int) -> None:
-        pruning = prune_at_layer(self.get_model(), layer)
-        if self._layer_pruning is not None:
-            self._layer_pruning.remove()
-        self._layer_pruning = pruning
-        if layer == 0:
-            pruning.remove()
-            self._layer_pruning = None
 
     def _ensure_text_tower(self) -> None:
         with LOADING_TEXT_TOWER:
@@ -187,14 +219,13 @@ class ImageSide:
         images: Tensor | list[Tensor],
         image_sizes: Sequence[tuple[int, int]] | None,
         texts: list[str | None],
-        options: CallOptions,
+        options: PruningOptions,
     ) -> tuple[list[VisualSequence], LateSelection | None]:
         """Turn images into what the language model reads of each. Fills ``last_prune``, now or when tokens are chosen.
 
         The second value is what is left to do inside the language model, None if nothing is.
         """
         pruner = options.pruner
-        check_prune_layer(pruner, options.prune_layer)
         listed = not isinstance(images, Tensor) or images.ndim == 5
         stacks = [image.unsqueeze(0) if image.ndim == 3 else image for image in images]
         tiles = [len(stack) for stack in stacks]
@@ -228,7 +259,7 @@ class ImageSide:
         ], late
 
     def _choose(
-        self, options: CallOptions, visuals: list[Visual], layouts: list[ImageLayout], features: Tensor
+        self, options: PruningOptions, visuals: list[Visual], layouts: list[ImageLayout], features: Tensor
     ) -> tuple[list[Tensor], Tensor | None]:
         """The kept positions of each image; of a pruner that merges, the features (B, N, C) with merged ones, too."""
         if not options.pruner.merges:
@@ -240,7 +271,7 @@ class ImageSide:
         return choice.kept, merged
 
     def sequences_of(
-        self, used: list[int], images, image_sizes, texts: list[str | None], options: CallOptions
+        self, used: list[int], images, image_sizes, texts: list[str | None], options: PruningOptions
     ) -> tuple[dict[int, VisualSequence], LateSelection | None]:
         """Return the visual sequences of the images whose indices are in ``used``, and what is left to choose later."""
         if not used:
@@ -253,9 +284,7 @@ class ImageSide:
         return dict(zip(used, sequences, strict=True)), late
 
 
-def _read(options: CallOptions, text: str | None) -> frozenset[str]:
+def _read(options: PruningOptions, text: str | None) -> frozenset[str]:
     """The cues that are read of an image with that text; at a decoder layer, states stand for its embeddings."""
-    if options.pruner is None:
-        return frozenset()
-    needs = options.pruner.needs - {"embeds"} if options.prune_layer else options.pruner.needs
+    needs = options.needs - {"embeds"} if options.prune_layer else options.needs
     return needs if text is not None else needs - CLIP_TEXT_CUES

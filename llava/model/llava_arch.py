@@ -24,6 +24,7 @@ from llava.model.prefill import Prefill
 from llava.model.splice import cut_rows, images_of_rows, pad_batch, splice_row, texts_of_images, visual_spans
 from llava.model.tiles import unpad_image
 from llava.selecting.at_layer import CHOOSE
+from llava.selecting.options import AS_SET, PruningOptions
 from llava.selecting.per_thread import unchanged
 from llava.selecting.record import PruneRecord
 
@@ -134,7 +135,7 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
         )
         # Positions with gaps need a mask beside them: without one they read as several sequences in a row. So do
         # rows that are padded in front, and padded ones that are still to be pruned.
-        gaps = options.positions == "original" and options.pruner is not None
+        gaps = not options.compact() and options.pruner is not None
         needs_mask = gaps or ((side == "left" or late is not None) and not mask.all())
         mask_dtype = mask.dtype if attention_mask is None else attention_mask.dtype
         return (
@@ -171,7 +172,7 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
         rows, cut = cut_rows(rows, getattr(self.config, "tokenizer_model_max_length", None))
         self._note_cut(cut, late, bool(sequences))
         embeds, targets, positions = zip(*rows, strict=True)
-        if options.positions == "compact":
+        if options.compact():
             positions = [torch.arange(len(row), device=row.device) for row in positions]
         embeds, targets, position_ids, mask = pad_batch(embeds, targets, positions, padding_side)
         if late is not None:
@@ -218,11 +219,10 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
         if prefill is not None and prefill.answered:
             prefill = None
         if inputs_embeds is None and prefill is None:
-            (input_ids, position_ids, attention_mask, past_key_values, inputs_embeds, labels, late) = (
-                self.prepare_with_choice(
-                    input_ids, position_ids, attention_mask, past_key_values, labels, images, image_sizes, texts
-                )
+            prepared = self.prepare_with_choice(
+                input_ids, position_ids, attention_mask, past_key_values, labels, images, image_sizes, texts
             )
+            input_ids, position_ids, attention_mask, past_key_values, inputs_embeds, labels, late = prepared
             choose_tokens = choose_tokens if late is None else late
             if inputs_embeds is not None:
                 prefill = Prefill.of(inputs_embeds, self.last_prune, late)
@@ -231,11 +231,8 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
         late_labels = None if choose_tokens is None else labels  # to be shortened when the kept tokens are known
         if choose_tokens is not None:
             kwargs[CHOOSE] = choose_tokens
-        asked = {
-            "output_attentions": output_attentions,
-            "output_hidden_states": output_hidden_states,
-            "return_dict": return_dict,
-        }
+        asked = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
+        asked["return_dict"] = return_dict
         output = super().forward(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -269,9 +266,13 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
         images: Tensor | list[Tensor] | None = None,
         image_sizes: Sequence[tuple[int, int]] | None = None,
         texts: str | Sequence[str | None] | None = None,
+        *,
+        pruning: PruningOptions | None = AS_SET,
         **kwargs: Any,
     ) -> Tensor:
         """Generate from a batch of prompts, (B, L) with ``attention_mask`` where they differ in length.
+
+        ``pruning`` is for this call alone, None for plain LLaVA; not given, it is the model's own.
 
         Returns:
             The new token ids alone, (B, L'). ``last_prune`` says what was kept of the images.
@@ -280,19 +281,18 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
             raise NotImplementedError("`inputs_embeds` is made here: pass `inputs`, token ids, and `images`")
         kwargs.pop("position_ids", None)  # the tokens of a row are numbered here, padding left out
         attention_mask = kwargs.pop("attention_mask", None)
-        self.last_prune, hooks = None, self._layer_pruning
+        options, hooks, self.last_prune = self.call_options(pruning), self._layer_pruning, None
         embeds, mask, position_ids, _, late = self._splice_batch(
-            inputs, attention_mask, None, images, image_sizes, texts, "left", self.call_options()
+            inputs, attention_mask, None, images, image_sizes, texts, "left", options
         )
+        kwargs |= {"inputs_embeds": embeds, "attention_mask": mask.long(), "position_ids": position_ids}
         if late is not None:
             kwargs["choose_tokens"] = late
         thread = self._threads.value
         thread.prefill = prefill = Prefill.of(embeds, self.last_prune, late)
         try:
             with nullcontext() if late is None else unchanged("prune_layer", hooks, lambda: self._layer_pruning):
-                output = super().generate(
-                    inputs_embeds=embeds, attention_mask=mask.long(), position_ids=position_ids, **kwargs
-                )
+                output = super().generate(**kwargs)
         finally:
             thread.prefill = None
         if prefill is not None and not prefill.answered:

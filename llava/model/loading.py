@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from llava.model.placement import Placement, placement
-from llava.pruners import Pruner, option_names, resolve_pruner
-from llava.selecting.options import PruningOptions, check_choice
+from llava.pruners import Pruner, option_names
+from llava.selecting.options import NATIVE, PruningOptions, check_choice, names_of
 
 ANYRES = ("native", "fixed")
-PRUNING = ("budget_scope", "positions", "prune_layer", "text_chunking")
 PLACING = ("vision_dtype", "attn_implementation", "torch_dtype")
-LOADING_OPTIONS = (*PRUNING, *PLACING)
+LOADING_OPTIONS = (*names_of(NATIVE), *PLACING)
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,9 @@ def plan(
         named = ("model_path", "model_base", "model_name", *inspect.signature(plan).parameters)
         valid = ", ".join(sorted({*named, *LOADING_OPTIONS, *option_names()} - {"options"}))
         raise TypeError(f"load_pretrained_model got unknown options {', '.join(unknown)}; it takes {valid}")
-    pruning = {name: options.pop(name) for name in PRUNING if name in options}
     placing = {name: options.pop(name, None) for name in PLACING}
     check_choice("anyres", anyres, ANYRES)
-    chosen = resolve_pruner(pruner, visual_token_num=visual_token_num, keep_ratio=keep_ratio, **options)
+    budget = {"visual_token_num": visual_token_num, "keep_ratio": keep_ratio}
+    pruning = PruningOptions.of(NATIVE, pruner=pruner, **budget, **options)
     place = placement(device_map, device, dtype, placing, use_flash_attn, load_8bit, load_4bit)
-    return Plan(PruningOptions(chosen, **pruning), place, anyres)
+    return Plan(pruning, place, anyres)

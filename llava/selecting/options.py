@@ -1,13 +1,15 @@
-"""What a user says about pruning besides which pruner: checked in one place, before any model is there."""
+"""What a user says about pruning: checked, told by flags, described in records and read from them in one place."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from argparse import ArgumentParser
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from llava import layout
-from llava.pruners import Pruner, name_of
-from llava.pruners.base import INSIDE_CUES
-from llava.pruners.checks import is_count
+from llava.command import at_least
+from llava.pruners import Pruner, add_pruner_args, name_of, option_names, resolve_pruner
+from llava.pruners.base import BUDGETS, INSIDE_CUES
+from llava.pruners.checks import is_count, is_number, plain
 
 BUDGET_SCOPES = ("tile", "image")
 POSITIONS = ("compact", "original")
@@ -15,10 +17,23 @@ TEXT_CHUNKING = ("release", "bos_eos")
 ATTENTION = ("cls", "received")
 RELEVANCE = ("llm_text", "clip_text")
 
+NATIVE, HOSTED = HOSTS = "native", "hosted"
+"""Whose models read an option: LLaVA's own classes, or those of Transformers."""
+
+AS_SET: Any = object()
+"""Of one call: prune as the model is set to; None is a call without pruning."""
+
+
+def _entry(default: Any, help: str, choices: Sequence[str] = (), hosts: Sequence[str] = HOSTS, **flag: Any) -> Any:
+    """A field, with the help and further arguments of its flag, and the hosts that read it."""
+    valid = (None, *choices) if default is None and choices else choices
+    flag |= {"choices": choices} if choices else {}
+    return field(default=default, metadata={"valid": valid, "hosts": hosts, "flag": {"help": help, **flag}})
+
 
 @dataclass(frozen=True)
 class PruningOptions:
-    """How a pruner's choice is applied to a model.
+    """Which pruner chooses, and how its choice is applied to a model.
 
     Args:
         pruner: chooses the tokens; None is a model without pruning.
@@ -32,71 +47,130 @@ class PruningOptions:
         text_tower: folder or hub id of the CLIP behind "clip_text".
 
     Raises:
+        TypeError: a pruner that is none.
         ValueError: a value that is not one of the valid ones, which it names, or two that exclude each other.
     """
 
     pruner: Pruner | None = None
-    budget_scope: str | None = None
-    positions: str | None = None
-    prune_layer: int = 0
-    text_chunking: str = "release"
-    attention: str | None = None
-    relevance: str = "llm_text"
-    text_tower: str | None = None
+    budget_scope: str | None = _entry(None, "what the budget of a pruner counts for", BUDGET_SCOPES)
+    positions: str | None = _entry(None, "of kept tokens; the model's own if not given", POSITIONS)
+    prune_layer: int = _entry(0, "decoder layers that see all tokens; 0 if not given", type=at_least(0), metavar="K")
+    text_chunking: str = _entry("release", "how texts over 77 tokens are cut", TEXT_CHUNKING)
+    attention: str | None = _entry(None, "what pruners read as attention", ATTENTION, [HOSTED])
+    relevance: str = _entry("llm_text", "what pruners read as relevance", RELEVANCE, [HOSTED])
+    text_tower: str | None = _entry(
+        None, "the CLIP that the encoder came from, for --relevance clip_text", hosts=[HOSTED]
+    )
 
     def __post_init__(self) -> None:
-        check_choice("budget_scope", self.budget_scope, (None, *BUDGET_SCOPES))
-        check_choice("positions", self.positions, (None, *POSITIONS))
-        check_choice("text_chunking", self.text_chunking, TEXT_CHUNKING)
-        check_choice("attention", self.attention, (None, *ATTENTION))
-        check_choice("relevance", self.relevance, RELEVANCE)
+        if self.pruner is not None and not isinstance(self.pruner, Pruner):
+            raise TypeError(f"a pruner is a Pruner or None, not {self.pruner!r}; resolve_pruner builds one by name")
+        for each in fields(self):
+            if each.metadata.get("valid"):
+                check_choice(each.name, getattr(self, each.name), each.metadata["valid"])
         if not is_count(self.prune_layer):
             raise ValueError(f"prune_layer must be an integer, 0 or more, not {self.prune_layer!r}")
+        object.__setattr__(self, "prune_layer", plain(self.prune_layer))
         if self.prune_layer and self.positions == "compact":
             raise ValueError(
                 "with prune_layer of 1 or more, positions are 'original': tokens are numbered before they go"
             )
         if (self.relevance == "clip_text") != (self.text_tower is not None):
             raise ValueError('relevance="clip_text" and text_tower, the folder or hub id of a CLIP, need one another')
-        check_prune_layer(self.pruner, self.prune_layer)
+        if self.pruner is not None:
+            self._check_layer(name_of(self.pruner))
+
+    def _check_layer(self, pruner: str) -> None:
+        if not self.prune_layer and self.pruner.needs & INSIDE_CUES:
+            raise ValueError(f"{pruner} needs prune_layer of 1 or more: it reads attention of the language model")
+        if self.prune_layer and self.pruner.merges:
+            raise ValueError(f"{pruner} merges tokens before the projector: it needs prune_layer 0")
+
+    @classmethod
+    def of(cls, host: str, **keywords: Any) -> "PruningOptions":
+        """Make them of the keywords that users give: a pruner by name, its budget and own options, and the rest.
+
+        Raises:
+            TypeError, ValueError: as ``resolve_pruner``, to which belongs what is no option of the host; and as above.
+        """
+        own = {name: keywords.pop(name) for name in names_of(host) if name in keywords}
+        return cls(resolve_pruner(**keywords), **own)
+
+    @classmethod
+    def from_args(cls, args: Any, host: str) -> "PruningOptions":
+        """Make them of parsed flags of ``add_pruning_args``; what is absent or None is not given. Raises as ``of``."""
+        names = ("pruner", *BUDGETS, *option_names(), *names_of(host))
+        given = {name: getattr(args, name, None) for name in names}
+        return cls.of(host, **{name: value for name, value in given.items() if value is not None})
+
+    @classmethod
+    def read(cls, metadata: Mapping[str, Any], host: str) -> "PruningOptions":
+        """Read what was described, or the ``metadata`` of an answer of that host's models. Raises as ``of``."""
+        run = metadata.get("run", {})
+        own = {name: run[name] for name in names_of(host) if run.get(name) is not None}
+        return cls.of(host, pruner=metadata["pruner"], **metadata["options"], **own)
+
+    def describe(self) -> dict[str, Any]:
+        """Name and ``options`` of the pruner, its budget among them; and as ``run`` what differs from its default."""
+        given = {} if self.pruner is None else vars(self.pruner)
+        options = {name: value for name, value in given.items() if value is not None}
+        return {"pruner": name_of(self.pruner), "options": options, "run": _differing(self, fields(self)[1:])}
+
+    @property
+    def label(self) -> str:
+        """The budget and what differs from its default, as files of answers are named: ``vtn_64_prune_layer2``."""
+        differing, budget = _differing(self, fields(self)[1:]), "full"
+        if differing.get("positions") == "compact":
+            del differing["positions"]
+        if self.pruner is not None:
+            tokens, ratio = self.pruner.visual_token_num, self.pruner.keep_ratio
+            budget = f"ratio_{_word(ratio)}" if tokens is None else f"vtn_{_word(tokens)}"
+            differing |= _differing(self.pruner, [each for each in fields(self.pruner) if each.name not in BUDGETS])
+        words = [f"{SHORT.get(name, name)}{_word(value)}" for name, value in sorted(differing.items())]
+        return "_".join([budget, *words])
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The cues that the pruner reads; none without one."""
+        return frozenset() if self.pruner is None else self.pruner.needs
+
+    def compact(self, default: str = "compact") -> bool:
+        """Whether the kept tokens are numbered without gaps; ``default`` is the model's own way."""
+        return (self.positions or ("original" if self.prune_layer else default)) == "compact"
+
+
+SHORT = {"important_ratio": "r"}
+"""What a label says instead of an option's name."""
+
+
+def names_of(host: str) -> list[str]:
+    """The options besides the pruner that models of a host read."""
+    return [each.name for each in fields(PruningOptions) if host in each.metadata.get("hosts", ())]
+
+
+def add_pruning_args(parser: ArgumentParser, host: str) -> None:
+    """Add the flags of the pruners, and one for each option that models of ``host`` read."""
+    group = parser.add_argument_group("how a choice is applied")
+    for each in fields(PruningOptions):
+        if host in each.metadata.get("hosts", ()):
+            group.add_argument(f"--{each.name}", **each.metadata["flag"])
+    add_pruner_args(parser)
+
+
+def _differing(options: Any, of: Sequence[Any]) -> dict[str, Any]:
+    """The values of these fields that are not their defaults."""
+    return {each.name: value for each in of if (value := getattr(options, each.name)) != each.default}
+
+
+def _word(value: Any) -> str:
+    """A value in the name of a file: numbers as they are usually written, 0.001 for 1e-3."""
+    return f"{value:.15g}" if is_number(value) else str(value).replace("/", "-")
 
 
 def check_choice(name: str, value: Any, valid: Sequence[Any]) -> None:
     """Raise ValueError, which names them, where ``value`` is none of the ``valid`` ones; None is not named."""
     if value is not None or None not in valid:
         layout.check_key(name, value, [choice for choice in valid if choice is not None])
-
-
-class Choice:
-    """An attribute that takes one of a few values; another is a ValueError when it is set.
-
-    Args:
-        default: its value until it is set.
-        valid: the values, None among them where it may be left open.
-    """
-
-    def __init__(self, default: Any, valid: Sequence[Any]):
-        self.default, self.valid = default, valid
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        return self.default if instance is None else vars(instance).get(self.name, self.default)
-
-    def __set__(self, instance: Any, value: Any) -> None:
-        check_choice(self.name, value, self.valid)
-        vars(instance)[self.name] = value
-
-
-def check_prune_layer(pruner: Pruner | None, layer: int) -> None:
-    """Raise ValueError for a pruner that cannot choose before decoder layer ``layer``; 0 is before all of them."""
-    if pruner is None:
-        return
-    if layer == 0 and pruner.needs & INSIDE_CUES:
-        raise ValueError(f"{name_of(pruner)} needs prune_layer of 1 or more: it reads attention of the language model")
-    if layer > 0 and pruner.merges:
-        raise ValueError(f"{name_of(pruner)} merges tokens before the projector: it needs prune_layer 0")
 
 
 def check_texts(texts: Any) -> None:

@@ -12,7 +12,7 @@ from llava.model.late_selection import LateSelection
 from llava.model.splice import VisualSequence, splice_row, visual_spans
 from llava.pruners import PRUNERS, resolve_pruner
 from llava.pruners.base import INSIDE_CUES
-from llava.selecting.options import PruningOptions, check_prune_layer
+from llava.selecting.options import PruningOptions
 
 from .conftest import QUESTIONS, generate, left_pad, prompt_ids, question_prompts
 
@@ -318,23 +318,17 @@ def test_a_layer_that_is_not_there_is_an_error(model_of, layer):
     assert model.prune_layer == 1
 
 
-def test_fastv_before_the_language_model_is_an_error_at_loading_and_later(model_of, images):
+def test_fastv_before_the_language_model_is_an_error_at_loading_and_later(model_of):
     with pytest.raises(ValueError, match="fastv needs prune_layer of 1 or more"):
         model_of(pruner="fastv", layer=0)
-    tokenizer, model, processor, _ = model_of(layer=0)
-    model.set_pruner(resolve_pruner("fastv", BUDGET))
+    model, fastv = model_of(layer=0)[1], resolve_pruner("fastv", BUDGET)
     with pytest.raises(ValueError, match="fastv needs prune_layer of 1 or more"):
-        generate(model, tokenizer, processor, images, QUESTIONS, question_prompts(tokenizer, QUESTIONS))
-
-
-def test_what_merges_tokens_cannot_do_so_inside():
-    class Merging(PRUNERS["uniform"]):
-        def merge(self, cues, keep):
-            raise NotImplementedError
-
-    check_prune_layer(Merging(BUDGET), 0)
-    with pytest.raises(ValueError, match="Merging merges tokens .* prune_layer 0"):
-        check_prune_layer(Merging(BUDGET), 1)
+        model.set_pruner(fastv)
+    model.prune_layer = LAYER
+    model.set_pruner(fastv)
+    with pytest.raises(ValueError, match="fastv needs prune_layer of 1 or more"):
+        model.prune_layer = 0
+    assert (model.prune_layer, model.pruner) == (LAYER, fastv)
 
 
 def test_compact_positions_and_a_layer_exclude_each_other(model_of):

@@ -8,6 +8,7 @@ from llava.constants import IGNORE_INDEX
 from llava.mm_utils import process_images
 from llava.model import LlavaLlamaForCausalLM
 from llava.pruners import PRUNERS, resolve_pruner
+from llava.selecting.options import PruningOptions
 
 from .conftest import QUESTIONS, generate, layer_for, left_pad, prompt_ids, question_prompts
 
@@ -58,8 +59,7 @@ def test_keeping_all_is_no_pruning_bit_for_bit(model_of, layout, pruner, images)
         "texts": QUESTIONS,
     }
     plain = model.prepare_inputs_labels_for_multimodal(ids, None, mask, None, None, **inputs)[4]
-    model.set_pruner(resolve_pruner(pruner, 1000))
-    model.prune_layer = layer_for(pruner)
+    model.pruning = PruningOptions(resolve_pruner(pruner, 1000), prune_layer=layer_for(pruner))
     assert torch.equal(model.prepare_inputs_labels_for_multimodal(ids, None, mask, None, None, **inputs)[4], plain)
 
 

@@ -9,6 +9,7 @@ from transformers.generation.streamers import BaseStreamer
 from llava.mm_utils import process_images
 from llava.model.stages import Stopwatch
 from llava.pruners import resolve_pruner
+from llava.selecting.options import PruningOptions
 
 from .conftest import QUESTIONS, question_prompts
 
@@ -36,7 +37,7 @@ def asked(model, job):
     """Answer one prompt; the ids and what the record says of the call."""
     ids = model.generate(**job, max_new_tokens=4, do_sample=False)
     record = model.last_prune
-    return ids.tolist(), [keep.tolist() for keep in record.keep], record.visual_tokens, record.tokens_before
+    return ids.tolist(), [keep.tolist() for keep in record.keep or []], record.visual_tokens, record.tokens_before
 
 
 @pytest.mark.parametrize("pruner, layer", [("cdpruner", 0), ("vispruner", 1), ("fastv", 1)])
@@ -119,3 +120,31 @@ def test_a_call_under_way_needs_its_layer(load, checkpoint, jobs, layer):
         return
     with pytest.raises(RuntimeError, match="prune_layer changed while it was under way"):
         model.generate(**job, streamer=Changes())
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_threads_bring_pruners_of_their_own_to_one_model(load, checkpoint, jobs, switching, layer):
+    """And none of them changes what the model is set to, which calls that bring none go on with."""
+    tokenizer, model, processor, _ = load(checkpoint, pruner="divprune", visual_token_num=5, prune_layer=layer)
+    job = jobs(tokenizer, model, processor)[0]
+    brought = [PruningOptions(resolve_pruner(*each)) for each in (("vispruner", 3), ("cdpruner", 7))]
+    brought += [PruningOptions(resolve_pruner("uniform", 4), prune_layer=layer), None]
+    expected = []
+    for options in brought:
+        model.pruning = options or PruningOptions()
+        expected.append(asked(model, job))
+    model.pruning = PruningOptions(resolve_pruner("divprune", 5), prune_layer=layer)
+    own = asked(model, job)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda options: asked(model, job | {"pruning": options}), brought * 4))
+    assert found == expected * 4
+    assert asked(model, job) == own and own[2] == [5]
+
+
+def test_a_call_cannot_bring_what_the_model_has_one_of(load, checkpoint, jobs):
+    tokenizer, model, processor, _ = load(checkpoint, pruner="divprune", visual_token_num=5)
+    job = jobs(tokenizer, model, processor)[0]
+    with pytest.raises(ValueError, match="prune_layer of a call must be 0 or the model's, 0"):
+        model.generate(**job, pruning=PruningOptions(resolve_pruner("fastv", 5), prune_layer=1))
+    with pytest.raises(ValueError, match="text_chunking of a call must be the model's, release"):
+        model.generate(**job, pruning=PruningOptions(resolve_pruner("cdpruner", 5), text_chunking="bos_eos"))

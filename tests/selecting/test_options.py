@@ -1,8 +1,11 @@
+import json
+from argparse import ArgumentParser
+
 import numpy as np
 import pytest
 
 from llava.pruners import PRUNERS, resolve_pruner
-from llava.selecting.options import Choice, PruningOptions, check_choice
+from llava.selecting.options import HOSTED, NATIVE, PruningOptions, add_pruning_args, check_choice
 
 
 @pytest.mark.parametrize(
@@ -38,14 +41,77 @@ def test_a_choice_of_another_type_is_none_of_the_valid_ones(value):
         check_choice("budget_scope", value, (None, "tile", "image"))
 
 
-def test_an_attribute_of_few_values_keeps_the_last_valid_one():
-    class Model:
-        scope = Choice(None, (None, "tile"))
+FULL = {"pruner": "vispruner", "visual_token_num": 64, "important_ratio": 0.75, "prune_layer": 2}
+CLIP = {
+    "pruner": "trim",
+    "keep_ratio": 0.1,
+    "relevance": "clip_text",
+    "text_tower": "a/clip",
+    "text_chunking": "bos_eos",
+}
+SAID = [
+    (NATIVE, {}, "full"),
+    (NATIVE, {"visual_token_num": 64}, "vtn_64"),
+    (NATIVE, {"pruner": "vispruner", "visual_token_num": 64, "important_ratio": 0.5, "prune_layer": 0}, "vtn_64"),
+    (NATIVE, FULL, "vtn_64_r0.75_prune_layer2"),
+    (NATIVE, {"pruner": "random", "keep_ratio": 1e-3, "seed": 3, "positions": "compact"}, "ratio_0.001_seed3"),
+    (NATIVE, {"pruner": "divprune", "visual_token_num": 9, "budget_scope": "tile"}, "vtn_9_budget_scopetile"),
+    (HOSTED, {"pruner": "cls_topk", "visual_token_num": 9, "attention": "received"}, "vtn_9_attentionreceived"),
+    (HOSTED, CLIP, "ratio_0.1_relevanceclip_text_text_chunkingbos_eos_text_towera-clip"),
+]
 
-    one, other = Model(), Model()
-    one.scope = "tile"
-    with pytest.raises(ValueError, match="scope 'batch' is not one of tile"):
-        one.scope = "batch"
-    assert (Model.scope, one.scope, other.scope) == (None, "tile", None)
-    one.scope = None
-    assert one.scope is None
+
+@pytest.mark.parametrize(("host", "keywords", "label"), SAID)
+def test_keywords_flags_and_records_say_the_same(host, keywords, label):
+    options = PruningOptions.of(host, **keywords)
+    assert options.label == label
+    assert PruningOptions.read(json.loads(json.dumps(options.describe())), host) == options
+    parser = ArgumentParser()
+    add_pruning_args(parser, host)
+    words = [word for name, value in keywords.items() for word in (f"--{name}", str(value))]
+    assert PruningOptions.from_args(parser.parse_args(words), host) == options
+
+
+def test_what_does_not_differ_is_not_recorded_and_attention_of_llavas_own_is_no_cue():
+    options = PruningOptions.of(NATIVE, pruner="divprune", visual_token_num=9, prune_layer=1)
+    described = options.describe()
+    assert described == {"pruner": "divprune", "options": {"visual_token_num": 9}, "run": {"prune_layer": 1}}
+    run = {"attention": "sdpa", "positions": None, "conv_mode": "vicuna_v1", "prune_layer": 1}
+    assert PruningOptions.read({**described, "run": run}, NATIVE) == options
+
+
+def test_what_a_host_does_not_read_is_no_keyword_and_no_flag_of_it():
+    with pytest.raises(TypeError, match="cls_topk has no option attention"):
+        PruningOptions.of(NATIVE, pruner="cls_topk", visual_token_num=9, attention="received")
+    parser = ArgumentParser(exit_on_error=False)
+    add_pruning_args(parser, NATIVE)
+    assert parser.parse_known_args(["--attention", "received"])[1] == ["--attention", "received"]
+
+
+@pytest.mark.parametrize(
+    ("options", "default", "compact"),
+    [
+        ({}, "compact", True),
+        ({}, "original", False),
+        ({"prune_layer": 1}, "compact", False),
+        ({"positions": "original"}, "compact", False),
+        ({"positions": "compact"}, "original", True),
+    ],
+)
+def test_positions_are_the_models_own_unless_told_otherwise(options, default, compact):
+    assert PruningOptions(**options).compact(default) is compact
+
+
+def test_a_name_is_no_pruner():
+    with pytest.raises(TypeError, match="resolve_pruner builds one by name"):
+        PruningOptions("cdpruner")
+
+
+def test_what_merges_tokens_cannot_do_so_inside():
+    class Merging(PRUNERS["uniform"]):
+        def merge(self, cues, keep):
+            raise NotImplementedError
+
+    assert PruningOptions(Merging(4)).prune_layer == 0
+    with pytest.raises(ValueError, match="Merging merges tokens .* prune_layer 0"):
+        PruningOptions(Merging(4), prune_layer=1)

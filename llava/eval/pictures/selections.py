@@ -17,8 +17,8 @@ from llava.eval.ask import identity
 from llava.eval.ask.dataset import QuestionDataset, read_image
 from llava.eval.pictures.overlays import kept_masks, views
 from llava.eval.pictures.samples import Questions
-from llava.pruners import resolve_pruner
 from llava.records import InputError
+from llava.selecting.options import NATIVE, PruningOptions
 
 LOADING = ("anyres", "model_base", "vision_dtype", "dtype", "attention")
 """What of a run the model is loaded with again."""
@@ -87,26 +87,15 @@ class Selector:
             metadata: of the answer, for pruner, options, scope, layer, positions and the cutting of texts.
         """
         model, item, run = self.loaded.model, dataset.item(index, dataset[index]), metadata["run"]
-        self._set_up(metadata["pruner"], metadata["options"], run)
+        try:
+            model.pruning = PruningOptions.read(metadata, NATIVE)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the answers name a pruner that is not here: {error}") from error
         decoding = {name: run[name] for name in ("num_beams", "max_new_tokens") if name in run}
         (answer,) = self.loaded.answer_items([item], generation_options(**decoding))
         keep = model.last_prune.keep
         masks = kept_masks(None if keep is None else keep[0], item.sizes[0], model)
         return Selection(masks, answer.visual_tokens, answer.text)
-
-    def _set_up(self, pruner: str, options: Mapping[str, Any], run: Mapping[str, Any]) -> None:
-        """Prune from now on as a run did; what it does not name is as the model has it without."""
-        model = self.loaded.model
-        model.budget_scope = run.get("budget_scope")
-        model.prune_layer = run.get("prune_layer", 0)
-        model.positions = run.get("positions") or ("original" if model.prune_layer else "compact")
-        if run.get("text_chunking", "release") != model.text_chunking:
-            model.text_chunking = run.get("text_chunking", "release")
-            model.get_vision_tower().relevance = None  # remembers texts, cut as before; the pruner has it loaded anew
-        try:
-            model.set_pruner(resolve_pruner(pruner, **options))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"the answers name a pruner that is not here: {error}") from error
 
 
 def _refuse_another(checkpoint: str, run: Mapping[str, Any]) -> None:

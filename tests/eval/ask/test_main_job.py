@@ -19,6 +19,7 @@ from llava.model.stages import STAGES
 from llava.pruners import PRUNERS, resolve_pruner
 from llava.pruners.base import INSIDE_CUES
 from llava.records import InputError, read_jsonl
+from llava.selecting.options import PruningOptions
 from llava.shapes.benchmark import write_benchmark
 
 
@@ -69,8 +70,8 @@ def test_in_float32_no_answer_depends_on_the_batch_size(shapes, embedded, name):
         questions, shapes / "images", embedded.tokenizer, embedded.image_processor, config, "vicuna_v1"
     )
     pruner = resolve_pruner(name, visual_token_num=None if name == "none" else 9)
-    embedded.model.set_pruner(pruner)
-    embedded.model.prune_layer = int(pruner is not None and bool(pruner.needs & INSIDE_CUES))
+    layer = int(pruner is not None and bool(pruner.needs & INSIDE_CUES))
+    embedded.model.pruning = PruningOptions(pruner, prune_layer=layer)
     answers = {}
     for batch_size in (1, 4, 13):
         plan, records = Run("shapes", {}, generation_options(max_new_tokens=6), batch_size), {}
@@ -78,7 +79,7 @@ def test_in_float32_no_answer_depends_on_the_batch_size(shapes, embedded, name):
         in_order = [records[index] for index in range(13)]
         answers[batch_size] = [(r["question_id"], r["text"], r["metadata"]["visual_tokens"]) for r in in_order]
     assert answers[1] == answers[4] == answers[13]
-    embedded.model.prune_layer = 0
+    embedded.model.pruning = PruningOptions()
     assert {tokens for *_, tokens in answers[1]} == {144 if name == "none" else 9}
 
 
