@@ -9,7 +9,7 @@ from llava import layout
 from llava.command import at_least
 from llava.pruners import Pruner, add_pruner_args, name_of, option_names, resolve_pruner
 from llava.pruners.base import BUDGETS, INSIDE_CUES
-from llava.pruners.checks import is_count, is_number, plain
+from llava.pruners.checks import is_count, plain
 
 BUDGET_SCOPES = ("tile", "image")
 POSITIONS = ("compact", "original")
@@ -117,19 +117,6 @@ class PruningOptions:
         return {"pruner": name_of(self.pruner), "options": options, "run": _differing(self, fields(self)[1:])}
 
     @property
-    def label(self) -> str:
-        """The budget and what differs from its default, as files of answers are named: ``vtn_64_prune_layer2``."""
-        differing, budget = _differing(self, fields(self)[1:]), "full"
-        if differing.get("positions") == "compact":
-            del differing["positions"]
-        if self.pruner is not None:
-            tokens, ratio = self.pruner.visual_token_num, self.pruner.keep_ratio
-            budget = f"ratio_{_word(ratio)}" if tokens is None else f"vtn_{_word(tokens)}"
-            differing |= _differing(self.pruner, [each for each in fields(self.pruner) if each.name not in BUDGETS])
-        words = [f"{SHORT.get(name, name)}{_word(value)}" for name, value in sorted(differing.items())]
-        return "_".join([budget, *words])
-
-    @property
     def needs(self) -> frozenset[str]:
         """The cues that the pruner reads; none without one."""
         return frozenset() if self.pruner is None else self.pruner.needs
@@ -137,10 +124,6 @@ class PruningOptions:
     def compact(self, default: str = "compact") -> bool:
         """Whether the kept tokens are numbered without gaps; ``default`` is the model's own way."""
         return (self.positions or ("original" if self.prune_layer else default)) == "compact"
-
-
-SHORT = {"important_ratio": "r"}
-"""What a label says instead of an option's name."""
 
 
 def names_of(host: str) -> list[str]:
@@ -160,11 +143,6 @@ def add_pruning_args(parser: ArgumentParser, host: str) -> None:
 def _differing(options: Any, of: Sequence[Any]) -> dict[str, Any]:
     """The values of these fields that are not their defaults."""
     return {each.name: value for each in of if (value := getattr(options, each.name)) != each.default}
-
-
-def _word(value: Any) -> str:
-    """A value in the name of a file: numbers as they are usually written, 0.001 for 1e-3."""
-    return f"{value:.15g}" if is_number(value) else str(value).replace("/", "-")
 
 
 def check_choice(name: str, value: Any, valid: Sequence[Any]) -> None:

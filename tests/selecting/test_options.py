@@ -50,21 +50,20 @@ CLIP = {
     "text_chunking": "bos_eos",
 }
 SAID = [
-    (NATIVE, {}, "full"),
-    (NATIVE, {"visual_token_num": 64}, "vtn_64"),
-    (NATIVE, {"pruner": "vispruner", "visual_token_num": 64, "important_ratio": 0.5, "prune_layer": 0}, "vtn_64"),
-    (NATIVE, FULL, "vtn_64_r0.75_prune_layer2"),
-    (NATIVE, {"pruner": "random", "keep_ratio": 1e-3, "seed": 3, "positions": "compact"}, "ratio_0.001_seed3"),
-    (NATIVE, {"pruner": "divprune", "visual_token_num": 9, "budget_scope": "tile"}, "vtn_9_budget_scopetile"),
-    (HOSTED, {"pruner": "cls_topk", "visual_token_num": 9, "attention": "received"}, "vtn_9_attentionreceived"),
-    (HOSTED, CLIP, "ratio_0.1_relevanceclip_text_text_chunkingbos_eos_text_towera-clip"),
+    (NATIVE, {}),
+    (NATIVE, {"visual_token_num": 64}),
+    (NATIVE, {"pruner": "vispruner", "visual_token_num": 64, "important_ratio": 0.5, "prune_layer": 0}),
+    (NATIVE, FULL),
+    (NATIVE, {"pruner": "random", "keep_ratio": 1e-3, "seed": 3, "positions": "compact"}),
+    (NATIVE, {"pruner": "divprune", "visual_token_num": 9, "budget_scope": "tile"}),
+    (HOSTED, {"pruner": "cls_topk", "visual_token_num": 9, "attention": "received"}),
+    (HOSTED, CLIP),
 ]
 
 
-@pytest.mark.parametrize(("host", "keywords", "label"), SAID)
-def test_keywords_flags_and_records_say_the_same(host, keywords, label):
+@pytest.mark.parametrize(("host", "keywords"), SAID)
+def test_keywords_flags_and_records_say_the_same(host, keywords):
     options = PruningOptions.of(host, **keywords)
-    assert options.label == label
     assert PruningOptions.read(json.loads(json.dumps(options.describe())), host) == options
     parser = ArgumentParser()
     add_pruning_args(parser, host)
