@@ -21,7 +21,7 @@ from llava.pruners import Pruner
 from llava.pruners.base import CLIP_TEXT_CUES, OPTIONAL_CUES
 from llava.selecting.at_layer import LayerPruning, prune_at_layer
 from llava.selecting.choose import choose
-from llava.selecting.options import AS_SET, POSITIONS, PruningOptions, check_choice
+from llava.selecting.options import POSITIONS, PruningOptions, check_choice
 from llava.selecting.parts import Visual
 from llava.selecting.per_thread import PerThread
 from llava.selecting.record import PruneRecord
@@ -138,24 +138,6 @@ class ImageSide:
     def positions(self, positions: str) -> None:
         check_choice("positions", positions, POSITIONS)
         self.pruning = replace(self.pruning, positions=positions)
-
-    def call_options(self, pruning: PruningOptions | None = AS_SET) -> PruningOptions:
-        """What a call that begins now prunes with, read once: another thread may change what the model is set to.
-
-        Args:
-            pruning: what the call brings.
-
-        Raises:
-            ValueError: it differs from the model's own in what calls cannot bring.
-        """
-        if pruning is AS_SET:
-            return self.pruning
-        options, own = pruning or PruningOptions(), self.pruning
-        if options.prune_layer not in (0, own.prune_layer):
-            raise ValueError(f"prune_layer of a call must be 0 or the model's, {own.prune_layer}")
-        if options.needs & CLIP_TEXT_CUES and options.text_chunking != own.text_chunking:
-            raise ValueError(f"text_chunking of a call must be the model's, {own.text_chunking}")
-        return options
 
     def get_vision_tower(self) -> CLIPVisionTower | None:
         return self.get_model().get_vision_tower()

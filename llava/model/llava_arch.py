@@ -129,7 +129,7 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
         if self.get_vision_tower() is None or images is None or input_ids.shape[1] == 1:
             return input_ids, position_ids, attention_mask, past_key_values, None, labels, None
         side = getattr(self.config, "tokenizer_padding_side", "right")
-        options = self.call_options()
+        options = self.pruning  # read once: another thread may set another
         embeds, mask, positions, targets, late = self._splice_batch(
             input_ids, attention_mask, labels, images, image_sizes, texts, side, options
         )
@@ -281,7 +281,7 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
             raise NotImplementedError("`inputs_embeds` is made here: pass `inputs`, token ids, and `images`")
         kwargs.pop("position_ids", None)  # the tokens of a row are numbered here, padding left out
         attention_mask = kwargs.pop("attention_mask", None)
-        options, hooks, self.last_prune = self.call_options(pruning), self._layer_pruning, None
+        options, hooks, self.last_prune = self.pruning.brought(pruning), self._layer_pruning, None
         embeds, mask, position_ids, _, late = self._splice_batch(
             inputs, attention_mask, None, images, image_sizes, texts, "left", options
         )

@@ -4,18 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
-from transformers import CLIPModel, CLIPTokenizer
 from transformers.utils.versions import require_version
 
 from llava import compat
-from llava.pruners import Pruner, resolve_pruner
-from llava.pruners.base import CLIP_TEXT_CUES
-from llava.pruners.checks import is_count
-from llava.pruning.calls import Settings
-from llava.pruning.families import FAMILIES, Family, family_of
+from llava.pruners import Pruner
+from llava.pruning.families import FAMILIES, family_of
 from llava.pruning.session import Pruning
-from llava.selecting.options import PruningOptions, check_choice
-from llava.selecting.relevance import ClipRelevance
+from llava.selecting.options import HOSTED, PruningOptions
 
 __all__ = ["FAMILIES", "Pruning", "check_transformers", "prune", "unprune"]
 
@@ -40,7 +35,8 @@ def prune(
 
     ``with prune(model, "cdpruner", visual_token_num=64) as record:`` ends with the block; otherwise ``unprune(model)``
     ends it. ``generate`` and ``forward`` are called as before and return what they did: ids with the whole prompt in
-    front. This instance alone is hooked; its class is not touched.
+    front. This instance alone is hooked; its class is not touched. ``generate(..., pruning=...)`` prunes one call in
+    its own way, with ``PruningOptions``, or not at all, with None.
 
     Args:
         model: of one of the classes in ``FAMILIES``.
@@ -73,20 +69,14 @@ def prune(
     if pruner is None or pruner == "none":
         raise ValueError("prune needs a pruner; without one, call the model as it is")
     family_class = family_of(model)
-    resolved = resolve_pruner(pruner, visual_token_num, keep_ratio, **options)
     if getattr(model, "_pruning", None) is not None:
         raise ValueError("this model is pruned already: call unprune(model) first")
     family = family_class(model, attention)
-    valid_positions = ("original",) if prune_layer else family.positions
-    positions = valid_positions[0] if positions is None else positions
-    check_choice("positions", positions, valid_positions)
-    _check_layer(family, prune_layer)
-    PruningOptions(resolved, budget_scope, positions, prune_layer, text_chunking, attention, relevance, text_tower)
-    clip = None
-    if text_tower is not None and resolved.needs & CLIP_TEXT_CUES:
-        clip = _load_clip(family, text_tower, text_chunking)
-    settings = Settings(resolved, clip, positions == "compact", budget_scope, prune_layer)
-    model._pruning = Pruning(model, family, settings, texts)
+    family.check(positions, prune_layer)
+    options |= {"visual_token_num": visual_token_num, "keep_ratio": keep_ratio, "text_chunking": text_chunking}
+    options |= {"attention": attention, "relevance": relevance, "text_tower": text_tower}
+    options |= {"positions": positions, "budget_scope": budget_scope, "prune_layer": prune_layer}
+    model._pruning = Pruning(model, family, PruningOptions.of(HOSTED, pruner=pruner, **options), texts)
     return model._pruning
 
 
@@ -100,28 +90,3 @@ def unprune(model: nn.Module) -> None:
     """Leave a model as it was before ``prune``; nothing happens to one that is not pruned."""
     if getattr(model, "_pruning", None) is not None:
         model._pruning.remove()
-
-
-def _load_clip(family: Family, text_tower: str, text_chunking: str) -> ClipRelevance:
-    """Load the CLIP that the encoder came from.
-
-    Raises:
-        ValueError: the encoder came from no such CLIP, or weights are missing, which would be left random.
-    """
-    width = family.clip_layer_norm().normalized_shape[-1]
-    clip, report = CLIPModel.from_pretrained(text_tower, dtype="float32", output_loading_info=True)
-    if clip.config.vision_config.hidden_size != width:
-        raise ValueError(
-            f"text_tower {text_tower}: patches of this CLIP have {clip.config.vision_config.hidden_size} features, "
-            f"those of the model's encoder {width}; give the CLIP that the encoder came from"
-        )
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(f"text_tower {text_tower} lacks {len(missing)} weights, {missing[0]} among them")
-    return ClipRelevance(clip, CLIPTokenizer.from_pretrained(text_tower), text_chunking)
-
-
-def _check_layer(family: Family, layer: int) -> None:
-    layers = family.base.language_model.config.num_hidden_layers
-    first = family.first_prune_layer()
-    if not (is_count(layer) and (layer == 0 or first <= layer < layers)):
-        raise ValueError(f"prune_layer must be 0 or from {first} to {layers - 1} for this model, not {layer!r}")

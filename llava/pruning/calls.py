@@ -9,28 +9,14 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from llava import compat
-from llava.pruners import Pruner
 from llava.pruning.families import Family
-from llava.pruning.prompts import Prompts
 from llava.pruning.shorten import Shortened
-from llava.selecting.late import Decision
+from llava.selecting.options import PruningOptions
 from llava.selecting.parts import Visual
 from llava.selecting.record import PruneRecord
-from llava.selecting.relevance import ClipRelevance
 
 PROMPT = "pruned_prompt"  # on a cache: the shortened prompt in it; copies of the cache take it along
 AS_MODULE = "as a module (one that was compiled before it was pruned has to be compiled anew)"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a model is pruned; see ``prune``."""
-
-    pruner: Pruner
-    clip: ClipRelevance | None
-    compact: bool
-    budget_scope: str | None
-    prune_layer: int
 
 
 @dataclass
@@ -74,8 +60,7 @@ class ThreadState:
     """What a pruned model knows of the calls of one thread."""
 
     call: Call | None = None  # that is under way
-    prompts: Prompts | None = None  # those of the decision
-    decision: Decision | None = None
+    options: PruningOptions | None = None  # that it prunes with; None outside of ``generate``
     record: PruneRecord = field(default_factory=PruneRecord)
     encoding: bool = False
     checked: int = 0  # calls with images that were answered as decided

@@ -11,7 +11,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -20,27 +20,15 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from llava import compat
-from llava.pruning.calls import (
-    AS_MODULE,
-    PROMPT,
-    Call,
-    Settings,
-    ThreadState,
-    check_arguments,
-    continued,
-    filled,
-    prompt_of,
-    real_tokens,
-    refuse_cache,
-    refuse_columns,
-    shows_visuals,
-)
-from llava.pruning.encoded import ENCODED, Notes, same, shown
+from llava.pruning import calls
+from llava.pruning.deciding import Decisions
+from llava.pruning.encoded import ENCODED, Notes, shown
 from llava.pruning.families import Family
-from llava.pruning.prompts import Prompts, questions
+from llava.pruning.prompts import Prompts
 from llava.pruning.shorten import Shortened
 from llava.selecting.at_layer import CHOOSE, QueryAttention, prune_at_layer
-from llava.selecting.late import Decision, decide
+from llava.selecting.late import Decision
+from llava.selecting.options import AS_SET, PruningOptions
 from llava.selecting.per_thread import PerThread, unchanged
 from llava.selecting.record import PruneRecord
 
@@ -61,9 +49,11 @@ class Pruning:
             sets none has those of the thread that called ``prune``.
     """
 
-    def __init__(self, model: nn.Module, family: Family, settings: Settings, texts: str | Sequence[str] | None):
-        self.model, self.family, self.settings = model, family, settings
-        self._threads = PerThread(ThreadState)
+    def __init__(self, model: nn.Module, family: Family, options: PruningOptions, texts: str | Sequence[str] | None):
+        self.model, self.family, self.options = model, family, options
+        self._decisions = Decisions(family)
+        self._decisions.clip_of(options)
+        self._threads = PerThread(calls.ThreadState)
         self._texts, self._owner = texts, threading.get_ident()
         self._notes = Notes()
         self._parameters = compat.parameters_of(family.base.forward)
@@ -77,8 +67,8 @@ class Pruning:
             family.base.register_forward_hook(self._after_model, always_call=True),
             language_model.register_forward_pre_hook(self._before_language_model, with_kwargs=True),
         ]
-        if settings.prune_layer:  # its hooks run behind those that bring it the choice
-            self._handles.append(prune_at_layer(language_model, settings.prune_layer))
+        if options.prune_layer:  # its hooks run behind those that bring it the choice
+            self._handles.append(prune_at_layer(language_model, options.prune_layer))
         self._handles.append(language_model.register_forward_hook(self._after_language_model))
         layers = getattr(language_model, "layers", None)
         self._counts = isinstance(layers, nn.ModuleList)  # one that is wrapped in another module shows no layers
@@ -110,10 +100,8 @@ class Pruning:
         if getattr(self.model, "_pruning", None) is self:
             del self.model._pruning
 
-    keep = _of_record("keep")
-    visual_tokens = _of_record("visual_tokens")
-    newline_tokens = _of_record("newline_tokens")
-    tokens_before = _of_record("tokens_before")
+    keep, visual_tokens = _of_record("keep"), _of_record("visual_tokens")
+    newline_tokens, tokens_before = _of_record("newline_tokens"), _of_record("tokens_before")
 
     @property
     def record(self) -> PruneRecord:
@@ -133,15 +121,31 @@ class Pruning:
             thread = self._threads.value
             thread.texts, thread.own_texts = texts, True
 
-    def _generate(self, generate: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Return what ``generate`` does, if it pruned what it was shown."""
-        thread = self._threads.value
-        thread.checked = 0
-        if not shown(kwargs) and compat.cache_of(kwargs) is None:
-            return generate(*args, **kwargs)
-        with unchanged("its pruning", self, lambda: getattr(self.model, "_pruning", None)):
-            output = generate(*args, **kwargs)
-        if shown(kwargs) and not thread.checked:
+    @property
+    def _options(self) -> PruningOptions:
+        """What the call of this thread prunes with."""
+        return self._threads.value.options or self.options
+
+    @property
+    def _compact(self) -> bool:
+        return self._options.compact(self.family.positions[0])
+
+    def _generate(self, generate: Callable[..., Any], *args: Any, pruning: Any = AS_SET, **kwargs: Any) -> Any:
+        """Return what ``generate`` does, pruned as this call asks, if it pruned what it was shown."""
+        thread, options = self._threads.value, self.options.brought(pruning)
+        self.family.check(options.positions, options.prune_layer)
+        thread.options, thread.checked = options, 0
+        if options.pruner is None:
+            thread.record = PruneRecord()
+        shows = bool(shown(kwargs)) and options.pruner is not None
+        watched = shows or compat.cache_of(kwargs) is not None
+        under_way = unchanged("its pruning", self, lambda: getattr(self.model, "_pruning", None))
+        try:
+            with under_way if watched else nullcontext():
+                output = generate(*args, **kwargs)
+        finally:
+            thread.options = None
+        if shows and not thread.checked:
             raise compat.not_pruned(f"{type(self.model).__name__}.generate called no forward with the images")
         return output
 
@@ -149,48 +153,53 @@ class Pruning:
     def _encode(self, modality: str, encode: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Return what ``encode`` does, with a note of the images or videos on it."""
         thread = self._threads.value
-        if thread.encoding:  # a video that is encoded as images are, by the same method
+        if thread.encoding or self._options.pruner is None:  # a video that is encoded as images are, by the same method
             return encode(*args, **kwargs)
         arguments = inspect.signature(encode).bind(*args, **kwargs).arguments
         thread.encoding = True
         try:
             layer = arguments.get("vision_feature_layer")
-            with self.family.recording(modality, self.settings.pruner.needs, layer) as cues:
+            with self.family.recording(modality, self._options.needs, layer) as cues:
                 output = encode(*args, **kwargs)
         finally:
             thread.encoding = False
         if "features" not in cues:
             raise compat.not_pruned(f"{type(self.family.base).__name__} encoded its images without its modules' hooks")
+        clip = self._decisions.clip_of(self._options) is not None
         with torch.no_grad():
-            visuals = self.family.visuals(modality, output, arguments, cues, self.settings.clip is not None)
+            visuals = self.family.visuals(modality, output, arguments, cues, clip)
         self._notes.note(output, visuals)
         if thread.call is not None:
             thread.call.encoded[modality] = visuals
         return output
 
     def _before_answer(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        refuse_columns(compat.arguments_of(module, args, kwargs))
+        if self._options.pruner is not None:
+            calls.refuse_columns(compat.arguments_of(module, args, kwargs))
         thread = self._threads.value
         thread.asked = thread.checked
 
     def _after_answer(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Refuse an answer to images that none of the other hooks knows of."""
         thread, base = self._threads.value, type(self.family.base).__name__
-        if shown(compat.arguments_of(module, args, kwargs)) and thread.checked == thread.asked:
-            raise compat.not_pruned(f"{type(module).__name__} did not call its {base} {AS_MODULE}")
+        asked = self._options.pruner is not None and shown(compat.arguments_of(module, args, kwargs))
+        if asked and thread.checked == thread.asked:
+            raise compat.not_pruned(f"{type(module).__name__} did not call its {base} {calls.AS_MODULE}")
 
     def _before_model(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Note what is called; give a hand-written decoding loop the mask that ``generate`` would give."""
         given = compat.named(self._parameters, args, kwargs)
+        if self._options.pruner is None:
+            return None
         ids = given.get("input_ids")
         shows = shown(given)
         if shows:
             compat.refuse_unknown(module.forward, type(module).__name__, ("input_ids", *compat.SHORTENED_BY))
             if ids is None:
                 raise NotImplementedError("images beside inputs_embeds: pruning needs the prompt's input_ids")
-        self._threads.value.call = Call(ids, shows, self._notes.find(given.get(ENCODED)))
+        self._threads.value.call = calls.Call(ids, shows, self._notes.find(given.get(ENCODED)))
         self.family.unheard.value = False
-        prompt = prompt_of(given)
+        prompt = calls.prompt_of(given)
         if prompt is None or given.get("attention_mask") is not None or given.get("position_ids") is not None:
             return None
         new = given["inputs_embeds"] if ids is None else ids
@@ -209,31 +218,31 @@ class Pruning:
                 f"{type(module).__name__} returned {returned} positions where its language model read {call.read}"
             )
         if not call.answered:
-            raise compat.not_pruned(f"{type(module).__name__} did not call its language model {AS_MODULE}")
+            raise compat.not_pruned(f"{type(module).__name__} did not call its language model {calls.AS_MODULE}")
         thread.checked += 1
 
     def _before_language_model(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = compat.named(self._language_parameters, args, kwargs)
         call, cache = self._threads.value.call, given.get(compat.CACHE)
-        prompt = prompt_of(given)
+        prompt = calls.prompt_of(given)
         if call is None:  # the language model by itself
-            return None if prompt is None else ((), {**given, **continued(prompt, given, self.settings.compact)})
-        shows = shows_visuals(self.family, call, prompt is not None or filled(cache))
+            return None if prompt is None else ((), {**given, **calls.continued(prompt, given, self._compact)})
+        shows = calls.shows_visuals(self.family, call, prompt is not None or calls.filled(cache))
         if shows:  # else an answer may contain a placeholder's id
-            refuse_cache(cache)
+            calls.refuse_cache(cache)
             compat.refuse_unknown(module.forward, type(module).__name__, ("inputs_embeds", *compat.SHORTENED_BY))
-        check_arguments(module, call, given, shows)
+        calls.check_arguments(module, call, given, shows)
         call.decided = not shows
         if prompt is not None:
-            return (), {**given, **continued(prompt, given, self.settings.compact)}
+            return (), {**given, **calls.continued(prompt, given, self._compact)}
         if cache is not None:
-            vars(cache).pop(PROMPT, None)  # of an earlier prompt: the cache was emptied
+            vars(cache).pop(calls.PROMPT, None)  # of an earlier prompt: the cache was emptied
         if not shows:
-            if not filled(cache):
+            if not calls.filled(cache):
                 self._threads.value.record = PruneRecord.of([], [])
             return None
-        prompts = Prompts(self.family, call.ids, real_tokens(given.get("attention_mask"), call.ids), call.encoded)
-        if self.settings.prune_layer:
+        prompts = Prompts(self.family, call.ids, calls.real_tokens(given.get("attention_mask"), call.ids), call.encoded)
+        if self._options.prune_layer:
             return (), {**given, CHOOSE: partial(self._choose_inside, call, prompts)}
         return (), self._pruned(module, call, prompts, given)
 
@@ -248,12 +257,14 @@ class Pruning:
         if call is not None and isinstance(states, Tensor):
             call.by_layers = states.shape[1]
 
-    def _choose_inside(self, call: Call, prompts: Prompts, hidden_states: Tensor, attention: QueryAttention) -> Tensor:
+    def _choose_inside(
+        self, call: calls.Call, prompts: Prompts, hidden_states: Tensor, attention: QueryAttention
+    ) -> Tensor:
         """Return what the layers from ``prune_layer`` on see of the prompts, (B, L) bool."""
         call.decided = True
         return self._decide(prompts, hidden_states, attention).keep
 
-    def _pruned(self, module: nn.Module, call: Call, prompts: Prompts, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def _pruned(self, module: nn.Module, call: calls.Call, prompts: Prompts, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments of the language model with the prompts shortened."""
         cache, use_cache = kwargs.get(compat.CACHE), kwargs.get("use_cache")
         if cache is None and (module.config.use_cache if use_cache is None else use_cache):
@@ -263,37 +274,17 @@ class Pruning:
         call.decided, call.due, call.cache = True, embeds.shape[1], cache
         if torch.equal(decision.keep, prompts.real):
             return kwargs
-        if not decision.keep.any(dim=1).all():
-            raise ValueError("nothing was kept of a prompt: keep at least one token of each")
         if decision.merged is not None:
             visual = prompts.visual.unsqueeze(2).to(embeds.device)
             kwargs["inputs_embeds"] = torch.where(visual, decision.merged.to(embeds), embeds)
         short = Shortened.of(decision.keep, prompts.real)
         call.due = short.width
         if cache is not None:
-            setattr(cache, PROMPT, short)
-        return {**kwargs, **self._shortened(short, decision.keep, kwargs)}
-
-    def _shortened(self, short: Shortened, keep: Tensor, kwargs: dict[str, Any]) -> dict[str, Any]:
-        embeds = kwargs["inputs_embeds"]
-        return {
-            "inputs_embeds": short.take(embeds),
-            "attention_mask": short.mask(short.width).to(embeds.device),
-            "position_ids": short.positions(kwargs.get("position_ids"), self.settings.compact),
-            **self.family.shorten(kwargs, keep, short),
-        }
+            setattr(cache, calls.PROMPT, short)
+        shortened = short.arguments(kwargs, self._compact)
+        return {**kwargs, **shortened, **self.family.shorten(kwargs, decision.keep, short)}
 
     def _decide(self, prompts: Prompts, embeds: Tensor, attention: QueryAttention | None = None) -> Decision:
-        """Return what is kept of the prompts: as decided before, if these are the same and tokens behind them."""
-        thread, ids, length = self._threads.value, prompts.ids, 0
-        before = thread.prompts
-        if before is not None and len(ids) == len(before.ids) and same(before.encoded, prompts.encoded):
-            length = before.ids.shape[1]
-        if not length or not torch.equal(ids[:, :length], before.ids):
-            settings, copies = self.settings, prompts.copies
-            texts = None if settings.clip is None else questions(self.texts, len(ids) // copies)
-            placed = prompts.related(settings.pruner.needs, embeds, settings.clip, texts)
-            thread.decision = decide(settings, placed, embeds, prompts.real, attention, copies)
-            thread.prompts, thread.record = prompts, thread.decision.record
-        decision = thread.decision.grown(*ids.shape)
-        return replace(decision, keep=decision.keep & prompts.real)
+        decision = self._decisions.of(self._options, prompts, embeds, self.texts, attention)
+        self._threads.value.record = decision.record
+        return decision

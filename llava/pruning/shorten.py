@@ -1,9 +1,13 @@
 """Prompts without their dropped tokens: tensors in, tensors out, nothing of any model."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from llava.selecting.at_layer import pack
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,9 @@ class Shortened:
     @classmethod
     def of(cls, keep: Tensor, real: Tensor) -> "Shortened":
         """Shorten to the tokens in ``keep`` (B, L); ``real`` (B, L) is False where a column is padding."""
-        counts = keep.sum(dim=1, keepdim=True)  # (B, 1)
-        width = int(counts.max())
-        order = keep.byte().argsort(dim=1, stable=True)[:, keep.shape[1] - width :]  # (B, M)
-        valid = torch.arange(width, device=keep.device) >= width - counts
-        return cls(order, valid, keep.shape[1], real.sum(dim=1, keepdim=True) - counts, real)
+        order, valid = pack(keep, right=False)
+        dropped = (real.int() - keep.int()).sum(dim=1, keepdim=True)
+        return cls(order, valid, keep.shape[1], dropped, real)
 
     @property
     def width(self) -> int:
@@ -42,6 +44,13 @@ class Shortened:
         """Gather (B, L, D) embeddings to (B, M, D), padding set to zero."""
         taken = values.take_along_dim(self.order.unsqueeze(2).to(values.device), dim=1)
         return taken.masked_fill(~self.valid.unsqueeze(2).to(taken.device), 0.0) if not self.valid.all() else taken
+
+    def arguments(self, given: Mapping[str, Any], compact: bool) -> dict[str, Tensor]:
+        """Return the embeddings, the mask and the position ids that a language model is given instead of ``given``."""
+        embeds = given["inputs_embeds"]
+        mask = self.mask(self.width).to(embeds.device)
+        positions = self.positions(given.get("position_ids"), compact)
+        return {"inputs_embeds": self.take(embeds), "attention_mask": mask, "position_ids": positions}
 
     def positions(self, given: Tensor | None, compact: bool) -> Tensor:
         """Return the position ids of what is left, the last dimension M instead of L.

@@ -8,7 +8,7 @@ from typing import Any
 from llava import layout
 from llava.command import at_least
 from llava.pruners import Pruner, add_pruner_args, name_of, option_names, resolve_pruner
-from llava.pruners.base import BUDGETS, INSIDE_CUES
+from llava.pruners.base import BUDGETS, CLIP_TEXT_CUES, INSIDE_CUES
 from llava.pruners.checks import is_count, plain
 
 BUDGET_SCOPES = ("tile", "image")
@@ -115,6 +115,25 @@ class PruningOptions:
         given = {} if self.pruner is None else vars(self.pruner)
         options = {name: value for name, value in given.items() if value is not None}
         return {"pruner": name_of(self.pruner), "options": options, "run": _differing(self, fields(self)[1:])}
+
+    def brought(self, options: "PruningOptions | None") -> "PruningOptions":
+        """What a call prunes with that brings ``options``, ``AS_SET`` or None, on a model that is set to these.
+
+        Raises:
+            ValueError: they differ in what a model has one of: a layer with hooks, a text side, a kind of attention.
+        """
+        if options is AS_SET:
+            return self
+        if options is None or options.pruner is None:
+            return PruningOptions()
+        own = {"prune_layer": (0, self.prune_layer), "text_tower": (None, self.text_tower)}
+        own["attention"] = (self.attention,)
+        if options.needs & CLIP_TEXT_CUES:
+            own["text_chunking"] = (self.text_chunking,)
+        for name, valid in own.items():
+            if getattr(options, name) not in valid:
+                raise ValueError(f"{name} of a call must be the model's, {valid[-1]}, not {getattr(options, name)}")
+        return options
 
     @property
     def needs(self) -> frozenset[str]:

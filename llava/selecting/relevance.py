@@ -49,6 +49,23 @@ class ClipRelevance:
         self._embeddings: dict[str, Tensor] = {}
         self._beginnings: dict[str, Tensor] = {}
 
+    @classmethod
+    def load(cls, text_tower: str, width: int, text_chunking: str) -> "ClipRelevance":
+        """Load the CLIP that an encoder came from whose patches have ``width`` features.
+
+        Raises:
+            ValueError: the encoder came from no such CLIP, or weights are missing, which would be left random.
+        """
+        clip, report = CLIPModel.from_pretrained(text_tower, dtype="float32", output_loading_info=True)
+        if clip.config.vision_config.hidden_size != width:
+            raise ValueError(
+                f"text_tower {text_tower}: patches of this CLIP have {clip.config.vision_config.hidden_size} features, "
+                f"those of the model's encoder {width}; give the CLIP that the encoder came from"
+            )
+        if missing := sorted(report["missing_keys"]):
+            raise ValueError(f"text_tower {text_tower} lacks {len(missing)} weights, {missing[0]} among them")
+        return cls(clip, CLIPTokenizer.from_pretrained(text_tower), text_chunking)
+
     def __call__(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
         """Return the negated cosine of every patch to its tile's text, higher is more relevant.
 

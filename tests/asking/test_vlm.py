@@ -157,7 +157,7 @@ class TestOptions:
     def test_reach_the_pruner_and_the_model(self, converted):
         options = {"pruner": "vispruner", "keep_ratio": 0.25, "important_ratio": 0.3, "budget_scope": "image"}
         backend = load_vlm_pruned(converted, CPU, dtype="bfloat16", attn_implementation="eager", **options)
-        settings = backend.record.settings
+        settings = backend.record.options
         assert (settings.pruner.keep_ratio, settings.pruner.important_ratio) == (0.25, 0.3)
         assert settings.budget_scope == "image"
         assert backend.model.dtype == torch.bfloat16 and backend.model.config._attn_implementation == "eager"

@@ -113,7 +113,7 @@ def test_pruned_prompts_answer_as_prompts_shortened_by_hand(tiny, pruner):
     assert all(kept < before for kept, before in zip(record.visual_tokens, record.tokens_before, strict=True))
     assert len(record.keep) == tiny.visuals
     made = read["inputs_embeds"] if PRUNERS[pruner].merge is not Pruner.merge else None
-    expected = by_hand(tiny, kept_columns(tiny, record), record.settings.compact, made)
+    expected = by_hand(tiny, kept_columns(tiny, record), record.options.compact(record.family.positions[0]), made)
     torch.testing.assert_close(logits, expected, atol=3e-5, rtol=1e-4)
     assert torch.equal(ids[:, : tiny.inputs["input_ids"].shape[1]], tiny.inputs["input_ids"])
 

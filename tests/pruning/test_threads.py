@@ -6,7 +6,9 @@ import pytest
 import torch
 from transformers.generation.streamers import BaseStreamer
 
+from llava.pruners import resolve_pruner
 from llava.pruning import prune
+from llava.selecting.options import PruningOptions
 
 GREEDY = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
 IMAGE = 90
@@ -77,3 +79,35 @@ def test_a_call_that_is_unpruned_under_way_is_an_error(tiny_llava, jobs, layer):
     expected = model.generate(**jobs[-1], **GREEDY)
     record = prune(model, "divprune", visual_token_num=5, prune_layer=layer)
     assert torch.equal(model.generate(**jobs[-1], **GREEDY, streamer=Unprunes()), expected)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+@torch.no_grad()
+def test_threads_bring_pruners_of_their_own_to_one_model(tiny_llava, jobs, switching, layer):
+    model, job = tiny_llava.model, jobs[0]
+    plain = model.generate(**job, **GREEDY).tolist()
+    own = PruningOptions(resolve_pruner("divprune", 5), prune_layer=layer)
+    chosen = [("vispruner", 3, 0), ("uniform", 4, layer), ("cls_topk", 5, layer), ("trim", 6, 0)]
+    brought, expected = [PruningOptions(resolve_pruner(*each), prune_layer=at) for *each, at in chosen], []
+    for (name, tokens, at), options in zip(chosen, brought, strict=True):
+        with prune(model, options.pruner, prune_layer=at) as record:
+            expected.append(asked(model, record, job))
+            assert record.visual_tokens == [tokens], name
+    with prune(model, own.pruner, prune_layer=layer) as record:
+        before = asked(model, record, job)
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda options: asked(model, record, job, pruning=options), brought * 4))
+            unpruned = list(pool.map(lambda _: model.generate(**job, **GREEDY, pruning=None).tolist(), range(4)))
+        assert found == expected * 4 and unpruned == [plain] * 4
+        assert asked(model, record, job) == before
+        model.generate(**job, **GREEDY, pruning=None)
+        assert record.keep is None and record.visual_tokens == []
+        assert asked(model, record, job) == before
+
+
+def test_a_call_cannot_bring_what_the_model_has_one_of(tiny_llava, jobs):
+    vispruner = resolve_pruner("vispruner", 3)
+    with prune(tiny_llava.model, "divprune", visual_token_num=5):
+        for name, options in (("prune_layer", {"prune_layer": 1}), ("attention", {"attention": "received"})):
+            with pytest.raises(ValueError, match=f"{name} of a call must be the model's"):
+                tiny_llava.model.generate(**jobs[0], **GREEDY, pruning=PruningOptions(vispruner, **options))

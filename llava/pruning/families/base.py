@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from llava import compat
+from llava.pruners.checks import is_count
 from llava.pruning.shorten import Shortened
 from llava.selecting.attention import (
     LAST_BLOCK_CUES,
@@ -19,7 +20,7 @@ from llava.selecting.attention import (
     queries_and_keys,
     received,
 )
-from llava.selecting.options import ATTENTION
+from llava.selecting.options import ATTENTION, check_choice
 from llava.selecting.parts import Visual
 from llava.selecting.per_thread import PerThread
 
@@ -235,6 +236,13 @@ class Family(ABC):
     def first_prune_layer(self) -> int:
         """The first layer of the language model, from 1 on, that tokens can be dropped at."""
         return 1
+
+    def check(self, positions: str | None, layer: int) -> None:
+        """Raise ValueError for positions or a ``prune_layer`` that this model does not have."""
+        check_choice("positions", positions, (None, *(("original",) if layer else self.positions)))
+        layers, first = self.base.language_model.config.num_hidden_layers, self.first_prune_layer()
+        if not (is_count(layer) and (layer == 0 or first <= layer < layers)):
+            raise ValueError(f"prune_layer must be 0 or from {first} to {layers - 1} for this model, not {layer!r}")
 
     def shorten(self, kwargs: dict[str, Any], keep: Tensor, short: Shortened) -> dict[str, Any]:
         """Return the language model's other arguments that shorten with the prompt."""
