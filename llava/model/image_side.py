@@ -48,6 +48,14 @@ def _entry(name: str) -> property:
     )
 
 
+def _of_thread(name: str) -> property:
+    """What a model knows of the calls of the thread that asks."""
+    return property(
+        lambda model: getattr(model._threads.value, name),
+        lambda model, value: setattr(model._threads.value, name, value),
+    )
+
+
 class ImageSide:
     """The part of a LLaVA model that knows of images; a mixin beside a causal language model.
 
@@ -67,28 +75,14 @@ class ImageSide:
     pruner = _entry("pruner")
     budget_scope = _entry("budget_scope")
     text_chunking = _entry("text_chunking")
+    last_prune = _of_thread("last_prune")
+    stopwatch = _of_thread("stopwatch")
 
     def post_init(self) -> None:
         super().post_init()
         compat.warn_if_newer()
         self._threads = PerThread(ThreadState)
         count_positions(self.get_model())
-
-    @property
-    def last_prune(self) -> PruneRecord | None:
-        return self._threads.value.last_prune
-
-    @last_prune.setter
-    def last_prune(self, record: PruneRecord | None) -> None:
-        self._threads.value.last_prune = record
-
-    @property
-    def stopwatch(self) -> Stopwatch | None:
-        return self._threads.value.stopwatch
-
-    @stopwatch.setter
-    def stopwatch(self, stopwatch: Stopwatch | None) -> None:
-        self._threads.value.stopwatch = stopwatch
 
     @property
     def pruning(self) -> PruningOptions:

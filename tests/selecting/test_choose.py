@@ -146,3 +146,15 @@ def test_the_record_counts_what_was_kept():
     assert (record.visual_tokens, record.newline_tokens, record.tokens_before) == ([3, 1], [1, 0], [8, 4])
     plain = PruneRecord.of([image], None)
     assert plain.keep is None and (plain.visual_tokens, plain.newline_tokens, plain.tokens_before) == ([8], [2], [8])
+
+
+@pytest.mark.parametrize("scope", ["tile", "image"])
+@pytest.mark.parametrize("name", ["cls_topk", "uniform", "visionzip", "prumerge"])
+def test_nothing_is_read_back_to_choose(name, scope):
+    """Tensors of the meta device have no values to read."""
+    parts, newline = [Part(torch.arange(9)), Part(torch.arange(9, 18))], torch.arange(19) == 18
+    cues = {name: torch.empty(19, device="meta") for name in ("cls_attention", "last_attention")}
+    cues |= {name: torch.empty(19, 4, device="meta") for name in ("keys", "last_keys")}
+    options = PruningOptions(resolve_pruner(name, 4), scope)
+    choice = choose(options, [Visual(19, parts, cues, newline)], [torch.empty(19, 5, device="meta")])
+    assert choice.kept[0].device.type == "meta" and choice.kept[0].shape == (9,)

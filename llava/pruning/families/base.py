@@ -1,6 +1,5 @@
 """What a family of Transformers' vision-language models must tell for its tokens to be pruned."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from llava import compat
 from llava.pruners.checks import is_count
+from llava.pruning.families.video import frame_visuals
 from llava.pruning.shorten import Shortened
 from llava.selecting.attention import (
     LAST_BLOCK_CUES,
@@ -35,11 +35,11 @@ class Tape:
     heard: set[int] = field(default_factory=set)  # the wanted blocks that ran
 
 
-class Family(ABC):
+class Family:
     """One family: where its features and cues come from, and in which order it reads them.
 
-    Subclasses name their modalities and turn what the encoder computed into ``Visual``s; most override ``tower`` and
-    ``visuals`` alone.
+    Subclasses name their modalities and turn what the encoder computed into ``Visual``s, unless images are single tiles
+    and videos their frames; most override ``tower`` and ``visuals`` alone.
 
     Args:
         model: a ``...ForConditionalGeneration``.
@@ -210,7 +210,6 @@ class Family(ABC):
             )
         return self.tower(modality).post_layernorm
 
-    @abstractmethod
     def visuals(
         self, modality: str, output: Any, arguments: dict[str, Any], tape: dict[str, Tensor], clip: bool
     ) -> list[Visual]:
@@ -223,6 +222,8 @@ class Family(ABC):
             tape: "features" (B, N, C), the projector's input; and those cues of blocks that were needed.
             clip: whether ``clip_patches`` are needed.
         """
+        frames = arguments["pixel_values_videos"].shape[1] if modality == "video" else 1
+        return frame_visuals(self.cues(modality, tape, clip), frames)
 
     def grouped(self, visuals: list[Visual], rows: Tensor, columns: Tensor) -> list[Visual]:
         """Return the images of a batch from what was encoded, where that is other than whole images.
