@@ -1,19 +1,16 @@
 """Turn answers into the predictions file that GQA's own eval.py reads."""
 
 import argparse
-import json
 
 from llava.command import run_program
-from llava.eval.tasks.gqa import prediction
-from llava.eval.tasks.matching import by_question, read_answers
-from llava.records import replace_file
+from llava.eval.tasks.base import Given
+from llava.eval.tasks.gqa import GQA
+from llava.records import local_path
 
 
 def convert(args: argparse.Namespace) -> None:
     """Write ``[{questionId, prediction}]``, in the order of the answers."""
-    answers = by_question(read_answers(args.src))
-    predictions = [{"questionId": qid, "prediction": prediction(answer["text"])} for qid, answer in answers.items()]
-    replace_file(args.dst, json.dumps(predictions))
+    GQA.submit(Given(GQA.answers.read(args.src)), local_path(args.dst))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,18 +1,16 @@
 """Turn answers to MM-Vet into the file that its online evaluator (whyu/MM-Vet_Evaluator) takes."""
 
 import argparse
-import json
 
 from llava.command import run_program
-from llava.eval.tasks.matching import by_question, read_answers
-from llava.records import replace_file
+from llava.eval.tasks.base import Given
+from llava.eval.tasks.mmvet import MMVET
+from llava.records import local_path
 
 
 def convert(args: argparse.Namespace) -> None:
     """Write ``{"v1_<question_id>": text}``, in the order of the answers."""
-    answers = by_question(read_answers(args.src))
-    texts = {f"v1_{qid}": answer["text"] for qid, answer in answers.items()}
-    replace_file(args.dst, json.dumps(texts, indent=2))
+    MMVET.submit(Given(MMVET.answers.read(args.src)), local_path(args.dst))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,28 +1,19 @@
 """Turn answers to VizWiz into the file that its EvalAI challenge takes."""
 
 import argparse
-import json
 
 from llava.command import run_program
-from llava.eval.m4c_evaluator import EvalAIAnswerProcessor
-from llava.eval.tasks.matching import by_question, check_same_questions, naming_files, read_answers
-from llava.records import read_jsonl, replace_file
-
-QUESTION_KEYS = {"question_id": (int, str), "image": str}
+from llava.eval.tasks.base import Given
+from llava.eval.tasks.matching import naming_files
+from llava.eval.tasks.vizwiz import VIZWIZ
+from llava.records import local_path
 
 
 def convert(args: argparse.Namespace) -> None:
     """Write ``[{image, answer}]`` in the order of the questions, with normalised answers; all must be answered."""
-    questions = read_jsonl(args.annotation_file, QUESTION_KEYS)
-    answers = by_question(read_answers(args.result_file))
+    given = Given(VIZWIZ.answers.read(args.result_file), VIZWIZ.questions.read(args.annotation_file))
     with naming_files(result_file=args.result_file, annotation_file=args.annotation_file):
-        check_same_questions(answers, (str(question["question_id"]) for question in questions))
-    normalize = EvalAIAnswerProcessor()
-    entries = [
-        {"image": question["image"], "answer": normalize(answers[str(question["question_id"])]["text"])}
-        for question in questions
-    ]
-    replace_file(args.result_upload_file, json.dumps(entries))
+        VIZWIZ.submit(given, local_path(args.result_upload_file))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -5,18 +5,13 @@ not asked get an empty answer.
 """
 
 import argparse
-import json
-import logging
 from pathlib import Path
 
 from llava.command import run_program
-from llava.eval.m4c_evaluator import EvalAIAnswerProcessor
-from llava.eval.tasks.matching import by_question, read_answers
-from llava.records import InputError, local_path, read_jsonl, replace_file
-
-logger = logging.getLogger("llava.scripts.convert_vqav2_for_submission")
-
-QUESTIONS = "llava_vqav2_mscoco_test2015.jsonl"
+from llava.eval.tasks.base import Given
+from llava.eval.tasks.matching import naming_files
+from llava.eval.tasks.vqav2 import VQAV2
+from llava.records import InputError, local_path
 
 
 def paths(args: argparse.Namespace) -> tuple[Path, Path]:
@@ -37,18 +32,9 @@ def paths(args: argparse.Namespace) -> tuple[Path, Path]:
 def convert(args: argparse.Namespace) -> None:
     """Write ``[{question_id, answer}]`` for every question of the test split, with normalised answers."""
     source, destination = paths(args)
-    questions = read_jsonl(local_path(args.dir) / QUESTIONS, {"question_id": (int, str)})
-    answers = by_question(read_answers(source))
-    ids = [question["question_id"] for question in questions]
-    if foreign := set(answers).difference(map(str, ids)):
-        raise InputError(f"{source}: {len(foreign)} answers are to no question of {QUESTIONS}, such as {min(foreign)}")
-    normalize = EvalAIAnswerProcessor()
-    entries = [
-        {"question_id": qid, "answer": normalize(answers[str(qid)]["text"]) if str(qid) in answers else ""}
-        for qid in ids
-    ]
-    replace_file(destination, json.dumps(entries))
-    logger.info("%s: %d questions, %d of them answered", destination, len(ids), len(answers))
+    questions = VQAV2.questions.read(local_path(args.dir) / VQAV2.questions.path)
+    with naming_files(source):
+        VQAV2.submit(Given(VQAV2.answers.read(source), questions), destination)
 
 
 def build_parser() -> argparse.ArgumentParser:

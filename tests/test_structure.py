@@ -50,7 +50,6 @@ llava.eval.results.profile -> llava.model.stages
 llava.eval.results.summarize -> llava.asking.load
 llava.eval.results.summarize -> llava.eval.doctor.data
 llava.eval.results.summarize -> llava.eval.pictures.page
-llava.eval.tasks.vqa -> llava.eval.m4c_evaluator
 llava.shapes.benchmark -> llava.command
 """
 """Imports from a part that may not be imported, which remain. The list only shrinks."""

@@ -2,9 +2,13 @@
 
 import importlib
 import sys
-from types import ModuleType
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from typing import Any
 
 from llava.command import run_program
+from llava.eval.tasks import TASKS
+from llava.eval.tasks.score import score_answers, score_parser, submit_answers, submit_parser
 
 PROGRAMS = {
     "doctor": "llava.eval.doctor.data run_doctor",
@@ -12,13 +16,14 @@ PROGRAMS = {
     "video": "llava.eval.ask.video eval_model",
     "demo": "llava.eval.demo run_demo",
 }
-SCORERS = ("gqa", "llavabench", "mmbench", "mme", "mmvet", "qbench", "seed", "shapes", "vqa")
+SUBMITTED = [task.name for task in TASKS.values() if task.submit]
 USAGE = f"""usage: python -m llava.eval PROGRAM [OPTION...]
-  score TASK  score answers; one of: {", ".join(SCORERS)}
-  doctor      say whether the data of benchmarks, or a checkpoint, is all there
-  table       tables of the results there are
-  video       answer questions about videos
-  demo        compare the pruners on the embedded model"""
+  score TASK   score answers; one of: {", ".join(TASKS)}
+  submit TASK  write answers as the task's server takes them; one of: {", ".join(SUBMITTED)}
+  doctor       say whether the data of benchmarks, or a checkpoint, is all there
+  table        tables of the results there are
+  video        answer questions about videos
+  demo         compare the pruners on the embedded model"""
 
 
 def main(words: list[str]) -> None:
@@ -26,20 +31,21 @@ def main(words: list[str]) -> None:
     if words[:1] and words[0] in ("-h", "--help"):
         print(USAGE)
         return
-    program, function, rest = program_of(words)
-    run_program(program.build_parser(), getattr(program, function), rest)
+    run_program(*program_of(words))
 
 
-def program_of(words: list[str]) -> tuple[ModuleType, str, list[str]]:
-    """The module of the program that ``words`` name, its function, and the words that are its own."""
-    if words[:1] == ["score"] and words[1:2] and words[1] in SCORERS:
-        module, function, rest = f"llava.eval.tasks.{words[1]}", "eval_answers", words[2:]
-    elif words[:1] and words[0] in PROGRAMS:
-        module, function = PROGRAMS[words[0]].split()
-        rest = words[1:]
-    else:
+def program_of(words: list[str]) -> tuple[ArgumentParser, Callable[[Namespace], Any], list[str]]:
+    """The command line of the program that ``words`` name, its function, and the words that are its own."""
+    name, task, *_ = [*words, "", ""]
+    if name == "score" and task in TASKS:
+        return score_parser(TASKS[task]), score_answers, words[2:]
+    if name == "submit" and task in SUBMITTED:
+        return submit_parser(TASKS[task]), submit_answers, words[2:]
+    if name not in PROGRAMS:
         sys.exit(USAGE)
-    return importlib.import_module(module), function, rest
+    module, function = PROGRAMS[name].split()
+    program = importlib.import_module(module)
+    return program.build_parser(), getattr(program, function), words[1:]
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from llava.mm_utils import expand2square, to_rgb
 from llava.outputs import nothing_left
 from llava.provenance import environment
 from llava.pruners import Pruner, name_of, resolve_pruner
-from llava.records import InputError, check_writable, local_path, read_jsonl, replace_file
+from llava.records import InputError, check_writable, local_path, replace_file
 from llava.shapes.benchmark import write_benchmark
 
 PRUNED = ("random", "uniform", "cdpruner", "divprune", "vispruner", "mfpruner")
@@ -86,7 +86,7 @@ def draw_benchmark(folder: Path, num_questions: int, seed: int) -> Drawn:
     write_benchmark(folder, split="test", num_questions=num_questions, seed=seed)
     return Drawn(
         SHORT.read(folder / "shapes_test.jsonl"),
-        read_jsonl(folder / "shapes_test_labels.jsonl", eval_shapes.LABEL_KEYS),
+        eval_shapes.SHAPES.truth[0].read(folder / "shapes_test_labels.jsonl"),
         folder / "images",
     )
 

@@ -11,11 +11,10 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from llava.asking.load import model_name
-from llava.asking.prompts import conv_mode_of_plain_model
 from llava.command import run_program
 from llava.eval.ask.dataset import QuestionDataset
-from llava.eval.ask.program import evaluate, prepare, question_parser
+from llava.eval.ask.forms import ask_questions
+from llava.eval.ask.program import question_parser
 from llava.eval.tasks.base import SHORT
 from llava.records import get_chunk, split_list
 
@@ -70,23 +69,13 @@ def _collate_one(items: list) -> tuple:
 
 
 def eval_model(args: Any) -> None:
-    """Answer the questions of ``args.question_file`` in ``args.answers_file``.
-
-    Args:
-        args: the parsed command line, or any object with some of its attributes; the rest take their defaults.
-
-    Raises:
-        InputError: unusable options or questions, before the model loads; see ``llava.eval.ask.program.evaluate``.
-    """
-    args, pruner = prepare(args, build_parser())
-    args.conv_mode = conv_mode_of_plain_model(model_name(args), args.conv_mode)
-    samples = SHORT.samples(SHORT.read(args.question_file), args.image_folder)
-    evaluate(args, pruner, samples, args.question_file)
+    """Answer the questions of a file; see ``llava.eval.ask.forms.ask_questions``."""
+    ask_questions(SHORT, args, build_parser())
 
 
 def build_parser() -> ArgumentParser:
     """The command line."""
-    return question_parser("model_vqa_loader", __doc__, max_new_tokens=128)
+    return question_parser("model_vqa_loader", __doc__, **SHORT.generation)
 
 
 if __name__ == "__main__":

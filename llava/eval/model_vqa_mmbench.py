@@ -7,10 +7,9 @@ missing: an option called ``None`` or ``NA`` is an option.
 from argparse import ArgumentParser
 from typing import Any
 
-from llava.asking.load import model_name
-from llava.asking.prompts import conv_mode_of_plain_model
 from llava.command import run_program
-from llava.eval.ask.program import evaluate, prepare, question_parser
+from llava.eval.ask.forms import ask_questions
+from llava.eval.ask.program import question_parser
 from llava.eval.tasks.mmbench import LETTER_REQUEST, TABLE
 from llava.records import get_chunk, split_list
 
@@ -18,19 +17,8 @@ __all__ = ["eval_model", "get_chunk", "split_list"]
 
 
 def eval_model(args: Any) -> None:
-    """Answer the questions of ``args.question_file`` in ``args.answers_file``.
-
-    Args:
-        args: the parsed command line, or any object with some of its attributes; the rest take their defaults.
-
-    Raises:
-        InputError: unusable options or questions, before the model loads; see ``llava.eval.ask.program.evaluate``.
-    """
-    args, pruner = prepare(args, build_parser())
-    args.conv_mode = conv_mode_of_plain_model(model_name(args), args.conv_mode)
-    rows = TABLE.read(args.question_file)
-    samples = TABLE.samples(rows, "", args.lang, args.single_pred_prompt, args.all_rounds)
-    evaluate(args, pruner, samples, args.question_file)
+    """Answer the questions of a file; see ``llava.eval.ask.forms.ask_questions``."""
+    ask_questions(TABLE, args, build_parser())
 
 
 def build_parser() -> ArgumentParser:

@@ -8,8 +8,8 @@ from argparse import ArgumentParser
 from typing import Any
 
 from llava.command import run_program
-from llava.eval.ask.program import evaluate, prepare, question_parser
-from llava.eval.ask.unpadded import UnpaddedDataset
+from llava.eval.ask.forms import ask_questions
+from llava.eval.ask.program import question_parser
 from llava.eval.tasks.qbench import CHOOSE, QUALITY
 from llava.records import get_chunk, split_list
 
@@ -17,23 +17,14 @@ __all__ = ["eval_model", "get_chunk", "split_list"]
 
 
 def eval_model(args: Any) -> None:
-    """Answer the questions of ``args.questions_file`` in ``args.answers_file``.
-
-    Args:
-        args: the parsed command line, or any object with some of its attributes; the rest take their defaults.
-
-    Raises:
-        InputError: unusable options or questions, before the model loads; see ``llava.eval.ask.program.evaluate``.
-    """
-    args, pruner = prepare(args, build_parser())
-    samples = QUALITY.samples(QUALITY.read(args.questions_file), args.image_folder, args.lang)
-    evaluate(args, pruner, samples, args.questions_file, UnpaddedDataset)
+    """Answer the questions of a file; see ``llava.eval.ask.forms.ask_questions``."""
+    ask_questions(QUALITY, args, build_parser())
 
 
 def build_parser() -> ArgumentParser:
     """The command line."""
     questions = ("--questions-file", "llvisionqa_dev.json")
-    parser = question_parser("model_vqa_qbench", __doc__, questions, temperature=0.0)
+    parser = question_parser("model_vqa_qbench", __doc__, questions, **QUALITY.generation)
     parser.add_argument("--lang", choices=list(CHOOSE), default="en", help="of the line that says to choose")
     return parser
 

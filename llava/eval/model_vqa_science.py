@@ -8,7 +8,8 @@ from argparse import ArgumentParser
 from typing import Any
 
 from llava.command import run_program
-from llava.eval.ask.program import evaluate, prepare, question_parser
+from llava.eval.ask.forms import ask_questions
+from llava.eval.ask.program import question_parser
 from llava.eval.tasks.sqa import SCIENCE
 from llava.records import get_chunk, split_list
 
@@ -16,17 +17,8 @@ __all__ = ["eval_model", "get_chunk", "split_list"]
 
 
 def eval_model(args: Any) -> None:
-    """Answer the questions of ``args.question_file`` in ``args.answers_file``.
-
-    Args:
-        args: the parsed command line, or any object with some of its attributes; the rest take their defaults.
-
-    Raises:
-        InputError: unusable options or questions, before the model loads; see ``llava.eval.ask.program.evaluate``.
-    """
-    args, pruner = prepare(args, build_parser(), SCIENCE.conv_mode)
-    samples = SCIENCE.samples(SCIENCE.read(args.question_file), args.image_folder, args.single_pred_prompt)
-    evaluate(args, pruner, samples, args.question_file)
+    """Answer the questions of a file; see ``llava.eval.ask.forms.ask_questions``."""
+    ask_questions(SCIENCE, args, build_parser())
 
 
 def build_parser() -> ArgumentParser:

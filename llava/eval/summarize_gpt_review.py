@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from llava.command import run_program
-from llava.eval.tasks.llavabench import read_reviews, report, score
+from llava.eval.tasks.base import Given
+from llava.eval.tasks.llavabench import REVIEWS, report, score
 from llava.eval.tasks.matching import naming_files
 from llava.records import InputError, local_path
 
@@ -41,11 +42,11 @@ def summarize(args: argparse.Namespace) -> None:
     """Print every file's name and its scores."""
     ignored = set(args.ignore)
     for file in review_files(args):
-        reviews = [review for review in read_reviews(file) if str(review["question_id"]) not in ignored]
+        reviews = [review for review in REVIEWS.read(file) if str(review["question_id"]) not in ignored]
         if not reviews:
             raise InputError(f"{file}: --ignore leaves no review")
         with naming_files(files=file):
-            result = score(reviews)
+            result = score(Given(reviews))
         print(f"{file.stem.replace('gpt4_text_', '')}\n{report(result)}\n=================================")
 
 

@@ -12,8 +12,7 @@ if [[ $SPLIT == *_dev_* ]]; then
     python -m llava.eval score mmbench \
         --annotation-file "$DATA/$SPLIT.tsv" \
         --result-file "$ANSWERS" \
-        --output "$RESULT" \
-        --lang en
+        --output "$RESULT"
 else
     python "$CONVERTERS/convert_mmbench_for_submission.py" \
         --annotation-file "$DATA/$SPLIT.tsv" \

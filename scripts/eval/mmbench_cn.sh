@@ -9,11 +9,10 @@ infer llava.eval.model_vqa_mmbench \
     --lang cn
 
 if [[ $SPLIT == *_dev_* ]]; then
-    python -m llava.eval score mmbench \
+    python -m llava.eval score mmbench_cn \
         --annotation-file "$DATA/$SPLIT.tsv" \
         --result-file "$ANSWERS" \
-        --output "$RESULT" \
-        --lang cn
+        --output "$RESULT"
 else
     python "$CONVERTERS/convert_mmbench_for_submission.py" \
         --annotation-file "$DATA/$SPLIT.tsv" \

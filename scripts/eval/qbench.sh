@@ -12,8 +12,7 @@ if [[ $SPLIT == dev ]]; then
     python -m llava.eval score qbench \
         --annotation-file "$EVAL/llvisionqa_$SPLIT.json" \
         --result-file "$ANSWERS" \
-        --output "$RESULT" \
-        --lang en
+        --output "$RESULT"
 else
     submit "$ANSWERS" "the organisers, https://github.com/Q-Future/Q-Bench"
 fi

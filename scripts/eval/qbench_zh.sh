@@ -14,11 +14,10 @@ infer llava.eval.model_vqa_qbench \
     --lang zh
 
 if [[ $SPLIT == zh_dev ]]; then
-    python -m llava.eval score qbench \
+    python -m llava.eval score qbench_zh \
         --annotation-file "$questions" \
         --result-file "$ANSWERS" \
-        --output "$RESULT" \
-        --lang zh
+        --output "$RESULT"
 else
     submit "$ANSWERS" "the organisers, https://github.com/Q-Future/Q-Bench"
 fi

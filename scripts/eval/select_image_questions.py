@@ -4,24 +4,14 @@ The releases of the pruners ask these; no archive holds the file.
 """
 
 import argparse
-import json
-import logging
 
 from llava.command import run_program
-from llava.eval.tasks.matching import read_json
-from llava.records import InputError, replace_file
-
-logger = logging.getLogger("llava.scripts.select_image_questions")
+from llava.eval.tasks import sqa
 
 
 def select(args: argparse.Namespace) -> None:
     """Write the questions of ``args.src`` that name an image to ``args.dst``."""
-    questions = read_json(args.src, list)
-    with_image = [question for question in questions if isinstance(question, dict) and "image" in question]
-    if not with_image:
-        raise InputError(f"--src {args.src}: none of its {len(questions)} questions has an image")
-    replace_file(args.dst, json.dumps(with_image, indent=2))
-    logger.info("%s: %d of %d questions have an image", args.dst, len(with_image), len(questions))
+    sqa.select(args.src, args.dst)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -3,7 +3,9 @@ import json
 import pytest
 
 from llava.command import run_program
-from llava.eval.eval_pope import build_parser, eval_answers, measures, says_yes, score
+from llava.eval.eval_pope import build_parser, eval_answers
+from llava.eval.tasks.base import Given
+from llava.eval.tasks.pope import POPE, ROWS, measures, says_yes
 from llava.records import InputError
 
 SUFFIX = "\nAnswer the question using a single word or phrase."
@@ -24,6 +26,10 @@ QUESTIONS = [
     for i, (category, labels) in enumerate(LABELS.items())
     for j, label in enumerate(labels)
 ]
+
+
+def score(given, questions, labels):
+    return POPE.score(Given(given, questions, [labels.get(category, []) for category in ROWS]))
 
 
 def answers(*texts):

@@ -3,7 +3,9 @@ import json
 import pytest
 
 from llava.command import run_program
-from llava.eval.eval_textvqa import build_parser, eval_answers, question_of, score
+from llava.eval.eval_textvqa import build_parser, eval_answers
+from llava.eval.tasks.base import Given
+from llava.eval.tasks.textvqa import TEXTVQA, question_of
 from llava.records import InputError
 
 SHORT = "Answer the question using a single word or phrase."
@@ -12,6 +14,10 @@ ANNOTATIONS = [
     {"image_id": "7f", "question": "what color is it?", "answers": ["red"] * 2 + ["blue"] * 8},
     {"image_id": "3a", "question": "what does the sign say?", "answers": ["1,000"] * 10},
 ]
+
+
+def score(given, annotations):
+    return TEXTVQA.score(Given(given, annotations=[annotations]))
 
 
 def answer(image_id, question, text, ocr=None):
@@ -109,8 +115,8 @@ def test_no_answers_at_all_are_an_error(command):
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ({"questions": []}, "expected a list of questions under 'data'"),
-        ({"data": [{"image_id": "7f", "question": "?"}]}, "entry 1: the key 'answers' is missing"),
+        ({"questions": []}, "no 'data' in it; there are questions"),
+        ({"data": [{"image_id": "7f", "question": "?"}]}, "question 1: the key 'answers' is missing"),
         ({"data": [{"image_id": "7f", "question": "?", "answers": []}]}, "as in a test split"),
     ],
 )

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from llava.eval import model_vqa_mmbench
-from llava.eval.tasks.mmbench import TABLE, read_rows, score
+from llava.eval.tasks.base import Given
+from llava.eval.tasks.mmbench import MMBENCH, TABLE
 from llava.records import InputError
 
 COLUMNS = ["index", "question", "hint", "A", "B", "C", "D", "answer", "image"]
@@ -87,10 +88,10 @@ def test_all_rounds_asks_every_rotation_and_says_which_option_stood_where(ask, t
 def test_the_scorer_reads_what_is_written(ask, table, all_rounds):
     path = table()
     answers = ask(model_vqa_mmbench, question_file=path, all_rounds=all_rounds)
-    right = {row["index"]: row["answer"] for row in read_rows(path)}
+    right = {int(row["index"]): row["answer"] for row in MMBENCH.truth[0].read(path)}
     for answer in answers:
         answer["text"] = "ABCD"[answer["option_char"].index(right[answer["question_id"]])]
-    assert score(answers, read_rows(path)).value == 100
+    assert MMBENCH.score(Given(answers, annotations=[MMBENCH.truth[0].read(path)])).value == 100
 
 
 def test_palette_grey_and_transparent_images_are_seen_as_they_look(ask, table):

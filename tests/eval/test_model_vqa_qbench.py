@@ -5,8 +5,9 @@ import torch
 from PIL import Image
 
 from llava.eval import model_vqa_qbench
-from llava.eval.ask.unpadded import UnpaddedDataset
-from llava.eval.tasks.qbench import QUALITY, qbench_samples, score
+from llava.eval.ask.forms import UnpaddedDataset
+from llava.eval.tasks.base import Given
+from llava.eval.tasks.qbench import QBENCH, QUALITY, qbench_samples
 from llava.records import InputError
 
 
@@ -66,7 +67,7 @@ def test_the_scorer_reads_what_is_written_and_an_unreadable_image_counts_as_miss
     (qbench["image_folder"] / "1.jpg").unlink()
     records = ask(model_vqa_qbench, **qbench, on_error="skip")
     records[0]["response"] = "A."
-    result = score(records, QUALITY.read(qbench["questions_file"]))
+    result = QBENCH.score(Given(records, annotations=[QUALITY.read(qbench["questions_file"])]))
     assert (result.value, result.count, result.missing) == (50, 2, 1)
 
 

@@ -2,7 +2,8 @@ import pytest
 from PIL import Image
 
 from llava.eval import model_vqa_science
-from llava.eval.eval_science_qa import score
+from llava.eval.tasks.base import Given
+from llava.eval.tasks.sqa import SQA
 from llava.records import InputError
 
 LETTER = "\nAnswer with the option's letter from the given choices directly."
@@ -73,7 +74,7 @@ def test_the_model_reads_the_question_with_one_image_mark(science, ask, echo_mod
 def test_the_scorer_reads_what_is_written(ask, science):
     records = ask(model_vqa_science, **science)
     problems = {pid: {"choices": ["red", "blue"], "answer": 1, "image": "x"} for pid in "4567"}
-    assert score(records, problems, list("4567")).count == 2
+    assert SQA.score(Given(records, annotations=(list("4567"), problems))).count == 2
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class Call:
             return runpy.run_path(self.script)["build_parser"]()
         name, *words = self.module.split()
         if words:
-            return program_of(words)[0].build_parser()
+            return program_of(words)[0]
         module = importlib.import_module(name)
         if hasattr(module, "__path__"):
             module = importlib.import_module(f"{self.module}.__main__")

@@ -41,8 +41,8 @@ def mmbench(lang: str, split: str, folder: str) -> Facts:
         folder,
         split,
         None,
-        "score mmbench",
-        native("{D}/{S}.tsv", **{"--lang": lang}),
+        f"score {folder}",
+        native("{D}/{S}.tsv"),
         "model_vqa_mmbench",
         "{D}/{S}.tsv",
         {"--lang": lang},
@@ -50,13 +50,13 @@ def mmbench(lang: str, split: str, folder: str) -> Facts:
     )
 
 
-def qbench(lang: str, split: str, questions: str) -> Facts:
+def qbench(lang: str, split: str, questions: str, name: str) -> Facts:
     return Facts(
         "qbench",
         split,
         "{D}/images_llvisionqa",
-        "score qbench",
-        native(questions, **{"--lang": lang}),
+        f"score {name}",
+        native(questions),
         "model_vqa_qbench",
         questions,
         {"--lang": lang, "--conv-mode": "llava_v1"},
@@ -129,8 +129,8 @@ FACTS = {
     ),
     "seed": Facts("seed_bench", "llava-seed-bench", "{D}", "score seed", native("{D}/SEED-Bench.json")),
     "llavabench": Facts("llava-bench-in-the-wild", "questions", "{D}/images", "", {}, "model_vqa"),
-    "qbench": qbench("en", "dev", "{E}/llvisionqa_dev.json"),
-    "qbench_zh": qbench("zh", "zh_dev", "{E}/质衡-问答-验证集.json"),
+    "qbench": qbench("en", "dev", "{E}/llvisionqa_dev.json", "qbench"),
+    "qbench_zh": qbench("zh", "zh_dev", "{E}/质衡-问答-验证集.json", "qbench_zh"),
     "shapes": Facts(
         "shapes",
         "shapes_test",

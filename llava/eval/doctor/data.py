@@ -12,7 +12,8 @@ from pathlib import Path
 
 from llava.eval.doctor.findings import Finding, can_go_on
 from llava.eval.tasks import TASKS
-from llava.eval.tasks.base import DataFile, Images, Records, Task
+from llava.eval.tasks.base import Task
+from llava.eval.tasks.files import DataFile, Images, Records
 from llava.records import InputError, local_path
 
 EVAL_DIR = "playground/data/eval"

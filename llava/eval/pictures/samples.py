@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llava.eval.ask.dataset import QuestionDataset
-from llava.eval.ask.unpadded import UnpaddedDataset
+from llava.eval.ask.forms import dataset_of
 from llava.eval.results.collect import Measurement
 from llava.eval.results.metadata import check_metadata
 from llava.eval.results.table import NO_PRUNER
@@ -38,7 +38,7 @@ def read_questions(column: str, eval_dir: Path, data_dir: Path) -> Questions:
     task, split = TASKS[name], split.strip("()") or TASKS[name].usual_split
     if split not in task.splits:
         raise InputError(f"{column}: no such split; {name} has {', '.join(task.splits)}")
-    return Questions(task.samples(split, eval_dir, data_dir), UnpaddedDataset if task.asks.crop else QuestionDataset)
+    return Questions(task.samples(split, eval_dir, data_dir), dataset_of(task.asks))
 
 
 def read_answers(measurements: Sequence[Measurement], samples: Sequence[Sample]) -> Answers:

@@ -22,9 +22,8 @@ from llava.conversation import conv_templates
 from llava.eval.results.metadata import read_metadata
 from llava.eval.results.profile import Profile, profile_of
 from llava.eval.tasks import TASKS
-from llava.eval.tasks.matching import read_json
 from llava.pruners import PRUNERS, option_names
-from llava.records import InputError, check_record, local_path
+from llava.records import InputError, check_record, local_path, read_json
 
 logger = logging.getLogger(__name__)
 

@@ -1,22 +1,16 @@
 """What a benchmark is: its files, how its questions are asked, and how its answers are scored."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from llava.asking.losses import noted, without_placeholders
 from llava.asking.prompts import vqa_loader_query, vqa_query
+from llava.eval.tasks.files import ASKED, DataFile, Images, answer_lines
 from llava.eval.tasks.scores import Result
-from llava.eval.tasks.tables import read_tsv
-from llava.records import InputError, Types, check_record, local_path, read_json, read_jsonl
-
-EVAL_ZIP = "unpack LLaVA's eval.zip, linked from https://github.com/haotian-liu/LLaVA/blob/main/docs/Evaluation.md"
-ASKED = {"question_id": (int, str), "image": str, "text": str}
-"""Keys of a line of a question file."""
-
-Records = Sequence[Any] | Mapping[str, Any]
+from llava.records import local_path, read_jsonl
 
 
 @dataclass(frozen=True)
@@ -52,89 +46,6 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class DataFile:
-    """A file that a benchmark reads: JSON, a JSON object per line (``.jsonl``), or a table (``.tsv``), by its name.
-
-    Args:
-        path: relative to the benchmark's folder.
-        source: where to get it, as the end of a sentence.
-        rows: how many records it holds, None where nobody says.
-        keys: what every record must have, and of what types; of a table the columns.
-        optional: the same for what a record may have.
-        kind: what holds the records of JSON, ``list`` or ``dict``.
-        check: raises InputError for records that ``keys`` cannot tell from good ones.
-        in_data: it lies below the data (images and annotations), not below the questions.
-        elsewhere: a second place where it may lie.
-        member: the key of the file's object that holds the records, if not all do.
-        lines: one JSON object per line, whatever its name.
-        made_from: the benchmark's script makes it, if it is absent, from this file, or from nothing.
-    """
-
-    path: str
-    source: str
-    rows: int | None = None
-    keys: Types = field(default_factory=dict)
-    optional: Types = field(default_factory=dict)
-    kind: type = list
-    check: Callable[[Any], None] | None = None
-    in_data: bool = False
-    elsewhere: str = ""
-    member: str = ""
-    lines: bool = False
-    made_from: str | None = None
-
-    def find(self, folder: Path, data: Path) -> Path:
-        """Where the file lies, or should lie, given the benchmark's folders of questions and of data."""
-        places = [(data if self.in_data else folder) / place for place in (self.path, self.elsewhere) if place]
-        return next((place for place in places if place.is_file()), places[0])
-
-    def read(self, path: str | Path) -> Any:
-        """The records of such a file, checked.
-
-        Raises:
-            InputError: no such file, or one of another form; names the file.
-        """
-        path = local_path(path)
-        if self.path.endswith(".tsv"):
-            records = read_tsv(path, list(self.keys), without=["image"]).to_dict("records")
-        elif self.lines or self.path.endswith(".jsonl"):
-            records = read_jsonl(path, self.keys, self.optional)
-        else:
-            records = self._read_json(path)
-        if self.check:
-            try:
-                self.check(records)
-            except InputError as error:
-                raise InputError(f"{path}: {error}") from error
-        return records
-
-    def _read_json(self, path: Path) -> Records:
-        if self.member:
-            records = read_json(path, dict).get(self.member)
-        else:
-            records = read_json(path, (dict, list))
-        if not isinstance(records, self.kind):
-            where = f" under {self.member!r}" if self.member else ""
-            wanted = "object" if self.kind is dict else "array"
-            raise InputError(f"{path}: not of the release's form: expected a JSON {wanted}{where}")
-        if not records:
-            raise InputError(f"{path}: no questions in it")
-        if self.keys:
-            for key, record in records.items() if isinstance(records, dict) else enumerate(records, 1):
-                check_record(record, f"{path}, question {key!r}", self.keys, self.optional)
-        return records
-
-
-@dataclass(frozen=True)
-class Images:
-    """The folder, below the data, that the questions' images lie in."""
-
-    path: str
-    source: str
-    key: str = "image"  # what a question calls its image
-
-
-@dataclass(frozen=True)
 class Form:
     """How questions are read and asked.
 
@@ -145,7 +56,9 @@ class Form:
         question_flag: of the program, for the question file.
         conv_mode: the program's template where none is named.
         template: the one that LLaVA's scripts name, for Vicuna.
-        generation: the program's defaults.
+        generation: the program's defaults that others do not have.
+        options: of the program, by their attributes, that ``samples`` takes.
+        plain: a pretrained-only model is asked with the template's variant for it.
         crop: images are cropped to their centre where the model's other images are padded.
     """
 
@@ -155,7 +68,9 @@ class Form:
     question_flag: str = "--question-file"
     conv_mode: str = "llava_v1"
     template: str = "vicuna_v1"
-    generation: Mapping[str, Any] = field(default_factory=lambda: {"max_new_tokens": 1024, "temperature": 0.2})
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    plain: bool = False
     crop: bool = False
 
 
@@ -177,11 +92,12 @@ def vqa_samples(
 
 SENTENCES = Form("model_vqa", partial(read_jsonl, required=ASKED), partial(vqa_samples, query=vqa_query))
 """Questions that want whole sentences."""
-SHORT = Form(
-    "model_vqa_loader",
-    SENTENCES.read,
-    partial(vqa_samples, query=vqa_loader_query),
-    generation={"max_new_tokens": 128, "temperature": 0.2},
+SHORT = replace(
+    SENTENCES,
+    door="model_vqa_loader",
+    samples=partial(vqa_samples, query=vqa_loader_query),
+    generation={"max_new_tokens": 128},
+    plain=True,
 )
 """Questions that want a word or a phrase."""
 
@@ -215,13 +131,21 @@ class Task:
         splits: the question file of every split, the usual split first.
         images: None where the question file holds them.
         annotations: what scoring the usual split reads, or submitting it; empty where a server or a judge scores.
+        labels: what scoring reads where that is not ``annotations``, as for another split.
+        questions: the question file as scoring and submitting read it.
+        answers: the file of answers as scoring and submitting read it.
+        verdicts: what a judge said of the answers, which is scored instead of them.
         asking: options of the program that asks, by their attributes.
         scored: whether a split is scored here.
-        judged: the folder of stored verdicts, ``grades`` or ``reviews``, which are scored instead of answers, or "".
+        judged: the folder of stored verdicts, ``grades`` or ``reviews``, or "".
         server: who scores what is not scored here, as the end of "submit it to".
         upload: how the name of the file ends that a server takes; "" where it takes the answers as they are.
         per_percent: points of the metric that count as one percent in an average over benchmarks.
         match: raises InputError where questions, annotations (in their order) and images do not belong together.
+        score, report: the result, and the lines that are printed of it.
+        submit: writes what a server takes.
+        score_reads, score_takes, submit_reads: which fields of ``Given`` scoring needs beside the answers and which it
+            takes, and which submitting needs.
         checkpoint: the folder of the model that is asked unless another one is named, where it is not LLaVA's.
     """
 
@@ -230,8 +154,14 @@ class Task:
     folder: str
     asks: Form
     splits: Mapping[str, DataFile]
+    score: Callable[[Given], Result]
+    report: Callable[[Result], str]
     images: Images | None = None
     annotations: tuple[DataFile, ...] = ()
+    labels: tuple[DataFile, ...] = ()
+    questions: DataFile | None = None
+    answers: DataFile = answer_lines()
+    verdicts: DataFile | None = None
     asking: Mapping[str, Any] = field(default_factory=dict)
     scored: Callable[[str], bool] = lambda split: True
     judged: str = ""
@@ -239,15 +169,21 @@ class Task:
     upload: str = ""
     per_percent: float = 1.0
     match: Callable[[Any, Sequence[Any], Path], None] | None = None
-    score: Callable[[Given], Result] | None = None
-    report: Callable[[Result], str] | None = None
     submit: Callable[[Given, Path], None] | None = None
+    score_reads: tuple[str, ...] = ("annotations",)
+    score_takes: tuple[str, ...] = ()
+    submit_reads: tuple[str, ...] = ()
     checkpoint: str = ""
 
     @property
     def usual_split(self) -> str:
         """The split that is asked unless another one is named."""
         return next(iter(self.splits))
+
+    @property
+    def truth(self) -> tuple[DataFile, ...]:
+        """What ``Given.annotations`` are read from."""
+        return self.labels or self.annotations
 
     @property
     def asked_with(self) -> list[str]:
@@ -264,8 +200,3 @@ class Task:
         data = data_dir / self.folder
         questions = self.asks.read(self.splits[split].find(eval_dir / self.folder, data))
         return self.asks.samples(questions, data / (self.images.path if self.images else ""), **self.asking)
-
-
-def asked(split: str, rows: int | None, source: str = EVAL_ZIP, **more: Any) -> dict[str, DataFile]:
-    """A split whose questions are lines of JSON; ``more`` are further keys."""
-    return {split: DataFile(f"{split}.jsonl", source, rows, ASKED | more)}

@@ -1,32 +1,21 @@
-"""Score answers to GQA's balanced questions: accuracy, overall and by kind of question.
+"""GQA, testdev balanced: accuracy, overall and by kind of question. https://arxiv.org/abs/1902.09506.
 
-GQA: https://arxiv.org/abs/1902.09506. Validity, plausibility, grounding and consistency need scene graphs, choices
+Validity, plausibility, grounding and consistency need scene graphs, choices
 and the full question file; like LLaVA, this scorer leaves them out.
 """
 
-import argparse
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llava.eval.tasks.base import SHORT, DataFile, Images, Task, asked
-from llava.eval.tasks.matching import (
-    breakdown,
-    by_question,
-    check_same_questions,
-    is_missing,
-    naming_files,
-    percent,
-    percent_by,
-    percent_interval,
-    publish,
-    read_answers,
-    scorer_parser,
-)
-from llava.eval.tasks.scores import Result
-from llava.records import InputError, check_record, read_json
+from llava.eval.tasks.base import SHORT, Given, Task
+from llava.eval.tasks.files import DataFile, Images, asked, write_json
+from llava.eval.tasks.matching import by_question, check_same_questions
+from llava.eval.tasks.scores import Result, breakdown, percent_by
+from llava.records import InputError, check_record
 
+SOURCE = "https://downloads.cs.stanford.edu/nlp/data/gqa/"
 QUESTION_KEYS = {"answer": str, "isBalanced": bool}
 OPTIONAL_KEYS = {"types": dict, "question": str, "semantic": list, "groups": dict}
 STEP_KEYS = {"operation": str, "argument": str}
@@ -38,32 +27,24 @@ def prediction(text: str) -> str:
     return text.rstrip(".").lower()
 
 
-def score(answers: Sequence[dict[str, Any]], questions: Mapping[str, dict[str, Any]]) -> Result:
+def score(given: Given) -> Result:
     """Share of balanced questions whose answer is exactly the annotated one.
 
-    Args:
-        questions: ``testdev_balanced_questions.json``; breakdowns appear in ``details`` where every question has the
-            field they need (``types``, ``question``, ``semantic``, ``groups``).
+    Breakdowns appear in ``details`` where every question has the field they need (``types``, ``question``,
+    ``semantic``, ``groups``).
 
     Raises:
         InputError: a balanced question has no answer, or an answer has no question.
     """
-    answered = by_question(answers)
-    balanced = {qid: question for qid, question in questions.items() if question["isBalanced"]}
-    check_same_questions((qid for qid in answered if qid in balanced or qid not in questions), balanced)
-    predictions = {qid: prediction(answered[qid]["text"]) for qid in balanced}
-    correct = [predictions[qid] == question["answer"] for qid, question in balanced.items()]
-    missing = sum(is_missing(answered[qid]) for qid in balanced)
-    return Result(
-        benchmark="gqa",
-        metric="accuracy",
-        value=percent(correct),
-        count=len(correct),
-        missing=missing,
-        unparsable=sum(not text.strip() for text in predictions.values()) - missing,
-        ci95=percent_interval(correct),
-        details=_details(list(balanced.values()), list(predictions.values()), correct),
-    )
+    answered, (annotated,) = by_question(given.answers), given.annotations
+    balanced = {qid: question for qid, question in annotated.items() if question["isBalanced"]}
+    check_same_questions((qid for qid in answered if qid in balanced or qid not in annotated), balanced)
+    texts = [prediction(answered[qid]["text"]) for qid in balanced]
+    questions = list(balanced.values())
+    correct = [text == question["answer"] for text, question in zip(texts, questions, strict=True)]
+    unread = sum(not text.strip() for text in texts)
+    scored = [answered[qid] for qid in balanced]
+    return Result.of_scores("gqa", "accuracy", correct, scored, unread, _details(questions, texts, correct))
 
 
 def _details(questions: Sequence[dict[str, Any]], predictions: Sequence[str], correct: Sequence[bool]) -> dict:
@@ -128,53 +109,27 @@ def report(result: Result) -> str:
     return "\n".join(lines)
 
 
-def read_questions(path: str) -> dict[str, dict[str, Any]]:
-    """GQA's question file, checked."""
-    questions = read_json(path, dict)
+def _check(questions: Mapping[str, dict[str, Any]], file: str) -> None:
     for qid, question in questions.items():
-        where = f"{path}, question {qid!r}"
-        check_record(question, where, QUESTION_KEYS, OPTIONAL_KEYS)
+        where = f"{file}, question {qid!r}"
         check_record(question.get("types", {}), where, {}, dict.fromkeys(("structural", "semantic"), str))
         check_record(question.get("groups", {}), where, {}, {"global": (str, type(None))})
         for step in question.get("semantic", []):
             check_record(step, where, STEP_KEYS)
     if not any(question["isBalanced"] for question in questions.values()):
-        raise InputError(f"{path}: no balanced question in it")
-    return questions
-
-
-def eval_answers(args: argparse.Namespace) -> None:
-    """Score ``args.result_file``."""
-    questions = read_questions(args.annotation_file)
-    answers = read_answers(args.result_file)
-    with naming_files(result_file=args.result_file, annotation_file=args.annotation_file):
-        result = score(answers, questions)
-    publish(result, report(result), args.output)
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    return scorer_parser("gqa", __doc__, "testdev_balanced_questions.json")
-
-
-SOURCE = "https://downloads.cs.stanford.edu/nlp/data/gqa/"
-
-
-def _check(questions: Mapping[str, dict[str, Any]]) -> None:
-    for qid, question in questions.items():
-        where = f"question {qid!r}"
-        check_record(question.get("types", {}), where, {}, dict.fromkeys(("structural", "semantic"), str))
-        check_record(question.get("groups", {}), where, {}, {"global": (str, type(None))})
-        for step in question.get("semantic", []):
-            check_record(step, where, STEP_KEYS)
-    if not any(question["isBalanced"] for question in questions.values()):
-        raise InputError("no balanced question in it")
+        raise InputError(f"{file}: no balanced question in it")
 
 
 def match(questions: Sequence[dict[str, Any]], annotations: Sequence[Mapping[str, Any]], images: Path) -> None:
     """Raise InputError unless every balanced question of the annotations is asked once."""
     balanced = [qid for qid, question in annotations[0].items() if question["isBalanced"]]
     check_same_questions((str(question["question_id"]) for question in questions), balanced)
+
+
+def submit(given: Given, path: Path) -> None:
+    """Write the predictions file that GQA's own eval.py reads."""
+    answers = by_question(given.answers).items()
+    write_json(path, [{"questionId": qid, "prediction": prediction(answer["text"])} for qid, answer in answers])
 
 
 GQA = Task(
@@ -198,4 +153,7 @@ GQA = Task(
         ),
     ),
     match=match,
+    score=score,
+    report=report,
+    submit=submit,
 )

@@ -1,21 +1,20 @@
-"""Aggregate stored GPT-4 reviews of LLaVA-Bench (in the wild) answers: their rating relative to the reference's.
+"""LLaVA-Bench (in the wild): open questions, whose answers GPT-4 rates beside a reference's.
 
-LLaVA-Bench: https://arxiv.org/abs/2304.08485.
+https://arxiv.org/abs/2304.08485.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from llava.eval.tasks.base import SENTENCES, Images, Task, asked
-from llava.eval.tasks.matching import add_output_arg, check_same_questions, naming_files, publish
+from llava.eval.tasks.base import SENTENCES, Given, Task
+from llava.eval.tasks.files import DataFile, Images, asked
+from llava.eval.tasks.matching import check_same_questions
 from llava.eval.tasks.scores import Result, percentile_interval
-from llava.records import InputError, read_jsonl
+from llava.records import InputError
 
-REVIEW_KEYS = {"question_id": (int, str), "tuple": list}
-OPTIONAL_KEYS = {"category": str}
+SOURCE = "https://huggingface.co/datasets/liuhaotian/llava-bench-in-the-wild"
 
 
 def ratings(reviews: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]]:
@@ -27,20 +26,20 @@ def ratings(reviews: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]
     return dict(sorted(found.items()))
 
 
-def score(reviews: Sequence[Mapping[str, Any]], question_ids: Sequence[int | str] | None = None) -> Result:
+def score(given: Given) -> Result:
     """100 times the mean rating of the answers over the mean rating of the references, neither rounded before.
 
-    A review that could not be read holds (-1, -1); like LLaVA's summary the means include it.
-
-    Args:
-        question_ids: the questions, each of which must be reviewed once; not checked if not given.
+    A review that could not be read holds (-1, -1); like LLaVA's summary the means include it. Where the questions are
+    given, each of them must be reviewed once.
 
     Raises:
         InputError: reviews that do not belong to the questions, or references rated 0 or less in the mean, as where no
             review could be read.
     """
-    if question_ids is not None:
-        check_same_questions((str(review["question_id"]) for review in reviews), map(str, question_ids))
+    reviews = given.answers
+    if given.questions is not None:
+        reviewed, asked_about = ([str(line["question_id"]) for line in lines] for lines in (reviews, given.questions))
+        check_same_questions(reviewed, asked_about)
     by_category = {name: np.array(pairs, dtype=float) for name, pairs in ratings(reviews).items()}
     means = {name: pairs.mean(0) for name, pairs in by_category.items()}
     if low := [(name, reference) for name, (reference, _) in means.items() if reference <= 0]:
@@ -88,41 +87,15 @@ def report(result: Result) -> str:
     )
 
 
-def read_reviews(path: str) -> list[dict[str, Any]]:
-    """A file of reviews, checked.
-
-    Raises:
-        InputError: a review without a pair of numbers.
-    """
-    reviews = read_jsonl(path, REVIEW_KEYS, OPTIONAL_KEYS)
+def _check(reviews: Sequence[Mapping[str, Any]], file: str) -> None:
     for number, review in enumerate(reviews, 1):
         if len(review["tuple"]) != 2 or not all(type(rating) in (int, float) for rating in review["tuple"]):
-            raise InputError(f"{path}, review {number}: expected two ratings, found {review['tuple']}")
-    return reviews
+            raise InputError(f"{file}, review {number}: expected two ratings, found {review['tuple']}")
 
 
-def eval_answers(args: argparse.Namespace) -> None:
-    """Aggregate ``args.result_file``."""
-    question_ids = None
-    if args.question_file:
-        question_ids = [line["question_id"] for line in read_jsonl(args.question_file, {"question_id": (int, str)})]
-    reviews = read_reviews(args.result_file)
-    with naming_files(result_file=args.result_file):
-        result = score(reviews, question_ids)
-    publish(result, report(result), args.output)
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m llava.eval score llavabench", description=__doc__)
-    parser.add_argument("--result-file", required=True, help="reviews, one JSON object per line")
-    parser.add_argument("--question-file", help="questions.jsonl, to check that each is reviewed once")
-    add_output_arg(parser)
-    return parser
-
-
-SOURCE = "https://huggingface.co/datasets/liuhaotian/llava-bench-in-the-wild"
-
+REVIEWS = DataFile(
+    "reviews.jsonl", "GPT-4", keys={"question_id": (int, str), "tuple": list}, optional={"category": str}, check=_check
+)
 LLAVABENCH = Task(
     name="llavabench",
     title="LLaVA-W",
@@ -131,5 +104,11 @@ LLAVABENCH = Task(
     splits=asked("questions", 60, SOURCE),
     images=Images("images", SOURCE),
     judged="reviews",
+    verdicts=REVIEWS,
+    questions=DataFile("questions.jsonl", SOURCE, keys={"question_id": (int, str)}),
+    score_reads=(),
+    score_takes=("questions",),
+    score=score,
+    report=report,
     server="GPT-4 with LLaVA's eval_gpt_review_bench.py",
 )

@@ -1,74 +1,85 @@
-"""Score answers to MMBench's dev split, English or Chinese: a question counts if it is right in every rotation.
+"""MMBench, English and Chinese: a question counts if it is right in every rotation of its options.
 
-MMBench: https://arxiv.org/abs/2307.06281. A question's rows have its index plus multiples of a million. Answers that
-no rule can read as an option count as wrong; MMBench's own server would ask GPT about them.
+https://arxiv.org/abs/2307.06281. A question's rows have its index plus multiples of a million. Answers that no rule can
+read as an option count as wrong; MMBench's own server would ask GPT about them.
 """
 
-import argparse
 import base64
+import re
 import string
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from llava.asking.prompts import OPTION_LETTER, mmbench_query
-from llava.eval.tasks.base import DataFile, Form, Sample, Task
+from llava.eval.tasks.base import Form, Given, Sample, Task
 from llava.eval.tasks.choices import chosen_option
-from llava.eval.tasks.matching import (
-    breakdown,
-    check_same_questions,
-    is_missing,
-    naming_files,
-    percent,
-    percent_by,
-    percent_interval,
-    publish,
-    read_answers,
-    scorer_parser,
-)
-from llava.eval.tasks.scores import Result
-from llava.eval.tasks.tables import indices, read_tsv
+from llava.eval.tasks.files import DataFile
+from llava.eval.tasks.matching import check_same_questions
+from llava.eval.tasks.scores import Result, breakdown, percent, percent_by
+from llava.eval.tasks.tables import write_xlsx
 from llava.records import InputError
 
 SOURCE = "https://download.openmmlab.com/mmclassification/datasets"
 LETTERS = "ABCD"
+DROPPED = ("hint", "category", "source", "image", "comment", "l2-category")
+"""Columns that the server does not take."""
+PREDICTION_COLUMN = 6
 ROTATION = 10**6
 """Distance between the indices of a question's rotated copies."""
 
 
-def score(answers: Sequence[dict[str, Any]], rows: Sequence[Mapping[str, Any]], lang: str = "en") -> Result:
-    """Circular accuracy: the share of questions all of whose rows (and rounds, if there are several) are right.
+def check_indices(rows: Sequence[Mapping[str, Any]], file: str, unique: bool = True) -> None:
+    """Raise InputError for an index that is no number or, where answers are found again by it, one of two rows."""
+    for row in rows:
+        if not re.fullmatch("[0-9]{1,18}", str(row["index"])):
+            raise InputError(f"{file}, index {str(row['index'])[:20]}: the index is not a number")
+    twice = [index for index, count in Counter(int(row["index"]) for row in rows).items() if count > 1]
+    if unique and twice:
+        raise InputError(f"{file}: two rows have the same index, {twice[0]}")
 
-    Args:
-        rows: from ``read_rows``.
-        lang: ``en`` or ``cn``; names the benchmark.
+
+def _check(rows: Sequence[Mapping[str, Any]], file: str) -> None:
+    check_indices(rows, file)
+    for row in rows:
+        if not options_of(row):
+            raise InputError(f"{file}, index {row['index']}: no options")
+        if row["answer"] not in list(LETTERS):
+            fault = f"the answer is {row['answer']!r}; valid are A to D, and a test split has none"
+            raise InputError(f"{file}, index {row['index']}: {fault}")
+
+
+def options_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """The options of a row by their letters, up to the first empty cell."""
+    filled = [isinstance(row[letter], str) for letter in LETTERS]
+    return {letter: row[letter] for letter in LETTERS[: [*filled, False].index(False)]}
+
+
+def score(given: Given, benchmark: str = "mmbench") -> Result:
+    """Circular accuracy: the share of questions all of whose rows (and rounds, if there are several) are right.
 
     Raises:
         InputError: rows without an answer, answers without a row, or one row answered twice in one round.
     """
+    answers, (rows,) = given.answers, given.annotations
+    rows = [row | {"index": int(row["index"]), "options": options_of(row)} for row in rows]
     row_of = {str(row["index"]): row for row in rows}
     asked = [(str(answer["question_id"]), answer.get("round_id", 0)) for answer in answers]
     several_rounds = any(turn for _, turn in asked)
     expected = {index: len(row["options"]) if several_rounds else 1 for index, row in row_of.items()}
     check_same_questions(asked, [(index, turn) for index, turns in expected.items() for turn in range(turns)])
-    given = [row_of[index] for index, _ in asked]
-    chosen = [_choice(answer, row) for answer, row in zip(answers, given, strict=True)]
-    correct = [choice == row["answer"] for choice, row in zip(chosen, given, strict=True)]
-    hits = {row["index"] % ROTATION: True for row in given}
-    for row, hit in zip(given, correct, strict=True):
+    shown = [row_of[index] for index, _ in asked]
+    chosen = [_choice(answer, row) for answer, row in zip(answers, shown, strict=True)]
+    correct = [choice == row["answer"] for choice, row in zip(chosen, shown, strict=True)]
+    hits = {row["index"] % ROTATION: True for row in shown}
+    for row, hit in zip(shown, correct, strict=True):
         hits[row["index"] % ROTATION] &= hit
-    missing = sum(map(is_missing, answers))
-    return Result(
-        benchmark="mmbench_cn" if lang == "cn" else "mmbench",
-        metric="circular accuracy",
-        value=percent(list(hits.values())),
-        count=len(hits),
-        missing=missing,
-        unparsable=chosen.count(None) - missing,
-        ci95=percent_interval(list(hits.values())),
-        details={"correct": sum(hits.values()), "row_accuracy": percent(correct), "rows": len(correct)}
-        | _details(given, correct, hits),
-    )
+    details = {"correct": sum(hits.values()), "row_accuracy": percent(correct), "rows": len(correct)}
+    details |= _details(shown, correct, hits)
+    return Result.of_scores(benchmark, "circular accuracy", list(hits.values()), answers, chosen.count(None), details)
 
 
 def _details(rows: Sequence[Mapping[str, Any]], correct: Sequence[bool], hits: Mapping[int, bool]) -> dict[str, Any]:
@@ -108,42 +119,6 @@ def report(result: Result) -> str:
     return "\n".join(lines)
 
 
-def read_rows(path: str) -> list[dict[str, Any]]:
-    """The rows of MMBench's table without the images, each with its ``options`` by letter.
-
-    Raises:
-        InputError: no table, a column is missing (a test split has no answers), an index that is no number or occurs
-            twice, or a row without options or a valid answer.
-    """
-    table = read_tsv(path, ["index", "question", *LETTERS, "answer"], without=["image"])
-    rows = table.to_dict("records")
-    for row, index in zip(rows, indices(table["index"], path), strict=True):
-        where, row["index"] = f"{path}, index {index}", index
-        filled = [isinstance(row[letter], str) for letter in LETTERS]
-        row["options"] = {letter: row[letter] for letter in LETTERS[: [*filled, False].index(False)]}
-        if not row["options"]:
-            raise InputError(f"{where}: no options")
-        if row["answer"] not in list(LETTERS):
-            raise InputError(f"{where}: the answer is {row['answer']!r}; valid are A to D, and a test split has none")
-    return rows
-
-
-def eval_answers(args: argparse.Namespace) -> None:
-    """Score ``args.result_file``."""
-    rows = read_rows(args.annotation_file)
-    answers = read_answers(args.result_file)
-    with naming_files(result_file=args.result_file, annotation_file=args.annotation_file):
-        result = score(answers, rows, args.lang)
-    publish(result, report(result), args.output)
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = scorer_parser("mmbench", __doc__, "mmbench_dev_20230712.tsv or mmbench_dev_cn_20231003.tsv")
-    parser.add_argument("--lang", choices=["en", "cn"], default="en", help="names the benchmark in the result")
-    return parser
-
-
 LETTER_REQUEST = {"en": OPTION_LETTER, "cn": "\n请直接回答选项字母。"}
 NO_HINT = ("nan", "none")
 
@@ -156,9 +131,8 @@ def read_asked(path: str | Path) -> list[dict[str, Any]]:
     Raises:
         InputError: no table, a column is missing, or a cell cannot be used; names file and row.
     """
-    table = read_tsv(path, ["index", "question", "hint", *LETTERS, "image"])
-    places = enumerate(zip(indices(table["index"], path, unique=False), table.to_dict("records"), strict=True), 1)
-    return [_row(row, index, f"{path}, row {number} (index {index})") for number, (index, row) in places]
+    rows = enumerate(ASKED.read(path), 1)
+    return [_row(row, int(row["index"]), f"{path}, row {number} (index {row['index']})") for number, row in rows]
 
 
 def _row(row: Mapping[str, Any], index: int, where: str) -> dict[str, Any]:
@@ -171,9 +145,8 @@ def _row(row: Mapping[str, Any], index: int, where: str) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(f"{where}: the image is not base64 ({error})") from error
     hint = "" if filled.get("hint", "nan").lower() in NO_HINT else f"{filled['hint']}\n"
-    count = next((i for i, letter in enumerate(LETTERS) if letter not in filled), len(LETTERS))
-    options = [filled[letter] for letter in LETTERS[:count]]
-    dropped = sum(letter in filled for letter in string.ascii_uppercase) - count
+    options = list(options_of(row).values())
+    dropped = sum(letter in filled for letter in string.ascii_uppercase) - len(options)
     text = hint + filled["question"]
     return {"index": index, "text": text, "options": options, "image": image, "dropped": dropped}
 
@@ -213,39 +186,59 @@ def mmbench_samples(
     return samples
 
 
-TABLE = Form("model_vqa_mmbench", read_asked, mmbench_samples)
+def submit(given: Given, path: Path) -> None:
+    """Write the sheet that the server takes: the benchmark's rows with a column ``prediction``; all must be answered.
+
+    Of several rounds the first, with the options as they stand in the table, is used.
+    """
+    answers = [answer for answer in given.answers if not answer.get("round_id")]
+    rows = [row | {"index": int(row["index"])} for row in given.questions]
+    check_same_questions((str(answer["question_id"]) for answer in answers), (str(row["index"]) for row in rows))
+    texts = {str(answer["question_id"]): answer["text"] for answer in answers}
+    columns = [name for name in rows[0] if name not in DROPPED]
+    columns.insert(PREDICTION_COLUMN, "prediction")
+    cells = [row | {"prediction": texts[str(row["index"])]} for row in rows]
+    write_xlsx(path, columns, [[cell if cell == cell else None for cell in map(row.get, columns)] for row in cells])
 
 
-def _split(name: str, rows: int | None = None) -> dict[str, DataFile]:
-    columns = ("index", "question", "A", "B", "image")
-    columns += ("answer",) if _is_scored(name) else ()  # the test splits' answers are the server's
-    source = f"{SOURCE}/{'mmbench_cn' if '_cn_' in name else 'mmbench'}/{name}.tsv"
-    return {name: DataFile(f"{name}.tsv", source, rows, dict.fromkeys(columns, str), in_data=True)}
+def _table(*columns: str, **more: Any) -> DataFile:
+    return DataFile("table.tsv", SOURCE, keys=dict.fromkeys(("index", "question", *columns), str), **more)
+
+
+ASKED = _table("hint", *LETTERS, "image", check=partial(check_indices, unique=False))
+OPTIONS = ("lang", "single_pred_prompt", "all_rounds")
+TABLE = Form("model_vqa_mmbench", read_asked, mmbench_samples, options=OPTIONS, plain=True)
 
 
 def _is_scored(split: str) -> bool:
     return "_dev_" in split
 
 
-MMBENCH = Task(
-    name="mmbench",
-    title="MMB",
-    folder="mmbench",
-    asks=TABLE,
-    asking={"single_pred_prompt": True, "lang": "en"},
-    splits=_split("mmbench_dev_20230712", 4377) | _split("mmbench_test_20230712"),
-    scored=_is_scored,
-    server="https://mmbench.opencompass.org.cn/mmbench-submission",
-    upload=".xlsx",
-)
-MMBENCH_CN = Task(
-    name="mmbench_cn",
-    title="MMB-CN",
-    folder="mmbench_cn",
-    asks=TABLE,
-    asking={"single_pred_prompt": True, "lang": "cn"},
-    splits=_split("mmbench_dev_cn_20231003") | _split("mmbench_test_cn_20231003"),
-    scored=_is_scored,
-    server="https://mmbench.opencompass.org.cn/mmbench-submission",
-    upload=".xlsx",
-)
+def _task(name: str, title: str, lang: str, **rows: int | None) -> Task:
+    splits = {}
+    for split in rows:
+        file = _table("A", "B", "image", *["answer"] * _is_scored(split))  # the test splits' answers are the server's
+        places = {"path": f"{split}.tsv", "source": f"{SOURCE}/{name}/{split}.tsv", "in_data": True}
+        splits[split] = replace(file, rows=rows[split], **places)
+    usual = next(iter(splits.values()))
+    return Task(
+        name=name,
+        title=title,
+        folder=name,
+        asks=TABLE,
+        asking={"single_pred_prompt": True, "lang": lang},
+        splits=splits,
+        labels=(replace(_table(*LETTERS, "answer", check=_check), path=usual.path, in_data=True),),
+        questions=_table("A", "B", check=check_indices),
+        submit_reads=("questions",),
+        scored=_is_scored,
+        score=partial(score, benchmark=name),
+        report=report,
+        submit=submit,
+        server="https://mmbench.opencompass.org.cn/mmbench-submission",
+        upload=".xlsx",
+    )
+
+
+MMBENCH = _task("mmbench", "MMB", "en", mmbench_dev_20230712=4377, mmbench_test_20230712=None)
+MMBENCH_CN = _task("mmbench_cn", "MMB-CN", "cn", mmbench_dev_cn_20231003=None, mmbench_test_cn_20231003=None)

@@ -1,9 +1,5 @@
-"""Score answers to MME: perception and cognition, two yes-or-no questions per image.
+"""MME: perception and cognition, two yes-or-no questions per image. https://arxiv.org/abs/2306.13394."""
 
-MME: https://arxiv.org/abs/2306.13394.
-"""
-
-import argparse
 import logging
 import re
 from collections import Counter, defaultdict
@@ -14,15 +10,9 @@ from typing import Any
 import numpy as np
 
 from llava.asking.prompts import SHORT_ANSWER
-from llava.eval.tasks.base import SHORT, Images, Task, asked
-from llava.eval.tasks.matching import (
-    add_output_arg,
-    check_same_questions,
-    is_missing,
-    naming_files,
-    publish,
-    read_answers,
-)
+from llava.eval.tasks.base import SHORT, Given, Task
+from llava.eval.tasks.files import Images, answer_lines, asked
+from llava.eval.tasks.matching import check_same_questions, is_missing
 from llava.eval.tasks.scores import Result, percentile_interval
 from llava.records import InputError, local_path, read_lines
 
@@ -54,16 +44,16 @@ def parse_answer(text: str) -> str:
     return next((word for word in ("yes", "no") if word in start), "other")
 
 
-def score(answers: Sequence[dict[str, Any]], truth: Sequence[tuple[Question, str]]) -> Result:
+def score(given: Given) -> Result:
     """Perception score, at most 2000: in each category the share of right answers and of images with both right.
 
-    Args:
-        truth: questions with ``yes`` or ``no``, from ``read_truth``; categories that neither they nor the answers
-            hold are left out and listed in ``details``.
+    The truth is in the folder of images; categories that neither it nor the answers hold are left out and listed in
+    ``details``.
 
     Raises:
         InputError: answers to other questions, or an image without exactly two.
     """
+    answers, truth = given.answers, read_truth(given.images)
     keys = [_key_of(answer) for answer in answers]
     check_same_questions(keys, (key for key, _ in truth))
     expected = dict(truth)
@@ -77,6 +67,8 @@ def score(answers: Sequence[dict[str, Any]], truth: Sequence[tuple[Question, str
                 raise InputError(f"image {file!r} of {category} has {len(hits)} questions, not two")
     outcomes = {category: Counter(map(sum, images[category].values())) for category in images}
     by_category = {name: _category(outcomes[name]) for name in (*PERCEPTION, *COGNITION) if name in outcomes}
+    if left_out := [name for name in (*PERCEPTION, *COGNITION) if name not in outcomes]:
+        logger.warning("not in the data and not answered, so left out of the totals: %s", ", ".join(left_out))
     missing = sum(map(is_missing, answers))
     return Result(
         benchmark="mme",
@@ -90,7 +82,7 @@ def score(answers: Sequence[dict[str, Any]], truth: Sequence[tuple[Question, str
             "perception": _total(by_category, PERCEPTION),
             "cognition": _total(by_category, COGNITION),
             "by_category": by_category,
-            "left_out": [name for name in (*PERCEPTION, *COGNITION) if name not in outcomes],
+            "left_out": left_out,
         },
     )
 
@@ -172,26 +164,6 @@ def _read_image(category: str, file: Path) -> list[tuple[Question, str]]:
     return truth
 
 
-def eval_answers(args: argparse.Namespace) -> None:
-    """Score ``args.result_file``."""
-    truth = read_truth(args.data_dir)
-    answers = read_answers(args.result_file, "prompt")
-    with naming_files(result_file=args.result_file, data_dir=args.data_dir):
-        result = score(answers, truth)
-    publish(result, report(result), args.output)
-    if left_out := result.details["left_out"]:
-        logger.warning("not in the data and not answered, so left out of the totals: %s", ", ".join(left_out))
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m llava.eval score mme", description=__doc__)
-    parser.add_argument("--data-dir", required=True, help="MME_Benchmark_release_version")
-    parser.add_argument("--result-file", required=True, help="answers, one JSON object per line")
-    add_output_arg(parser)
-    return parser
-
-
 def match(questions: Sequence[dict[str, Any]], annotations: Sequence[Any], images: Path) -> None:
     """Raise InputError unless every question of the folder of images is asked once."""
     paths = [str(question["question_id"]).split("/") for question in questions]
@@ -212,5 +184,9 @@ MME = Task(
         "ask its authors: https://github.com/BradyFU/Awesome-Multimodal-Large-Language-Models/tree/Evaluation",
     ),
     per_percent=20.0,  # perception comes to at most 2000
+    answers=answer_lines(prompt=str),
+    score_reads=("images",),
     match=match,
+    score=score,
+    report=report,
 )

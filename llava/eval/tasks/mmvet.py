@@ -1,40 +1,32 @@
-"""Aggregate stored GPT-4 grades of MM-Vet answers: total, by capability, by combination of capabilities.
+"""MM-Vet: open questions that need several abilities, graded by GPT-4. https://arxiv.org/abs/2308.02490.
 
-MM-Vet: https://arxiv.org/abs/2308.02490. Its evaluator (whyu/MM-Vet_Evaluator) writes the grades.
+Its evaluator (whyu/MM-Vet_Evaluator) writes the grades.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
-from llava.eval.tasks.base import SENTENCES, DataFile, Images, Task, asked
-from llava.eval.tasks.matching import (
-    check_same_questions,
-    naming_files,
-    percent,
-    percent_by,
-    percent_interval,
-    publish,
-    scorer_parser,
-)
-from llava.eval.tasks.scores import Result
-from llava.records import InputError, check_record, read_json
+from llava.eval.tasks.base import SENTENCES, Given, Task
+from llava.eval.tasks.files import DataFile, Images, asked, write_json
+from llava.eval.tasks.matching import by_question, check_same_questions
+from llava.eval.tasks.scores import Result, percent, percent_by, percent_interval
+from llava.records import InputError
 
+SOURCE = "https://github.com/yuweihao/MM-Vet/releases/download/v1/mm-vet.zip"
 CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
 
 
-def score(grades: Mapping[str, Mapping[str, Any]], samples: Mapping[str, Mapping[str, Any]]) -> Result:
+def score(given: Given) -> Result:
     """100 times the mean grade; with several grading runs, their mean, and their deviation in ``details``.
 
-    Args:
-        grades: for every sample a list ``score`` with one grade in [0, 1] per run; anything else counts as 0.
-        samples: ``mm-vet.json``, for its ``capability`` lists.
+    The grades of a sample are a list ``score`` with one in [0, 1] per run; anything else counts as 0.
 
     Raises:
         InputError: not exactly the annotated samples are graded, or some in fewer runs than others.
     """
+    grades, (samples,) = given.answers, given.annotations
     check_same_questions(grades, samples)
     runs = {len(grade["score"]) for grade in grades.values()}
     if len(runs) > 1 or 0 in runs:
@@ -81,36 +73,15 @@ def report(result: Result) -> str:
     return "\n".join(lines)
 
 
-def read_samples(path: str, required: Mapping[str, type]) -> dict[str, dict[str, Any]]:
-    """An object with one object per sample that has the keys ``required``."""
-    samples = read_json(path, dict)
-    for name, sample in samples.items():
-        check_record(sample, f"{path}, sample {name!r}", required)
-    if not samples:
-        raise InputError(f"{path}: no samples")
-    return samples
-
-
-def eval_answers(args: argparse.Namespace) -> None:
-    """Aggregate ``args.result_file``."""
-    samples = read_samples(args.annotation_file, {"capability": list[str]})
-    grades = read_samples(args.result_file, {"score": list})
-    with naming_files(result_file=args.result_file, annotation_file=args.annotation_file):
-        result = score(grades, samples)
-    publish(result, report(result), args.output)
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    return scorer_parser("mmvet", __doc__, "mm-vet.json")
-
-
-SOURCE = "https://github.com/yuweihao/MM-Vet/releases/download/v1/mm-vet.zip"
-
-
 def match(questions: Sequence[dict[str, Any]], annotations: Sequence[Mapping[str, Any]], images: Path) -> None:
     """Raise InputError unless every sample is asked about once."""
     check_same_questions((f"v1_{question['question_id']}" for question in questions), annotations[0])
+
+
+def submit(given: Given, path: Path) -> None:
+    """Write the file that its online evaluator takes."""
+    answers = by_question(given.answers).items()
+    write_json(path, {f"v1_{qid}": answer["text"] for qid, answer in answers}, indent=2)
 
 
 MMVET = Task(
@@ -124,5 +95,9 @@ MMVET = Task(
     judged="grades",
     server="https://huggingface.co/spaces/whyu/MM-Vet_Evaluator",
     upload=".json",
+    verdicts=DataFile("grades.json", "the evaluator", keys={"score": list}, kind=dict),
     match=match,
+    score=score,
+    report=report,
+    submit=submit,
 )

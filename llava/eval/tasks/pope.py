@@ -1,33 +1,202 @@
-"""POPE, "is there a THING in the image?", in three categories of things. https://arxiv.org/abs/2305.10355."""
+"""POPE, "is there a THING in the image?": F1 in three categories of things, and their mean.
 
-from collections.abc import Sequence
+https://arxiv.org/abs/2305.10355. Labels: the first release, whose random category has 2910 questions.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from llava.asking.prompts import SHORT_ANSWER
-from llava.eval.tasks.base import SHORT, DataFile, Images, Task, asked
-from llava.eval.tasks.matching import check_same_questions
+from llava.eval.tasks.base import SHORT, Given, Task
+from llava.eval.tasks.files import DataFile, Images, answer_lines, asked
+from llava.eval.tasks.matching import by_question, check_same_questions, is_missing
+from llava.eval.tasks.scores import Result, percentile_interval
+from llava.records import InputError, local_path
 
 RELEASE = "https://github.com/AoiDragon/POPE/tree/e3e39262c85a6a83f26cf5094022a782cb0df58d/output/coco"
-LABEL_KEYS = {"image": str, "text": str, "label": str}
+OLD_RELEASE = "the labels must be those of AoiDragon/POPE at commit e3e39262c85a6a83f26cf5094022a782cb0df58d"
+ROWS = {"random": 2910, "popular": 3000, "adversarial": 3000}
+OUTCOMES = ("TP", "FP", "TN", "FN")
+
+
+def says_yes(text: str) -> bool:
+    """Whether LLaVA counts an answer as yes: unless ``No``, ``no`` or ``not`` is a word of its first sentence."""
+    words = text.split(".")[0].replace(",", "").split(" ")
+    return {"No", "no", "not"}.isdisjoint(words)
+
+
+def score(given: Given) -> Result:
+    """Mean F1 over the categories of the questions; a question without an answer counts as wrong.
+
+    Labels are matched by image and question text.
+
+    Raises:
+        InputError: answers to other questions, or labels for other questions.
+    """
+    answers, questions = given.answers, given.questions
+    labels = dict(zip(ROWS, given.annotations, strict=True))
+    answered = by_question(answers)
+    check_same_questions(answered, (str(question["question_id"]) for question in questions))
+    counts: dict[str, Counter[str]] = {}
+    for category in sorted({question["category"] for question in questions}):
+        of_category = [question for question in questions if question["category"] == category]
+        counts[category] = _outcomes(category, of_category, answered, labels.get(category, ()))
+    missing = sum(map(is_missing, answers))
+    return Result(
+        benchmark="pope",
+        metric="mean F1",
+        value=100 * fmean(measures(count)["f1"] for count in counts.values()),
+        count=len(answers),
+        missing=missing,
+        unparsable=sum(not _is_yes_or_no(answer["text"]) for answer in answers) - missing,
+        ci95=_interval(list(counts.values())),
+        details={
+            "by_category": {
+                category: {name: count[name] for name in OUTCOMES}
+                | {name: 100 * measure for name, measure in measures(count).items()}
+                for category, count in counts.items()
+            }
+        },
+    )
+
+
+def _outcomes(
+    category: str,
+    questions: Sequence[dict[str, Any]],
+    answers: Mapping[str, dict[str, Any]],
+    labels: Sequence[dict[str, Any]],
+) -> Counter[str]:
+    """How often each of ``OUTCOMES`` occurs in one category."""
+    try:
+        check_same_questions(map(_key, questions), map(_key, labels))
+    except InputError as error:
+        raise InputError(f"labels of {category!r}, question by question: {error}; {OLD_RELEASE}") from error
+    truth = {_key(label): label["label"] == "yes" for label in labels}
+    for label in labels:
+        if truth[_key(label)] != (label["label"] == "yes"):
+            raise InputError(f"labels of {category!r}: {_key(label)} is both yes and no")
+    outcomes = Counter()
+    for question in questions:
+        answer, is_there = answers[str(question["question_id"])], truth[_key(question)]
+        if question["text"].split("\n")[0] not in answer["prompt"]:
+            raise InputError(f"question {question['question_id']!r} is {question['text']!r}, not {answer['prompt']!r}")
+        yes = not is_there if is_missing(answer) else says_yes(answer["text"])
+        outcomes[("T" if yes == is_there else "F") + ("P" if yes else "N")] += 1
+    return outcomes
+
+
+def _key(entry: Mapping[str, Any]) -> tuple[str, str]:
+    return entry["image"], entry["text"].replace(SHORT_ANSWER, "")
+
+
+def _is_yes_or_no(text: str) -> bool:
+    return not says_yes(text) or "yes" in text.lower()
+
+
+def measures(count: Mapping[str, int]) -> dict[str, float]:
+    """Accuracy, precision, recall, F1 and share of yes, each in [0, 1] and 0 where nothing was to be divided."""
+    tp, fp, tn, fn = (count[name] for name in OUTCOMES)
+    total = tp + fp + tn + fn
+    precision = tp / (tp + fp) if tp + fp else 0.0
+    recall = tp / (tp + fn) if tp + fn else 0.0
+    return {
+        "accuracy": (tp + tn) / total,
+        "precision": precision,
+        "recall": recall,
+        "f1": 2 * precision * recall / (precision + recall) if tp else 0.0,
+        "yes_ratio": (tp + fp) / total,
+    }
+
+
+def _interval(counts: Sequence[Mapping[str, int]], resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of the mean F1 in percent; questions are resampled within their category.
+
+    Resampling questions and counting outcomes is drawing the outcomes from a multinomial distribution.
+    """
+    rng = np.random.default_rng(seed)
+    f1 = np.zeros(resamples)
+    for count in counts:
+        observed = np.array([count[name] for name in OUTCOMES])
+        tp, fp, _, fn = rng.multinomial(observed.sum(), observed / observed.sum(), resamples).T
+        f1 += 2 * tp / np.maximum(2 * tp + fp + fn, 1)
+    return percentile_interval(100 * f1 / len(counts))
+
+
+def report(result: Result) -> str:
+    """The lines that LLaVA and CDPruner print."""
+    lines = []
+    for category, count in result.details["by_category"].items():
+        found = measures(count)
+        names = ("f1", "accuracy", "precision", "recall", "yes_ratio")
+        lines += [
+            f"Category: {category}, # samples: {sum(count[name] for name in OUTCOMES)}",
+            "\t".join(OUTCOMES),
+            "\t".join(str(count[name]) for name in OUTCOMES),
+            f"Accuracy: {found['accuracy']}",
+            f"Precision: {found['precision']}",
+            f"Recall: {found['recall']}",
+            f"F1 score: {found['f1']}",
+            f"Yes ratio: {found['yes_ratio']}",
+            ", ".join(f"{found[name]:.3f}" for name in names),
+            "====================================",
+        ]
+    return "\n".join([*lines, f"Average F1 score: {result.value / 100}"])
+
+
+def _check(labels: Sequence[Mapping[str, Any]], file: str) -> None:
+    for number, label in enumerate(labels, 1):
+        if label["label"] not in ("yes", "no"):
+            raise InputError(f"{file}, label {number}: {label['label']!r}; valid are yes and no")
+
+
+LABELS = {
+    category: DataFile(
+        f"coco/coco_pope_{category}.json",
+        RELEASE,
+        rows,
+        {"image": str, "text": str, "label": str},
+        check=_check,
+        in_data=True,
+        lines=True,
+    )
+    for category, rows in ROWS.items()
+}
+
+
+def read_labels(folder: str | Path, questions: Sequence[Mapping[str, Any]]) -> list[Sequence[dict[str, Any]]]:
+    """The labels of each category from the files in a folder; none of one that the questions are not of.
+
+    Raises:
+        InputError: no such folder or file, or a label other than yes and no.
+    """
+    categories = {question["category"] for question in questions}
+    paths = {category: local_path(folder) / Path(file.path).name for category, file in LABELS.items()}
+    return [file.read(paths[category]) if category in categories else [] for category, file in LABELS.items()]
 
 
 def match(questions: Sequence[dict[str, Any]], annotations: Sequence[Sequence[dict[str, Any]]], images: Path) -> None:
     """Raise InputError unless every labelled question is asked once."""
-    given = [(question["image"], question["text"].replace(SHORT_ANSWER, "")) for question in questions]
-    check_same_questions(given, ((label["image"], label["text"]) for labels in annotations for label in labels))
+    check_same_questions(map(_key, questions), (_key(label) for labels in annotations for label in labels))
 
 
+SPLIT = asked("llava_pope_test", 8910, category=str)
 POPE = Task(
     name="pope",
     title="POPE",
     folder="pope",
     asks=SHORT,
-    splits=asked("llava_pope_test", 8910, category=str),
+    splits=SPLIT,
     images=Images("val2014", "http://images.cocodataset.org/zips/val2014.zip"),
-    annotations=tuple(
-        DataFile(f"coco/coco_pope_{category}.json", RELEASE, rows, LABEL_KEYS, in_data=True, lines=True)
-        for category, rows in (("random", 2910), ("popular", 3000), ("adversarial", 3000))
-    ),
+    annotations=tuple(LABELS.values()),
+    questions=SPLIT["llava_pope_test"],
+    answers=answer_lines(prompt=str),
+    score_reads=("questions", "annotations"),
     match=match,
+    score=score,
+    report=report,
 )

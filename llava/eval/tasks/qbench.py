@@ -1,70 +1,51 @@
-"""Score answers to Q-Bench's dev split, English or Chinese: multiple-choice questions about image quality.
+"""Q-Bench, English and Chinese: multiple choice about the quality of images. https://arxiv.org/abs/2309.14181.
 
-Q-Bench: https://arxiv.org/abs/2309.14181. The test split's answers are with its organisers.
+The test split's answers are with its organisers.
 """
 
-import argparse
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from llava.asking.prompts import qbench_query
-from llava.eval.tasks.base import DataFile, Form, Images, Sample, Task
+from llava.eval.tasks.base import Form, Given, Sample, Task
 from llava.eval.tasks.choices import chosen_option
-from llava.eval.tasks.matching import (
-    breakdown,
-    check_same_questions,
-    is_missing,
-    naming_files,
-    percent,
-    percent_by,
-    percent_interval,
-    publish,
-    refuse_repeated,
-    scorer_parser,
-    tell_losses,
-)
-from llava.eval.tasks.scores import Result
-from llava.records import InputError, check_record, local_path, read_json, read_jsonl
+from llava.eval.tasks.files import AnswersFile, DataFile, Images
+from llava.eval.tasks.matching import check_same_questions, refuse_repeated
+from llava.eval.tasks.scores import Result, breakdown, percent_by
+from llava.records import InputError, local_path
 
 SOURCE = "https://github.com/Q-Future/Q-Bench"
-ANSWER_KEYS = {"img_path": str, "question": str, "response": str}
-OPTIONAL_KEYS = {"metadata": (dict, type(None))}
-ANNOTATION_KEYS = {"img_path": str, "question": str, "candidates": list[str], "correct_ans": str}
+ANSWERS = AnswersFile(
+    "answers.jsonl",
+    "model_vqa_qbench",
+    keys={"img_path": str, "question": str, "response": str},
+    optional={"metadata": (dict, NoneType)},
+)
 
 
-def score(answers: Sequence[dict[str, Any]], annotations: Sequence[dict[str, Any]], lang: str = "en") -> Result:
-    """Share of answers that mean the right candidate, by its letter or its text.
-
-    Args:
-        annotations: ``llvisionqa_dev.json``; answers are matched by image and question.
-        lang: ``en`` or ``zh``; names the benchmark.
+def score(given: Given, benchmark: str = "qbench") -> Result:
+    """Share of answers that mean the right candidate, by its letter or its text; matched by image and question.
 
     Raises:
         InputError: answers that do not belong to the annotations.
     """
+    answers, (annotations,) = given.answers, given.annotations
     refuse_repeated(map(_key, annotations), "question")
     check_same_questions(map(_key, answers), map(_key, annotations))
     annotation_of = {_key(annotation): annotation for annotation in annotations}
     asked = [annotation_of[_key(answer)] for answer in answers]
     chosen = [_choice(answer, annotation) for answer, annotation in zip(answers, asked, strict=True)]
     correct = [choice == annotation["correct_ans"] for choice, annotation in zip(chosen, asked, strict=True)]
-    missing = sum(map(is_missing, answers))
-    return Result(
-        benchmark="qbench_zh" if lang == "zh" else "qbench",
-        metric="accuracy",
-        value=percent(correct),
-        count=len(correct),
-        missing=missing,
-        unparsable=chosen.count(None) - missing,
-        ci95=percent_interval(correct),
-        details={
-            f"by_{name}": percent_by([str(annotation[name]) for annotation in asked], correct)
-            for name in ("type", "concern")
-            if all(name in annotation for annotation in asked)
-        },
-    )
+    details = {
+        f"by_{name}": percent_by([str(annotation[name]) for annotation in asked], correct)
+        for name in ("type", "concern")
+        if all(name in annotation for annotation in asked)
+    }
+    return Result.of_scores(benchmark, "accuracy", correct, answers, chosen.count(None), details)
 
 
 def _key(entry: dict[str, Any]) -> tuple[str, str]:
@@ -86,37 +67,11 @@ def report(result: Result) -> str:
     return "\n".join(lines)
 
 
-def read_annotations(path: str) -> list[dict[str, Any]]:
-    """Q-Bench's question file, checked.
-
-    Raises:
-        InputError: a record of another form, without an answer (a test split), or with one that is no candidate.
-    """
-    annotations = read_json(path, list)
+def _check(annotations: Sequence[Mapping[str, Any]], file: str) -> None:
     for number, annotation in enumerate(annotations, 1):
-        where = f"{path}, question {number}"
-        check_record(annotation, where, ANNOTATION_KEYS)
         if annotation["correct_ans"] not in annotation["candidates"]:
-            raise InputError(f"{where}: {annotation['correct_ans']!r} is none of {annotation['candidates']}")
-    if not annotations:
-        raise InputError(f"{path}: no questions")
-    return annotations
-
-
-def eval_answers(args: argparse.Namespace) -> None:
-    """Score ``args.result_file``."""
-    annotations = read_annotations(args.annotation_file)
-    answers = tell_losses(args.result_file, read_jsonl(args.result_file, ANSWER_KEYS, OPTIONAL_KEYS))
-    with naming_files(result_file=args.result_file, annotation_file=args.annotation_file):
-        result = score(answers, annotations, args.lang)
-    publish(result, report(result), args.output)
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = scorer_parser("qbench", __doc__, "llvisionqa_dev.json")
-    parser.add_argument("--lang", choices=["en", "zh"], default="en", help="names the benchmark in the result")
-    return parser
+            fault = f"{annotation['correct_ans']!r} is none of {annotation['candidates']}"
+            raise InputError(f"{file}, question {number}: {fault}")
 
 
 KEYS = {"img_path": str, "question": str, "candidates": list}
@@ -149,12 +104,14 @@ QUALITY = Form(
     qbench_samples,
     question_flag="--questions-file",
     template="llava_v1",  # as LLaVA's published numbers
-    generation={"max_new_tokens": 1024, "temperature": 0.0},
+    generation={"temperature": 0.0},
+    options=("lang",),
     crop=True,
 )
 
 
 def _task(name: str, title: str, lang: str, **files: str) -> Task:
+    labelled = KEYS | {"candidates": list[str], "correct_ans": str}
     return Task(
         name=name,
         title=title,
@@ -163,6 +120,10 @@ def _task(name: str, title: str, lang: str, **files: str) -> Task:
         asking={"lang": lang},
         splits={split: DataFile(file, SOURCE, None, KEYS) for split, file in files.items()},
         images=Images("images_llvisionqa", SOURCE, key="img_path"),
+        labels=(DataFile(next(iter(files.values())), SOURCE, keys=labelled, check=_check),),
+        answers=ANSWERS,
+        score=partial(score, benchmark=name),
+        report=report,
         scored=lambda split: split.endswith("dev"),
         server="the organisers, https://github.com/Q-Future/Q-Bench",
     )

@@ -1,15 +1,20 @@
-"""What every scorer shares: intervals, and the file a result is written to."""
+"""What every scorer shares: means, intervals, and how a result is told and written."""
 
 import json
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from llava.records import replace_file
+from llava.eval.tasks.matching import is_missing
+from llava.records import InputError, replace_file
+
+logger = logging.getLogger(__name__)
 
 Z_95 = 1.959963984540054
 
@@ -37,6 +42,60 @@ class Result:
     unparsable: int
     ci95: tuple[float, float]
     details: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_scores(
+        cls,
+        benchmark: str,
+        metric: str,
+        scores: Sequence[float],
+        answers: Iterable[Mapping[str, Any]],
+        unread: int,
+        details: dict[str, Any] | None = None,
+    ) -> "Result":
+        """The mean of scores in [0, 1].
+
+        Args:
+            answers: those that were scored; some say why they are missing.
+            unread: how many of them say nothing that the metric can read, the missing ones among them.
+
+        Raises:
+            InputError: no scores.
+        """
+        value, missing = percent(scores), sum(map(is_missing, answers))
+        return cls(
+            benchmark, metric, value, len(scores), missing, unread - missing, percent_interval(scores), details or {}
+        )
+
+
+def percent(scores: Sequence[float]) -> float:
+    """The mean, in percent.
+
+    Raises:
+        InputError: no scores.
+    """
+    if not scores:
+        raise InputError("no questions to score")
+    return 100 * fmean(scores)
+
+
+def percent_interval(scores: Sequence[float]) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean, in percent."""
+    low, high = bootstrap_interval(scores)
+    return 100 * low, 100 * high
+
+
+def percent_by(names: Iterable[Any], scores: Iterable[float]) -> dict[str, dict[str, float]]:
+    """The mean in percent and the number of scores for every name, sorted by name."""
+    groups: dict[Any, list[float]] = {}
+    for name, score in zip(names, scores, strict=True):
+        groups.setdefault(name, []).append(score)
+    return {str(name): {"value": percent(groups[name]), "count": len(groups[name])} for name in sorted(groups)}
+
+
+def breakdown(groups: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """One line for every group of ``percent_by``."""
+    return [f"{name}: {group['value']:.2f}% ({group['count']} questions)" for name, group in groups.items()]
 
 
 def wilson_interval(correct: int, count: int) -> tuple[float, float]:
@@ -96,3 +155,15 @@ def clustered_stderr(values: Sequence[float], clusters: Sequence[Any]) -> float:
         raise ValueError("a standard error needs at least two clusters")
     sums = np.bincount(index, weights=deviations)
     return float(math.sqrt(len(names) / (len(names) - 1) * (sums**2).sum()) / len(deviations))
+
+
+def publish(result: Result, report: str, output: str | None) -> None:
+    """Print the report, say what could not be scored, and write the result to ``output`` if it is given."""
+    print(report)
+    if result.missing or result.unparsable:
+        logger.warning(
+            "%s: %d of %d questions without an answer, %d answers that cannot be read",
+            *(result.benchmark, result.missing, result.count, result.unparsable),
+        )
+    if output:
+        write_result(result, output)

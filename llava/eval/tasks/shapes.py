@@ -1,21 +1,20 @@
-"""Score answers to the shapes benchmark: accuracy, by question type, with 95 % intervals."""
+"""Shapes: drawn scenes; accuracy, by type of question, with 95 % intervals."""
 
-import argparse
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llava.eval.tasks.base import ASKED, SHORT, DataFile, Images, Task
-from llava.eval.tasks.matching import check_same_questions, naming_files, percent, tell_losses
-from llava.eval.tasks.scores import Result, bootstrap_interval, wilson_interval, write_result
-from llava.outputs import nothing_left
-from llava.records import InputError, check_output, check_record, read_jsonl
+from llava.eval.tasks.base import SHORT, Given, Task
+from llava.eval.tasks.files import ASKED, DataFile, Images, answer_lines
+from llava.eval.tasks.matching import check_same_questions
+from llava.eval.tasks.scores import Result, percent, wilson_interval
+from llava.records import InputError, check_record
 from llava.shapes import checkpoint_path
 
 MEASURED = dict.fromkeys(("visual_tokens", "latency_ms"), (int, float))
 LABEL_KEYS = {"question_id": (int, str), "answer": str, "category": str}
-ANSWER_KEYS = {"question_id": (int, str), "text": str, "metadata": dict}
 
 
 def normalize(text: str) -> str:
@@ -39,35 +38,27 @@ def is_correct(answers: Sequence[dict[str, Any]], labels: Sequence[dict[str, Any
     return [normalize(a["text"]) == normalize(b["answer"]) for a, b in zip(answers, labels, strict=True)]
 
 
-def score(answers: Sequence[dict[str, Any]], labels: Sequence[dict[str, Any]]) -> Result:
+def score(given: Given) -> Result:
     """Accuracy over all questions and, in ``details``, by type, with visual tokens and speed as recorded.
 
     Raises:
         InputError: answers that do not belong to the labels.
     """
+    answers, (labels,) = given.answers, given.annotations
     correct = is_correct(answers, labels)
-    missing = sum("error" in answer["metadata"] for answer in answers)
     by_type = {}
     for category in sorted({label["category"] for label in labels}):
         hits = [hit for hit, label in zip(correct, labels, strict=True) if label["category"] == category]
         low, high = wilson_interval(sum(hits), len(hits))
         by_type[category] = {"value": percent(hits), "count": len(hits), "ci95": [100 * low, 100 * high]}
-    low, high = bootstrap_interval(correct)
     latency_ms = _mean_of(answers, "latency_ms")
-    return Result(
-        benchmark="shapes",
-        metric="accuracy",
-        value=percent(correct),
-        count=len(correct),
-        missing=missing,
-        unparsable=sum(not normalize(answer["text"]) for answer in answers) - missing,
-        ci95=(100 * low, 100 * high),
-        details={
-            "by_type": by_type,
-            "visual_tokens": _mean_of(answers, "visual_tokens"),
-            "images_per_second": 1000 / latency_ms if latency_ms else None,
-        },
-    )
+    details = {
+        "by_type": by_type,
+        "visual_tokens": _mean_of(answers, "visual_tokens"),
+        "images_per_second": 1000 / latency_ms if latency_ms else None,
+    }
+    unread = sum(not normalize(answer["text"]) for answer in answers)
+    return Result.of_scores("shapes", "accuracy", correct, answers, unread, details)
 
 
 def _mean_of(answers: Sequence[dict[str, Any]], key: str) -> float | None:
@@ -89,32 +80,9 @@ def report(result: Result) -> str:
     return "\n".join(lines)
 
 
-def eval_answers(args: argparse.Namespace) -> None:
-    """Score ``args.result_file`` against ``args.annotation_file`` and print the table."""
-    with nothing_left(*filter(None, [args.output])):
-        if args.output:
-            check_output(args.output)
-        result = _score_files(args)
-    print(report(result))
-    if args.output:
-        write_result(result, args.output)
-
-
-def _score_files(args: argparse.Namespace) -> Result:
-    answers = tell_losses(args.result_file, read_jsonl(args.result_file, ANSWER_KEYS))
+def _check(answers: Sequence[dict[str, Any]], file: str) -> None:
     for number, answer in enumerate(answers, 1):
-        check_record(answer["metadata"], f"{args.result_file}, answer {number}, metadata", {}, MEASURED)
-    with naming_files(result_file=args.result_file, annotation_file=args.annotation_file):
-        return score(answers, read_jsonl(args.annotation_file, LABEL_KEYS))
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m llava.eval score shapes", description=__doc__)
-    parser.add_argument("--annotation-file", required=True, help="shapes_<split>_labels.jsonl")
-    parser.add_argument("--result-file", required=True, help="answers of llava.eval.model_vqa_loader")
-    parser.add_argument("--output", help="write the result here as JSON")
-    return parser
+        check_record(answer["metadata"], f"{file}, answer {number}, metadata", {}, MEASURED)
 
 
 DRAWN = {"in_data": True, "made_from": ""}
@@ -138,10 +106,13 @@ SHAPES = Task(
             "shapes_test_labels.jsonl",
             "the script draws it",
             None,
-            {"question_id": (int, str), "answer": str},
+            LABEL_KEYS,
             **DRAWN,
         ),
     ),
+    answers=replace(answer_lines(metadata=dict), check=_check),
     match=match,
+    score=score,
+    report=report,
     checkpoint=checkpoint_path(),
 )

@@ -1,5 +1,10 @@
-"""ScienceQA, test: school science, over the questions with an image. https://arxiv.org/abs/2209.09513."""
+"""ScienceQA: accuracy over a split and, what papers report, over its questions with an image.
 
+https://arxiv.org/abs/2209.09513.
+"""
+
+import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,17 +12,25 @@ from typing import Any
 from llava.asking.losses import without_placeholders
 from llava.asking.prompts import OPTION_LETTER, science_query
 from llava.constants import DEFAULT_IMAGE_TOKEN
-from llava.eval.tasks.base import EVAL_ZIP, DataFile, Form, Images, Sample, Task
-from llava.records import InputError, check_record, local_path
+from llava.eval.tasks.base import Form, Given, Sample, Task
+from llava.eval.tasks.files import EVAL_ZIP, DataFile, Images, answer_lines, write_json
+from llava.eval.tasks.matching import by_question, is_missing
+from llava.eval.tasks.scores import Result, percent, percent_interval
+from llava.records import InputError, check_record, local_path, read_json
+
+logger = logging.getLogger(__name__)
+
+FAILED = "FAILED"
+UNANSWERED = {"text": FAILED, "prompt": "Unknown"}
 
 SOURCE = "https://github.com/lupantech/ScienceQA, data/scienceqa"
 KEYS = {"id": (int, str), "conversations": list}
 
 
-def _check_turns(questions: Sequence[dict[str, Any]]) -> None:
+def _check_turns(questions: Sequence[dict[str, Any]], file: str) -> None:
     for number, question in enumerate(questions, 1):
         turns = question["conversations"]
-        check_record(turns[0] if turns else None, f"question {number}", {"value": str})
+        check_record(turns[0] if turns else None, f"{file}, question {number}", {"value": str})
 
 
 def science_samples(
@@ -49,7 +62,146 @@ SCIENCE = Form(
     DataFile(".json", EVAL_ZIP, keys=KEYS, optional={"image": str}, check=_check_turns).read,
     science_samples,
     conv_mode="llava_v0",
+    options=("single_pred_prompt",),
 )
+
+
+def parse_letter(text: str, options: str = "ABCDE") -> str:
+    """The option that an answer names: ``A``, ``A. ...`` or one ``The answer is A.``; else ``FAILED``."""
+    if text in list(options):
+        return text
+    if re.match(rf"[{re.escape(options)}]\. ", text):
+        return text[0]
+    found = re.findall(r"The answer is ([A-Z]).", text)
+    return found[0] if len(found) == 1 else FAILED
+
+
+def judge(
+    answers: Sequence[dict[str, Any]],
+    problems: Mapping[str, dict[str, Any]],
+    pids: Sequence[str],
+    options: str = "ABCDE",
+) -> list[dict[str, Any]]:
+    """What became of every problem of a split, in the split's order.
+
+    Returns:
+        LLaVA's records (``question_id``, ``parsed_ans``, ``ground_truth``, ``question``, ``pred``, ``is_multimodal``)
+        with ``index``, the choice named by the answer, -1 where it names none that the problem has.
+
+    Raises:
+        InputError: answers to problems outside the split, or to one problem twice.
+    """
+    answered = by_question(answers)
+    if foreign := [pid for pid in answered if pid not in set(pids)]:
+        raise InputError(f"{len(foreign)} answers are to problems outside the split, such as {foreign[0]!r}")
+    judged = []
+    for pid in pids:
+        answer, problem = answered.get(pid, UNANSWERED), problems[pid]
+        if not 0 <= problem["answer"] < len(options):
+            raise InputError(f"problem {pid!r}: answer {problem['answer']} has no letter among the options {options}")
+        letter = parse_letter(answer["text"], options)
+        judged.append(
+            {
+                "question_id": pid,
+                "parsed_ans": letter,
+                "ground_truth": options[problem["answer"]],
+                "question": answer["prompt"],
+                "pred": answer["text"],
+                "is_multimodal": "<image>" in answer["prompt"],
+                "index": options[: len(problem["choices"])].find(letter),
+            }
+        )
+    return judged
+
+
+def score(given: Given, options: str = "ABCDE") -> Result:
+    """Accuracy over the answers whose prompt holds an image, as papers report it.
+
+    Problems without any answer are no part of ``value``; ``missing`` counts those among them that have an image.
+
+    Args:
+        given: with ``annotations`` of the split's problem ids and of all problems.
+        options: letters of the choices.
+
+    Raises:
+        InputError: answers outside the split, or none with an image.
+    """
+    answers, (pids, problems) = given.answers, given.annotations
+    check_described(pids, problems)
+    judged = judge(answers, problems, pids, options)
+    with_image = [entry for entry in judged if entry["is_multimodal"]]
+    if not with_image:
+        raise InputError("no answer's prompt holds <image>, so there is no accuracy on questions with an image")
+    correct = list(map(_is_correct, with_image))
+    unanswered = set(pids).difference(str(answer["question_id"]) for answer in answers)
+    with_unseen_image = sum(bool(problems[pid].get("image")) for pid in unanswered)
+    unread = sum(map(is_missing, answers))
+    hits, text_only = sum(map(_is_correct, judged)), len(unanswered) - with_unseen_image
+    if text_only:
+        logger.info(
+            "%d problems without an image have no answer and count as wrong in Accuracy: go by IMG-Accuracy alone",
+            text_only,
+        )
+    return Result(
+        benchmark="sqa",
+        metric="IMG accuracy",
+        value=percent(correct),
+        count=len(correct),
+        missing=with_unseen_image + unread,
+        unparsable=sum(entry["parsed_ans"] == FAILED for entry in with_image) - unread,
+        ci95=percent_interval(correct),
+        details={
+            "accuracy": None if unanswered else 100 * hits / len(judged),
+            "correct": hits,
+            "total": len(judged),
+            "text_only_missing": text_only,
+        },
+    )
+
+
+def _is_correct(entry: Mapping[str, Any]) -> bool:
+    return entry["parsed_ans"] == entry["ground_truth"] and entry["index"] >= 0
+
+
+def report(result: Result) -> str:
+    """The line that LLaVA prints."""
+    correct, total = result.details["correct"], result.details["total"]
+    return (
+        f"Total: {total}, Correct: {correct}, Accuracy: {100 * correct / total:.2f}%, IMG-Accuracy: {result.value:.2f}%"
+    )
+
+
+def write_halves(judged: Sequence[dict[str, Any]], path: str | Path) -> None:
+    """Write the right and the wrong answers one by one, as LLaVA does."""
+    halves: dict[str, list[dict[str, Any]]] = {"correct": [], "incorrect": []}
+    for entry in judged:
+        record = {key: value for key, value in entry.items() if key != "index"}
+        halves["correct" if _is_correct(entry) else "incorrect"].append(record)
+    write_json(path, halves, indent=2)
+
+
+def write_choices(judged: Sequence[dict[str, Any]], path: str | Path) -> None:
+    """Write the choice and the text of every problem, as LLaVA does."""
+    hits = sum(map(_is_correct, judged))
+    summary = {
+        "acc": 100 * hits / len(judged),
+        "correct": hits,
+        "count": len(judged),
+        "results": {entry["question_id"]: entry["index"] for entry in judged},
+        "outputs": {entry["question_id"]: entry["pred"] for entry in judged},
+    }
+    write_json(path, summary, indent=2)
+
+
+def _check_ids(pids: Sequence[Any], file: str) -> None:
+    if not all(isinstance(pid, str) for pid in pids):
+        raise InputError(f"{file}: not a list of problem ids")
+
+
+def check_described(pids: Sequence[str], problems: Mapping[str, Any]) -> None:
+    """Raise InputError unless every problem of a split is among ``problems``."""
+    if absent := sorted({*pids} - {*problems}):
+        raise InputError(f"{len(absent)} questions of the split are not in problems.json, such as {absent[0]!r}")
 
 
 def match(
@@ -59,10 +211,25 @@ def match(
     split, problems = annotations
     if strange := sorted({str(question["id"]) for question in questions} - {*split}):
         raise InputError(f"{len(strange)} questions are not in the test split, such as {strange[0]!r}")
-    if absent := sorted({*split} - {*problems}):
-        raise InputError(f"{len(absent)} questions of the test split are not in problems.json, such as {absent[0]!r}")
+    check_described(split, problems)
 
 
+def select(source: str | Path, target: str | Path) -> None:
+    """Make the usual split: the questions of ``source`` that have an image, in their order.
+
+    Raises:
+        InputError: none of them has.
+    """
+    questions = read_json(source, list)
+    with_image = [question for question in questions if isinstance(question, dict) and "image" in question]
+    if not with_image:
+        raise InputError(f"--src {source}: none of its {len(questions)} questions has an image")
+    write_json(target, with_image, indent=2)
+    logger.info("%s: %d of %d questions have an image", target, len(with_image), len(questions))
+
+
+SPLITS = DataFile("pid_splits.json", SOURCE, 4241, check=_check_ids, in_data=True, member="test")
+PROBLEMS = DataFile("problems.json", SOURCE, None, {"choices": list, "answer": int}, kind=dict, in_data=True)
 SQA = Task(
     name="sqa",
     title="SQA-IMG",
@@ -80,9 +247,9 @@ SQA = Task(
         "llava_test_CQM-A": DataFile("llava_test_CQM-A.json", EVAL_ZIP, 4241, KEYS),
     },
     images=Images("images/test", f"the test images of {SOURCE}"),
-    annotations=(
-        DataFile("pid_splits.json", SOURCE, 4241, in_data=True, member="test"),
-        DataFile("problems.json", SOURCE, None, {"choices": list, "answer": int}, kind=dict, in_data=True),
-    ),
+    annotations=(SPLITS, PROBLEMS),
+    answers=answer_lines(prompt=str),
     match=match,
+    score=score,
+    report=report,
 )

@@ -3,7 +3,7 @@
 import importlib
 import logging
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -50,13 +50,12 @@ def _import_extra(name: str) -> ModuleType:
         ) from error
 
 
-def read_tsv(path: str | Path, required: Collection[str], without: Collection[str] = ()) -> Any:
+def read_tsv(path: str | Path, required: Collection[str]) -> Any:
     """Read a table of strings; only empty cells are missing, so an option called ``None`` or ``NA`` stays an option.
 
     Args:
         path: tab-separated, with a header line.
         required: columns it must have.
-        without: columns to leave out, such as images.
 
     Returns:
         A DataFrame of strings, NaN where a cell is empty.
@@ -80,29 +79,7 @@ def read_tsv(path: str | Path, required: Collection[str], without: Collection[st
         raise InputError(f"{path}: no rows")
     if not isinstance(table.index, pandas.RangeIndex):  # pandas takes the cells in front for names of the rows
         raise InputError(f"{path}: not a tab-separated table (rows have more cells than the header)")
-    return table.drop(columns=list(without), errors="ignore")
-
-
-def indices(cells: Iterable[Any], path: str | Path, unique: bool = True) -> list[int]:
-    """The numbers in the column ``index`` of a table.
-
-    Args:
-        unique: whether answers are to be found again by them.
-
-    Raises:
-        InputError: a cell that holds none, or one number twice; names file and cell.
-    """
-    numbers = [_index(cell, f"{path}, index {str(cell)[:20]}") for cell in cells]
-    twice = [number for number, count in Counter(numbers).items() if count > 1]
-    if unique and twice:
-        raise InputError(f"{path}: two rows have the same index, {twice[0]}")
-    return numbers
-
-
-def _index(cell: Any, where: str) -> int:
-    if not isinstance(cell, str) or not re.fullmatch("[0-9]{1,18}", cell):
-        raise InputError(f"{where}: the index is not a number")
-    return int(cell)
+    return table
 
 
 def write_xlsx(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[int | str | None]]) -> None:

@@ -10,11 +10,12 @@ from llava.asking.load import load_model
 from llava.asking.prompts import vqa_query
 from llava.command import run_program
 from llava.eval import model_vqa_loader
+from llava.eval.__main__ import main
 from llava.eval.ask.dataset import QuestionDataset
 from llava.eval.ask.loop import Run, run
 from llava.eval.model_vqa_loader import CustomDataset
-from llava.eval.tasks import shapes as eval_shapes
-from llava.eval.tasks.base import SHORT, vqa_samples
+from llava.eval.tasks.base import vqa_samples
+from llava.eval.tasks.files import ASKED
 from llava.model.stages import STAGES
 from llava.pruners import PRUNERS, resolve_pruner
 from llava.pruners.base import INSIDE_CUES
@@ -37,7 +38,7 @@ def embedded():
 
 def answer(shapes, embedded, name="cdpruner", questions=7, generation=None, **plan):
     """Records of the first questions in their order."""
-    lines = SHORT.read(shapes / "shapes_test.jsonl")[:questions]
+    lines = read_jsonl(shapes / "shapes_test.jsonl", ASKED)[:questions]
     parts = (embedded.tokenizer, embedded.image_processor, embedded.model.config, "vicuna_v1")
     embedded.model.set_pruner(resolve_pruner(name, visual_token_num=None if name == "none" else 9))
     records = {}
@@ -54,7 +55,7 @@ def test_the_embedded_model_answers_the_benchmark(shapes, tmp_path, capsys):
     options = "--temperature 0 --batch_size 20 --num_workers 0 --device cpu --pruner divprune --keep_ratio 0.25"
     run_program(model_vqa_loader.build_parser(), model_vqa_loader.eval_model, [*words.split(), *options.split()])
     words = f"--annotation-file {shapes}/shapes_test_labels.jsonl --result-file {answers} --output {result}"
-    run_program(eval_shapes.build_parser(), eval_shapes.eval_answers, words.split())
+    main(["score", "shapes", *words.split()])
     assert "visual tokens kept: 36.0" in capsys.readouterr().out
     scored = json.loads(result.read_text())
     assert (scored["count"], scored["missing"], scored["unparsable"]) == (60, 0, 0)
@@ -64,7 +65,7 @@ def test_the_embedded_model_answers_the_benchmark(shapes, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["none", *PRUNERS])
 def test_in_float32_no_answer_depends_on_the_batch_size(shapes, embedded, name):
-    questions = SHORT.read(shapes / "shapes_test.jsonl")[:13]
+    questions = read_jsonl(shapes / "shapes_test.jsonl", ASKED)[:13]
     config = embedded.model.config
     dataset = CustomDataset(
         questions, shapes / "images", embedded.tokenizer, embedded.image_processor, config, "vicuna_v1"
@@ -85,7 +86,7 @@ def test_in_float32_no_answer_depends_on_the_batch_size(shapes, embedded, name):
 
 @pytest.mark.parametrize("name", ["none", "cdpruner"])
 def test_questions_without_an_image_share_a_batch_with_others_and_change_no_answer(shapes, embedded, name):
-    questions = SHORT.read(shapes / "shapes_test.jsonl")[:6]
+    questions = read_jsonl(shapes / "shapes_test.jsonl", ASKED)[:6]
     samples = vqa_samples(questions, shapes / "images", vqa_query)
     samples = [replace(sample, image=None) if i in (0, 3, 4) else sample for i, sample in enumerate(samples)]
     parts = (embedded.tokenizer, embedded.image_processor, embedded.model.config, "vicuna_v1")

@@ -7,7 +7,8 @@ from llava.bench import __main__ as bench
 from llava.command import run_program
 from llava.eval import demo
 from llava.eval.results import summarize
-from llava.eval.tasks import shapes as eval_shapes
+from llava.eval.tasks import TASKS
+from llava.eval.tasks.score import score_answers, score_parser
 from llava.outputs import nothing_left
 from llava.records import InputError
 
@@ -55,6 +56,10 @@ def test_a_good_end_leaves_empty_files_alone(tmp_path):
     assert (tmp_path / "a.json").exists()
 
 
+def of_shapes():
+    return {"build_parser": lambda: score_parser(TASKS["shapes"]), "eval_answers": score_answers}
+
+
 def of_script(name):
     return lambda: runpy.run_path(str(SCRIPTS / f"{name}.py"))
 
@@ -63,7 +68,7 @@ def of_script(name):
     ("program", "words"),
     [
         (lambda: vars(summarize), "--eval-dir {0} --output {0}/new/t.md --html {0}/new/t.html"),
-        (lambda: vars(eval_shapes), "--annotation-file {0}/none --result-file {0}/none --output {0}/new/r.json"),
+        (of_shapes, "--annotation-file {0}/none --result-file {0}/none --output {0}/new/r.json"),
         (lambda: vars(demo), "--output-dir {0}/new/results --model-path {0}/nowhere"),
         (
             of_script("visualize_diversity"),

@@ -188,7 +188,7 @@ def test_what_shapes_lacks_its_script_draws(put, tmp_path):
     assert [finding.what.name for finding in problems("shapes", tmp_path)] == ["images"]
     put("shapes/images/a.png", "")
     assert problems("shapes", tmp_path) == []
-    put("shapes/shapes_test_labels.jsonl", [{"question_id": 2, "answer": "red"}])
+    put("shapes/shapes_test_labels.jsonl", [{"question_id": 2, "answer": "red", "category": "color"}])
     (fault,) = problems("shapes", tmp_path)
     assert "1 without an answer" in fault.message
 

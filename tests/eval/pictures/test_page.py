@@ -13,8 +13,8 @@ from PIL import Image
 
 from llava.command import run_program
 from llava.eval import model_vqa_loader
+from llava.eval.__main__ import main
 from llava.eval.results.summarize import build_parser, summarize
-from llava.eval.tasks import shapes as eval_shapes
 from llava.shapes import checkpoint_path
 from llava.shapes.benchmark import write_benchmark
 
@@ -40,7 +40,7 @@ def answered(tmp_path_factory):
         words += f" --temperature 0 --device cpu --num_workers 0 --batch_size 8 {options}"
         run_program(model_vqa_loader.build_parser(), model_vqa_loader.eval_model, words.split())
         words = f"--annotation-file {folder}/shapes_test_labels.jsonl --result-file {path}.jsonl --output {path}.json"
-        run_program(eval_shapes.build_parser(), eval_shapes.eval_answers, words.split())
+        main(["score", "shapes", *words.split()])
     return base
 
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from llava.eval.ask.dataset import QuestionDataset, Sample
-from llava.eval.ask.unpadded import UnpaddedDataset
+from llava.eval.ask.forms import UnpaddedDataset
 from llava.eval.pictures.samples import answer_of, choose_questions, differ, read_answers, read_questions, reference_of
 from llava.eval.results.collect import collect
 from llava.records import InputError

@@ -10,8 +10,8 @@ from PIL import Image
 from llava.asking.batch import generation_options
 from llava.eval.ask import identity
 from llava.eval.ask.dataset import QuestionDataset, Sample
+from llava.eval.ask.forms import UnpaddedDataset
 from llava.eval.ask.options import describe_pruner
-from llava.eval.ask.unpadded import UnpaddedDataset
 from llava.eval.pictures import selections
 from llava.eval.pictures.samples import Questions
 from llava.eval.pictures.selections import Selector

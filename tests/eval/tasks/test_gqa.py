@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from llava.command import run_program
-from llava.eval.tasks.gqa import build_parser, distribution, eval_answers, prediction, score, steps
+from llava.eval.__main__ import main
+from llava.eval.tasks.base import Given
+from llava.eval.tasks.gqa import GQA, distribution, prediction, steps
 from llava.records import InputError
 
 
@@ -25,6 +26,10 @@ QUESTIONS = {
     "13": question("left", "choose", "rel", "Is it left or right?"),
     "14": question("dog", balanced=False),
 }
+
+
+def score(given, questions):
+    return GQA.score(Given(given, annotations=[questions]))
 
 
 def answers(*texts, ids=("05", "11", "12", "13")):
@@ -98,7 +103,7 @@ def command(put):
 
 
 def test_the_program_prints_and_writes(command, tmp_path, capsys):
-    run_program(build_parser(), eval_answers, [*command, "--output", str(tmp_path / "gqa.json")])
+    main(["score", "gqa", *command, "--output", str(tmp_path / "gqa.json")])
     printed = capsys.readouterr().out
     assert printed.startswith("Binary: 66.67%\nOpen: 100.00%\nAccuracy: 75.00%\nDistribution: 0.00 (lower is better)\n")
     assert "choose: 0.00% (1 questions)" in printed
@@ -117,4 +122,4 @@ def test_the_program_prints_and_writes(command, tmp_path, capsys):
 def test_an_annotation_file_of_another_kind_is_an_error(command, put, content, complaint):
     put("testdev_balanced_questions.json", content)
     with pytest.raises(SystemExit, match=complaint):
-        run_program(build_parser(), eval_answers, command)
+        main(["score", "gqa", *command])

@@ -4,7 +4,9 @@ import pytest
 
 from llava.command import run_program
 from llava.eval import summarize_gpt_review
-from llava.eval.tasks.llavabench import build_parser, eval_answers, score
+from llava.eval.__main__ import main
+from llava.eval.tasks.base import Given
+from llava.eval.tasks.llavabench import LLAVABENCH
 from llava.records import InputError
 
 REVIEWS = [
@@ -13,6 +15,10 @@ REVIEWS = [
     {"question_id": 2, "category": "llava_bench_detail", "tuple": [6, 3]},
 ]
 LINES = ["all 75.0 80.0 60.0", "llava_bench_conv 83.3 90.0 75.0", "llava_bench_detail 50.0 60.0 30.0"]
+
+
+def score(reviews, question_ids=None):
+    return LLAVABENCH.score(Given(reviews, question_ids and [{"question_id": qid} for qid in question_ids]))
 
 
 def test_the_score_is_the_ratio_of_the_mean_ratings():
@@ -60,7 +66,7 @@ def test_references_rated_nought_or_unreadable_have_no_score(pair):
 def test_the_program_prints_upstreams_lines_and_writes(put, tmp_path, capsys):
     questions = put("questions.jsonl", [{"question_id": i} for i in range(3)])
     words = ["--result-file", put("review.jsonl", REVIEWS), "--question-file", questions]
-    run_program(build_parser(), eval_answers, [*words, "--output", str(tmp_path / "r.json")])
+    main(["score", "llavabench", *words, "--output", str(tmp_path / "r.json")])
     assert capsys.readouterr().out.splitlines() == LINES
     assert json.loads((tmp_path / "r.json").read_text())["value"] == 75.0
 
@@ -69,7 +75,7 @@ def test_the_program_prints_upstreams_lines_and_writes(put, tmp_path, capsys):
 def test_a_review_without_two_ratings_is_an_error(put, pair):
     words = ["--result-file", put("review.jsonl", [REVIEWS[0], REVIEWS[1] | {"tuple": pair}])]
     with pytest.raises(SystemExit, match=r"review\.jsonl, review 2: expected two ratings"):
-        run_program(build_parser(), eval_answers, words)
+        main(["score", "llavabench", *words])
 
 
 class TestSummary:

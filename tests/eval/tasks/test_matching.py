@@ -2,19 +2,10 @@ import json
 
 import pytest
 
-from llava.eval.tasks.matching import (
-    by_question,
-    check_same_questions,
-    is_missing,
-    naming_files,
-    percent_by,
-    percent_interval,
-    publish,
-    read_answers,
-    read_json,
-)
-from llava.eval.tasks.scores import Result
-from llava.records import InputError
+from llava.eval.tasks.files import answer_lines
+from llava.eval.tasks.matching import by_question, check_same_questions, is_missing, naming_files
+from llava.eval.tasks.scores import Result, percent_by, percent_interval, publish
+from llava.records import InputError, read_json
 
 
 def test_the_same_questions_in_any_order_pass():
@@ -41,13 +32,13 @@ def test_a_record_of_an_unreadable_image_is_missing_and_one_without_metadata_is_
 
 def test_answers_keep_tabs_and_newlines(put):
     path = put("a.jsonl", [{"question_id": "x", "text": "one\ttwo\nthree", "prompt": "?"}])
-    assert read_answers(path, "prompt")[0]["text"] == "one\ttwo\nthree"
+    assert answer_lines(prompt=str).read(path)[0]["text"] == "one\ttwo\nthree"
 
 
 def test_answers_without_a_needed_key_are_an_error(put):
     path = put("a.jsonl", [{"question_id": "x", "text": "yes"}])
     with pytest.raises(InputError, match=r"a\.jsonl, line 1: the key 'prompt' is missing"):
-        read_answers(path, "prompt")
+        answer_lines(prompt=str).read(path)
 
 
 @pytest.mark.parametrize(("content", "complaint"), [("{", "not valid JSON"), ("[]", "expected a JSON object")])
@@ -93,5 +84,5 @@ def test_a_result_is_printed_and_written_and_what_is_missing_is_said(tmp_path, c
 
 def test_what_was_lost_of_the_questions_is_said_with_the_score(put, caplog):
     lines = [{"question_id": i, "text": "", "metadata": {"cut": 4} if i < 2 else {}} for i in range(3)]
-    assert len(read_answers(put("a.jsonl", lines))) == 3
+    assert len(answer_lines().read(put("a.jsonl", lines))) == 3
     assert "of 3 questions 2 whose prompt lost its end" in caplog.text

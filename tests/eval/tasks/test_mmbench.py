@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from llava.command import run_program
-from llava.eval.tasks.mmbench import build_parser, eval_answers, read_rows, score
+from llava.eval.__main__ import main
+from llava.eval.tasks.base import Given
+from llava.eval.tasks.mmbench import MMBENCH, options_of
 from llava.records import InputError
 
 M = 10**6
@@ -27,6 +28,14 @@ def rows(put):
     return read_rows(put("mmbench_dev.tsv", table()))
 
 
+def read_rows(path):
+    return MMBENCH.truth[0].read(path)
+
+
+def score(given, rows):
+    return MMBENCH.score(Given(given, annotations=[rows]))
+
+
 def answers(*texts):
     return [{"question_id": row[0], "round_id": 0, "text": text} for row, text in zip(ROWS, texts, strict=False)]
 
@@ -42,8 +51,8 @@ def test_a_question_counts_if_all_its_rotations_are_right(rows):
     assert result.details["by_category"]["identity"] == {"value": 0.0, "count": 1}
 
 
-def test_options_called_none_or_na_are_options(rows):
-    assert [list(row["options"]) for row in rows] == [["A", "B", "C"]] * 3 + [["A", "B"]] * 2 + [["A", "B", "C", "D"]]
+def testoptions_of_called_none_or_na_areoptions_of(rows):
+    assert [list(options_of(row)) for row in rows] == [["A", "B", "C"]] * 3 + [["A", "B"]] * 2 + [["A", "B", "C", "D"]]
     assert score(answers("ann", "(C)", "Ann.", "a dog", "A. dog", "na"), rows).value == 100.0
 
 
@@ -99,7 +108,7 @@ def command(put):
 
 
 def test_the_program_prints_and_writes(command, tmp_path, capsys):
-    run_program(build_parser(), eval_answers, [*command, "--lang", "cn", "--output", str(tmp_path / "r.json")])
+    main(["score", "mmbench_cn", *command, "--output", str(tmp_path / "r.json")])
     printed = capsys.readouterr().out.splitlines()
     assert printed[:3] == [
         "Circular accuracy: 66.67% (2 of 3 questions)",
@@ -124,4 +133,4 @@ def test_the_program_prints_and_writes(command, tmp_path, capsys):
 def test_a_table_of_another_form_is_an_error(command, put, content, complaint):
     put("mmbench_dev_cn.tsv", content)
     with pytest.raises(SystemExit, match=rf"mmbench_dev_cn\.tsv.*{complaint}"):
-        run_program(build_parser(), eval_answers, command)
+        main(["score", "mmbench_cn", *command])

@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from llava.command import run_program
-from llava.eval.tasks.mme import build_parser, eval_answers, parse_answer, read_truth, score
+from llava.eval.__main__ import main
+from llava.eval.tasks.base import Given
+from llava.eval.tasks.mme import MME, parse_answer, read_truth
 from llava.records import InputError
 
 SUFFIX = "\nAnswer the question using a single word or phrase."
@@ -21,6 +22,10 @@ def data(put, tmp_path):
     put("MME/code_reasoning/0001.txt", f"Is 1 printed?{asks}Yes\nIs 2 printed?{asks}No\n")
     put("MME/eval_tool/notes.txt", "no ground truth here")
     return str(tmp_path / "MME")
+
+
+def score(given, data):
+    return MME.score(Given(given, images=data))
 
 
 def answers(*texts):
@@ -89,7 +94,7 @@ def test_ground_truth_as_windows_saves_it_is_read_alike(data, put, tmp_path):
 
 
 def test_everything_right_is_200_a_category(data):
-    result = score(answers(*RIGHT), read_truth(data))
+    result = score(answers(*RIGHT), data)
     assert (result.benchmark, result.metric, result.value, result.count) == ("mme", "perception score", 400.0, 8)
     assert (result.details["perception"], result.details["cognition"]) == (400.0, 200.0)
     assert result.ci95 == (400.0, 400.0)
@@ -97,7 +102,7 @@ def test_everything_right_is_200_a_category(data):
 
 def test_a_category_adds_accuracy_and_images_with_both_right(data):
     # existence: 3 of 4 questions, 1 of 2 images: 75 + 50; celebrity: 1 of 2, 0 of 1: 50; code: 0
-    result = score(answers("yes", "no", "no", "no", "other", "no", "no", "yes"), read_truth(data))
+    result = score(answers("yes", "no", "no", "no", "other", "no", "no", "yes"), data)
     assert result.value == 175.0
     assert result.details["by_category"]["existence"] == {"score": 125.0, "acc": 0.75, "acc_plus": 0.5, "count": 4}
     assert (result.details["cognition"], result.unparsable) == (0.0, 1)
@@ -105,50 +110,50 @@ def test_a_category_adds_accuracy_and_images_with_both_right(data):
 
 
 def test_categories_in_neither_answers_nor_data_are_left_out_and_listed(data):
-    left_out = score(answers(*RIGHT), read_truth(data)).details["left_out"]
+    left_out = score(answers(*RIGHT), data).details["left_out"]
     assert len(left_out) == 11 and "OCR" in left_out and "existence" not in left_out
 
 
 def test_the_order_of_the_answers_does_not_matter(data):
     given = answers("yes", "no", "no", "no", "other", "no", "no", "yes")
-    assert score(given[::2] + given[1::2], read_truth(data)).value == 175.0
+    assert score(given[::2] + given[1::2], data).value == 175.0
 
 
 def test_prompts_that_keep_mmes_own_instruction_match_too(data):
     given = [a | {"prompt": a["prompt"].replace(SUFFIX, "  Please answer yes or no.")} for a in answers(*RIGHT)]
-    assert score(given, read_truth(data)).value == 400.0
+    assert score(given, data).value == 400.0
 
 
 def test_answers_without_ground_truth_are_refused(data):
     given = answers(*RIGHT)
     given[0]["prompt"] = "Is there a cow?" + SUFFIX
     with pytest.raises(InputError, match=r"such as \('existence', '0001', 'Is there a cow\?'\)"):
-        score(given, read_truth(data))
+        score(given, data)
 
 
 def test_an_unfinished_run_is_refused(data):
     with pytest.raises(InputError, match="6 answers to 8 annotated questions; 2 without an answer"):
-        score(answers(*RIGHT[:6]), read_truth(data))
+        score(answers(*RIGHT[:6]), data)
 
 
 def test_an_image_with_one_question_is_refused(put, tmp_path):
     put("MME/color/1.txt", "Is it red? Please answer yes or no.\tYes")
     given = [{"question_id": "color/1.png", "prompt": "Is it red?" + SUFFIX, "text": "Yes"}]
     with pytest.raises(InputError, match="image '1' of color has 1 questions, not two"):
-        score(given, read_truth(tmp_path / "MME"))
+        score(given, tmp_path / "MME")
 
 
 @pytest.mark.parametrize("question_id", ["colour/1.png", "1.png", 7])
 def test_an_answer_of_no_category_is_refused(data, question_id):
     given = [answers("Yes")[0] | {"question_id": question_id}]
     with pytest.raises(InputError, match=r"is not CATEGORY/FILE; categories are existence, .*code_reasoning"):
-        score(given, read_truth(data))
+        score(given, data)
 
 
 def test_the_program_prints_totals_and_categories_and_writes(data, put, tmp_path, capsys, caplog):
     output = tmp_path / "mme.json"
     words = ["--data-dir", data, "--result-file", put("a.jsonl", answers(*RIGHT)), "--output", str(output)]
-    run_program(build_parser(), eval_answers, words)
+    main(["score", "mme", *words])
     printed = capsys.readouterr().out.splitlines()
     assert printed[:5] == [
         *("=========== Perception ===========", "total score: 400.0", ""),
@@ -170,4 +175,4 @@ def test_data_of_another_form_are_an_error(put, tmp_path, file, content, complai
     put(file, content)
     words = ["--data-dir", str(tmp_path / "MME"), "--result-file", put("a.jsonl", answers(*RIGHT))]
     with pytest.raises(SystemExit, match=complaint):
-        run_program(build_parser(), eval_answers, words)
+        main(["score", "mme", *words])

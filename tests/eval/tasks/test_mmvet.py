@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from llava.command import run_program
-from llava.eval.tasks.mmvet import build_parser, eval_answers, score
+from llava.eval.__main__ import main
+from llava.eval.tasks.base import Given
+from llava.eval.tasks.mmvet import MMVET
 from llava.records import InputError
 
 SAMPLES = {
@@ -11,6 +12,10 @@ SAMPLES = {
     "v1_1": {"question": "?", "capability": ["rec"]},
     "v1_2": {"question": "?", "capability": ["rec", "ocr"]},
 }
+
+
+def score(given, samples):
+    return MMVET.score(Given(given, annotations=[samples]))
 
 
 def grades(*scores):
@@ -59,12 +64,12 @@ def test_unfinished_grades_are_refused(given, complaint):
 
 def test_the_program_prints_and_writes(put, tmp_path, capsys):
     words = ["--annotation-file", put("mm-vet.json", SAMPLES), "--result-file", put("g.json", grades([1], [0.5], [0]))]
-    run_program(build_parser(), eval_answers, [*words, "--output", str(tmp_path / "r.json")])
+    main(["score", "mmvet", *words, "--output", str(tmp_path / "r.json")])
     assert capsys.readouterr().out.startswith("Total: 50.0\n\nScore by capability:\nocr: 50.0 (2 samples)\n")
     assert json.loads((tmp_path / "r.json").read_text())["value"] == 50.0
 
 
 def test_grades_of_another_form_are_an_error(put):
     words = ["--annotation-file", put("mm-vet.json", SAMPLES), "--result-file", put("g.json", {"v1_0": "an answer"})]
-    with pytest.raises(SystemExit, match=r"g\.json, sample 'v1_0': expected a JSON object"):
-        run_program(build_parser(), eval_answers, words)
+    with pytest.raises(SystemExit, match=r"g\.json, question 'v1_0': expected a JSON object"):
+        main(["score", "mmvet", *words])

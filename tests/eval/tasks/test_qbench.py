@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from llava.command import run_program
-from llava.eval.tasks.qbench import build_parser, eval_answers, score
+from llava.eval.__main__ import main
+from llava.eval.tasks.base import Given
+from llava.eval.tasks.qbench import QBENCH
 from llava.records import InputError
 
 
@@ -16,6 +17,10 @@ QUESTIONS = [
     question("1.jpg", "How bright is it?", ["Bright", "Very bright", "Dark"], "Very bright", 2),
     question("2.jpg", "Is it sharp?", ["Yes", "No"], "Yes", 0),
 ]
+
+
+def score(given, annotations):
+    return QBENCH.score(Given(given, annotations=[annotations]))
 
 
 def answers(*responses):
@@ -36,7 +41,7 @@ def test_an_answer_that_names_no_candidate_is_unparsable_and_wrong():
 
 
 def test_order_does_not_matter_but_image_and_question_do():
-    assert score(answers("B", "B", "A")[::-1], QUESTIONS, "zh").value == 100.0
+    assert score(answers("B", "B", "A")[::-1], QUESTIONS).value == 100.0
     with pytest.raises(InputError, match=r"1 answered but not annotated.*\('3\.jpg', 'Is it sharp\?'\)"):
         score([*answers("B", "B"), QUESTIONS[2] | {"img_path": "3.jpg", "response": "A"}], QUESTIONS)
 
@@ -50,7 +55,7 @@ def command(put):
 
 
 def test_the_program_prints_and_writes(command, tmp_path, capsys):
-    run_program(build_parser(), eval_answers, [*command, "--lang", "zh", "--output", str(tmp_path / "q.json")])
+    main(["score", "qbench_zh", *command, "--output", str(tmp_path / "q.json")])
     assert capsys.readouterr().out.startswith("Accuracy: 100.00% (3 questions)\n")
     assert json.loads((tmp_path / "q.json").read_text())["benchmark"] == "qbench_zh"
 
@@ -66,4 +71,4 @@ def test_the_program_prints_and_writes(command, tmp_path, capsys):
 def test_an_annotation_file_of_another_form_is_an_error(command, put, content, complaint):
     put("llvisionqa_dev.json", content)
     with pytest.raises(SystemExit, match=rf"llvisionqa_dev\.json.*{complaint}"):
-        run_program(build_parser(), eval_answers, command)
+        main(["score", "qbench_zh", *command])

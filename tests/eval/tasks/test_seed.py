@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from llava.command import run_program
-from llava.eval.tasks.seed import build_parser, eval_answers, score
+from llava.eval.__main__ import main
+from llava.eval.tasks.base import Given
+from llava.eval.tasks.seed import SEED
 from llava.records import InputError
 
 
@@ -25,6 +26,10 @@ ANNOTATION = {
         question("v3", 10, "video", "D"),
     ],
 }
+
+
+def score(given, annotation):
+    return SEED.score(Given(given, annotations=[annotation]))
 
 
 def answers(*texts, ids=(101669, 12, "7", "v3")):
@@ -82,7 +87,7 @@ def command(put):
 
 
 def test_the_program_prints_upstreams_lines_and_writes(command, tmp_path, capsys, caplog):
-    run_program(build_parser(), eval_answers, [*command, "--output", str(tmp_path / "seed.json")])
+    main(["score", "seed", *command, "--output", str(tmp_path / "seed.json")])
     assert capsys.readouterr().out.splitlines() == [
         "Scene Understanding: 50.00%",
         "Instance Identity: 100.00%",
@@ -104,4 +109,4 @@ def test_the_program_prints_upstreams_lines_and_writes(command, tmp_path, capsys
 def test_an_annotation_file_of_another_form_is_an_error(command, put, content, complaint):
     put("SEED-Bench.json", content)
     with pytest.raises(SystemExit, match=rf"SEED-Bench\.json.*{complaint}"):
-        run_program(build_parser(), eval_answers, command)
+        main(["score", "seed", *command])

@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from llava.command import run_program
-from llava.eval.tasks.shapes import build_parser, eval_answers, normalize, report, score
+from llava.eval.__main__ import main
+from llava.eval.tasks.base import Given
+from llava.eval.tasks.shapes import SHAPES, normalize, report
 from llava.records import InputError
 
 LABELS = [
@@ -12,6 +13,10 @@ LABELS = [
     {"question_id": 2, "answer": "3", "category": "count"},
     {"question_id": 2, "answer": "4", "category": "count"},
 ]
+
+
+def score(given, labels):
+    return SHAPES.score(Given(given, annotations=[labels]))
 
 
 def answers(*texts, **metadata):
@@ -91,7 +96,7 @@ def files(tmp_path):
 def test_the_program_prints_the_table_and_writes_the_result(files, tmp_path, capsys):
     output = tmp_path / "out" / "shapes.json"
     words = ["--annotation-file", files["annotation"], "--result-file", files["result"], "--output", output]
-    run_program(build_parser(), eval_answers, [str(word) for word in words])
+    main(["score", "shapes", *[str(word) for word in words]])
     assert "75.00%" in capsys.readouterr().out
     assert json.loads(output.read_text())["value"] == 75.0
 
@@ -99,4 +104,4 @@ def test_the_program_prints_the_table_and_writes_the_result(files, tmp_path, cap
 def test_missing_labels_end_the_program_with_their_path(files, tmp_path):
     words = ["--annotation-file", str(tmp_path / "absent.jsonl"), "--result-file", str(files["result"])]
     with pytest.raises(SystemExit, match=r"score shapes: error: cannot read .*absent\.jsonl"):
-        run_program(build_parser(), eval_answers, words)
+        main(["score", "shapes", *words])

@@ -15,10 +15,6 @@ def test_options_that_read_like_missing_values_stay_and_empty_cells_are_missing(
     assert table.iloc[1].tolist() == ["2", "nan", "007", "N/A", "x"]
 
 
-def test_columns_can_be_left_out(put):
-    assert list(read_tsv(put("t.tsv", "index\timage\tA\n1\tabc\tx\n"), ["A"], without=["image"])) == ["index", "A"]
-
-
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [

@@ -2,9 +2,12 @@ import json
 
 import pytest
 
-from llava.command import run_program
+from llava.eval.__main__ import main
 from llava.eval.m4c_evaluator import EvalAIAnswerProcessor
-from llava.eval.tasks.vqa import accuracy, build_parser, eval_answers, match_vizwiz, match_vqav2, score
+from llava.eval.tasks.base import Given
+from llava.eval.tasks.soft_accuracy import accuracy
+from llava.eval.tasks.vizwiz import matched
+from llava.eval.tasks.vqav2 import VQAV2
 from llava.records import InputError
 
 
@@ -12,7 +15,7 @@ def references(*answers):
     return [{"answer": answer, "answer_id": i, "answer_confidence": "yes"} for i, answer in enumerate(answers, 1)]
 
 
-VQAV2 = {
+ANNOTATED = {
     "annotations": [
         {"question_id": 9, "answer_type": "yes/no", "answers": references(*["yes"] * 10)},
         {"question_id": 5, "answer_type": "number", "answers": references(*["2"] * 2, *["three"] * 8)},
@@ -72,11 +75,19 @@ def answers(*pairs):
     return [{"question_id": qid, "prompt": f"{question}{SHORT}", "text": text} for qid, question, text in pairs]
 
 
+def score(given):
+    return VQAV2.score(Given(given, annotations=[ANNOTATED["annotations"]]))
+
+
+def match_vizwiz(given, annotations, questions=None):
+    return matched(Given(given, questions, [annotations]))
+
+
 GIVEN = answers((5, "How many?", "two"), (9, "Is it?", "yes"))
 
 
 def test_vqav2_is_matched_by_id_and_broken_down_by_answer_type():
-    result = score(GIVEN, match_vqav2(GIVEN, VQAV2["annotations"]), "vqav2")
+    result = score(GIVEN)
     assert (result.benchmark, result.metric, result.count) == ("vqav2", "soft accuracy", 2)
     assert result.value == pytest.approx(80)
     assert result.details["by_answer_type"]["number"] == {"value": pytest.approx(60), "count": 1}
@@ -84,9 +95,9 @@ def test_vqav2_is_matched_by_id_and_broken_down_by_answer_type():
 
 def test_vqav2_answers_to_other_questions_are_refused():
     with pytest.raises(InputError, match="1 without an answer, such as '9'"):
-        match_vqav2(GIVEN[:1], VQAV2["annotations"])
+        score(GIVEN[:1])
     with pytest.raises(InputError, match="question '5' is answered twice"):
-        match_vqav2([*GIVEN, GIVEN[0]], VQAV2["annotations"])
+        score([*GIVEN, GIVEN[0]])
 
 
 VIZWIZ_GIVEN = answers((0, "What is this?", "can"), (1, "Color?", "red"))
@@ -113,18 +124,18 @@ def test_vizwiz_is_matched_by_image_with_the_question_file():
 
 def test_an_empty_answer_is_unparsable_and_a_skipped_image_missing():
     given = [GIVEN[0] | {"text": ""}, GIVEN[1] | {"text": "", "metadata": {"error": "truncated"}}]
-    result = score(given, match_vqav2(given, VQAV2["annotations"]), "vqav2")
+    result = score(given)
     assert (result.value, result.missing, result.unparsable) == (0.0, 1, 1)
 
 
 @pytest.mark.parametrize(
     ("annotation", "given", "value"),
-    [(VQAV2, GIVEN, 80), (VIZWIZ, VIZWIZ_GIVEN, 100 * (1 + 1 / 6) / 2)],
+    [(ANNOTATED, GIVEN, 80), (VIZWIZ, VIZWIZ_GIVEN, 100 * (1 + 1 / 6) / 2)],
     ids=["vqav2", "vizwiz"],
 )
-def test_the_program_knows_the_benchmark_by_its_annotations(put, tmp_path, capsys, request, annotation, given, value):
+def test_the_program_prints_and_writes(put, tmp_path, capsys, request, annotation, given, value):
     words = ["--annotation-file", put("val.json", annotation), "--result-file", put("a.jsonl", given)]
-    run_program(build_parser(), eval_answers, [*words, "--output", str(tmp_path / "r.json")])
+    main(["score", request.node.callspec.id, *words, "--output", str(tmp_path / "r.json")])
     assert capsys.readouterr().out.startswith(f"Overall accuracy: {value:.2f}% (2 questions)\n")
     written = json.loads((tmp_path / "r.json").read_text())
     assert (written["benchmark"], written["value"]) == (request.node.callspec.id, pytest.approx(value))
@@ -133,23 +144,24 @@ def test_the_program_knows_the_benchmark_by_its_annotations(put, tmp_path, capsy
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ({"questions": []}, "expected VQAv2's object with 'annotations' or VizWiz's array"),
-        ([{"image": "v1.jpg", "question": "?"}], "annotation 1: the key 'answers' is missing"),
+        ({"questions": []}, "no 'annotations' in it; there are questions"),
+        ({"annotations": {}}, "expected a JSON array under 'annotations'"),
+        ([{"image": "v1.jpg", "question": "?"}], "question 1: the key 'answers' is missing"),
         ([{"image": "v1.jpg", "question": "?", "answers": []}], "no reference answers, as in a test split"),
-        ({"annotations": [{"question_id": 1, "answers": [{}]}]}, "annotation 1: the key 'answer' is missing"),
+        ({"annotations": [{"question_id": 1, "answers": [{}]}]}, "question 1: the key 'answer' is missing"),
         (
             {"annotations": [{"question_id": 1, "answer_type": ["other"], "answers": [{"answer": ""}]}]},
-            "annotation 1: the value of 'answer_type' is of the wrong type",
+            "question 1: the value of 'answer_type' is of the wrong type",
         ),
     ],
 )
 def test_an_annotation_file_of_another_form_is_an_error(put, content, complaint):
     words = ["--annotation-file", put("val.json", content), "--result-file", put("a.jsonl", GIVEN)]
     with pytest.raises(SystemExit, match=rf"val\.json.*{complaint}"):
-        run_program(build_parser(), eval_answers, words)
+        main(["score", "vizwiz" if isinstance(content, list) else "vqav2", *words])
 
 
 def test_an_annotation_file_that_is_not_there_is_named(put, tmp_path):
     words = ["--annotation-file", str(tmp_path / "absent.json"), "--result-file", put("a.jsonl", GIVEN)]
     with pytest.raises(SystemExit, match=r"cannot read .*absent\.json"):
-        run_program(build_parser(), eval_answers, words)
+        main(["score", "vqav2", *words])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava.eval.m4c_evaluator import (
+from llava.eval.tasks.soft_accuracy import (
     CONTRACTIONS,
     EvalAIAnswerProcessor,
     TextVQAAccuracyEvaluator,

@@ -1,0 +1,92 @@
+"""``score TASK`` and ``submit TASK``: files of answers scored, or written as a server takes them."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from llava.eval.tasks.base import Given, Task
+from llava.eval.tasks.matching import naming_files
+from llava.eval.tasks.scores import Result, publish
+from llava.outputs import nothing_left
+from llava.records import check_output, local_path
+
+FLAGS = {"questions": "question_file", "annotations": "annotation_file", "images": "data_dir"}
+"""What scorers get beside the answers, by the attributes of the command line."""
+
+
+def score_parser(task: Task) -> ArgumentParser:
+    """The command line that scores answers to ``task``."""
+    parser = _parser("score", task, task.score_reads, task.score_takes)
+    parser.add_argument("--output", metavar="FILE.json", help="write the result here as JSON")
+    return parser
+
+
+def submit_parser(task: Task) -> ArgumentParser:
+    """The command line that writes answers to ``task`` as a server takes them."""
+    parser = _parser("submit", task, task.submit_reads, ())
+    parser.add_argument("--output", required=True, metavar=f"FILE{task.upload}", help="write the file to upload here")
+    return parser
+
+
+def _parser(command: str, task: Task, reads: Sequence[str], takes: Sequence[str]) -> ArgumentParser:
+    judged = command == "score" and task.verdicts
+    does = "Score answers" if command == "score" else "Write answers for the server"
+    parser = ArgumentParser(prog=f"python -m llava.eval {command} {task.name}", description=f"{does}: {task.title}.")
+    parser.set_defaults(task=task, reads=reads)
+    of = "what the judge said of the answers" if judged else "answers, one JSON object per line"
+    parser.add_argument("--result-file", required=True, help=of)
+    helps = {
+        "questions": {"help": task.questions.path} if task.questions else {},
+        "annotations": {"help": " ".join(file.path for file in task.truth), "nargs": len(task.truth)},
+        "images": {"help": task.images.path} if task.images else {},
+    }
+    for name in (*reads, *takes):
+        flag = f"--{FLAGS[name].replace('_', '-')}"
+        parser.add_argument(flag, required=name in reads, **helps[name])
+    return parser
+
+
+def score_answers(args: Namespace) -> None:
+    """Score ``args.result_file``, print the report and write the result to ``args.output`` if it is given."""
+    task: Task = args.task
+    with nothing_left(*filter(None, [args.output])):
+        if args.output:
+            check_output(args.output)
+        given = _given(args, (task.verdicts or task.answers).read(args.result_file))
+        score_given(task, given, args.output, **_files(args))
+
+
+def score_given(task: Task, given: Given, output: str | None, heading: str = "", **files: str | Path) -> Result:
+    """Score, print the report and write the result to ``output`` if it is given.
+
+    Args:
+        heading: a line above the report.
+        files: what an error names, by the attributes of the command line.
+    """
+    with naming_files(**files):
+        result = task.score(given)
+    publish(result, "\n".join(filter(None, [heading, task.report(result)])), output)
+    return result
+
+
+def submit_answers(args: Namespace) -> None:
+    """Write ``args.result_file`` to ``args.output`` as a server takes it."""
+    with naming_files(**_files(args)):
+        args.task.submit(_given(args, args.task.answers.read(args.result_file)), local_path(args.output))
+
+
+def _given(args: Namespace, answers: object) -> Given:
+    """The answers, with the files that a command line names."""
+    task, questions, annotations, images = args.task, *(getattr(args, name, None) for name in FLAGS.values())
+    return Given(
+        answers,
+        task.questions.read(questions) if questions else None,
+        [file.read(path) for file, path in zip(task.truth, annotations or (), strict=False)],
+        local_path(images) if images else None,
+    )
+
+
+def _files(args: Namespace) -> dict[str, str]:
+    """The files that are compared, by the attributes of the command line."""
+    named = {name: getattr(args, name) for name in ("result_file", *(FLAGS[name] for name in args.reads))}
+    return {name: path if isinstance(path, str) else " ".join(path) for name, path in named.items()}
