@@ -43,10 +43,10 @@ MAY_IMPORT = {
 
 REMAINING = """
 llava.eval.results.collect -> llava.asking.losses
-llava.eval.results.collect -> llava.pruners
 llava.eval.results.formats -> llava.asking.losses
 llava.eval.results.formats -> llava.model.stages
 llava.eval.results.profile -> llava.model.stages
+llava.eval.results.setting -> llava.pruners
 llava.eval.results.summarize -> llava.asking.load
 llava.eval.results.summarize -> llava.eval.doctor.data
 llava.eval.results.summarize -> llava.eval.pictures.page

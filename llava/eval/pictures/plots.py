@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from llava.eval.pictures.figures import STYLES, literal
-from llava.eval.results.collect import BUDGET
 from llava.eval.results.published import UNPRUNED
 from llava.eval.results.table import Row, Table, title
 
@@ -64,8 +63,8 @@ def _series(table: Table, column: str) -> Iterator[tuple[str, list[Row]]]:
     lines: dict[str, list[Row]] = {}
     for row in table.rows:
         if row.pruner != UNPRUNED and column in row.cells and row.cells[column].visual_tokens is not None:
-            options = BUDGET.sub("", row.label).replace("_", " ")
-            lines.setdefault(row.pruner + options, []).append(row)
+            _kind, _size, *options = row.label.split("_")
+            lines.setdefault(" ".join([row.pruner, *options]), []).append(row)
     for name, rows in lines.items():
         yield name, sorted(rows, key=lambda row: row.cells[column].visual_tokens)
 

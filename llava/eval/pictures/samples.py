@@ -50,10 +50,10 @@ def read_answers(measurements: Sequence[Measurement], samples: Sequence[Sample])
     found: dict[tuple[str, str], Sequence[dict[str, Any]]] = {}
     for each in sorted(measurements, key=lambda measurement: measurement.setting.seed):
         path = each.path.with_suffix(".jsonl")
-        if path.is_file() and (each.pruner, each.setting.label) not in found:
+        if path.is_file() and (each.setting.pruner, each.setting.label) not in found:
             lines = read_jsonl(path, {})
             _check_answers(path, lines, samples)
-            found[each.pruner, each.setting.label] = lines
+            found[each.setting.pruner, each.setting.label] = lines
     return found
 
 

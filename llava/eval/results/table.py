@@ -144,7 +144,7 @@ def _table(group: Group, measurements: Sequence[Measurement], with_published: bo
     _check_same_counts(members)
     places: dict[tuple[str, str], dict[str, list[Measurement]]] = {}
     for each in members:
-        places.setdefault((each.pruner, each.setting.label), {}).setdefault(each.column, []).append(each)
+        places.setdefault((each.setting.pruner, each.setting.label), {}).setdefault(each.column, []).append(each)
     rows = [
         Row(*place, {column: _cell(found) for column, found in cells.items()}, find_published(group, *place))
         for place, cells in places.items()

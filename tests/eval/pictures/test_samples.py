@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+from dataclasses import asdict
 
 import pytest
 from PIL import Image
@@ -9,6 +10,7 @@ from llava.eval.ask.dataset import QuestionDataset, Sample
 from llava.eval.ask.forms import UnpaddedDataset
 from llava.eval.pictures.samples import answer_of, choose_questions, differ, read_answers, read_questions, reference_of
 from llava.eval.results.collect import collect
+from llava.eval.results.setting import Setting
 from llava.records import InputError
 
 SAMPLES = [Sample(i, f"Question {i}?", f"Question {i}?", "a.png") for i in range(4)]
@@ -55,7 +57,10 @@ def stored(put, tmp_path):
         base = "shapes/answers/shapes_test/llava-shapes"
         for place, answers in texts.items():
             path = f"{base}/{place.replace('__', '/')}"
-            put(f"{path}.json", {"benchmark": "shapes", "metric": "", "value": 1.0, "count": 4})
+            name, seed = place.partition("__")[0], int(place[-1]) if "seed" in place else 0
+            setting = Setting(name, "full" if name == "none" else "vtn_9", "native", "", seed)
+            result = {"benchmark": "shapes", "metric": "", "value": 1.0, "count": 4, "setting": asdict(setting)}
+            put(f"{path}.json", result)
             put(f"{path}.jsonl", answers)
         return collect(tmp_path)
 

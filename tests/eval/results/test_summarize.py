@@ -1,10 +1,12 @@
 """The program on results in a folder; its page, on answers of the embedded model, in test_report.py."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
 from llava.command import run_program
+from llava.eval.results.setting import Setting
 from llava.eval.results.summarize import build_parser, summarize
 
 
@@ -12,12 +14,15 @@ from llava.eval.results.summarize import build_parser, summarize
 def results(put, tmp_path):
     """GQA and POPE of two checkpoints."""
     for checkpoint in ("llava-v1.5-7b", "llava-v1.6-vicuna-7b"):
+        layout = "fixed" if "v1.6" in checkpoint else "native"
         for place, value in (("none/full", 80.0), ("cdpruner/vtn_64", 72.0)):
+            setting = asdict(Setting(*place.split("/"), layout, "", 0))
             for benchmark, folder in (
                 ("gqa", "gqa/answers/llava_gqa_testdev_balanced"),
                 ("pope", "pope/answers/llava_pope_test"),
             ):
-                content = {"benchmark": benchmark, "metric": "", "value": value, "count": 10, "ci95": [value, value]}
+                content = {"benchmark": benchmark, "metric": "", "value": value, "count": 10}
+                content |= {"ci95": [value, value], "setting": setting}
                 put(f"eval/{folder}/{checkpoint}/{place}.json", content)
     return tmp_path / "eval"
 

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from llava.eval.results.collect import Group, Measurement, parse_setting
+from llava.eval.results.collect import Group, Measurement
+from llava.eval.results.setting import Setting
 from llava.eval.results.table import build_tables, title
 from llava.records import InputError
 
@@ -11,8 +12,9 @@ LLAVA = Group("llava-v1.5-7b", "native", "")
 
 def result(column, value, place="none/full", group=LLAVA, count=100, tokens=64.0, missing=0):
     pruner, _, name = place.partition("/")
-    path = Path(column, place)
-    return Measurement(group, pruner, parse_setting(name), column, value, count, (0, 100), missing, tokens, path)
+    label, _, seed = name.partition("_seed")
+    path, setting = Path(column, place), Setting(pruner, label, group.layout, group.variant, int(seed or 0))
+    return Measurement(group, setting, column, value, count, (0, 100), missing, tokens, path)
 
 
 def places(table):
