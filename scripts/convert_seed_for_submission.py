@@ -3,9 +3,9 @@
 import argparse
 
 from llava.command import run_program
+from llava.eval.results.score import score_given
 from llava.eval.tasks.base import Given
 from llava.eval.tasks.matching import naming_files
-from llava.eval.tasks.score import score_given
 from llava.eval.tasks.seed import SEED
 from llava.records import local_path
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from llava.command import run_program
+from llava.eval.results.score import score_answers, score_parser, submit_answers, submit_parser
 from llava.eval.tasks import TASKS
-from llava.eval.tasks.score import score_answers, score_parser, submit_answers, submit_parser
 
 PROGRAMS = {
     "doctor": "llava.eval.doctor.data run_doctor",

@@ -3,9 +3,9 @@
 import argparse
 
 from llava.command import run_program
+from llava.eval.results.score import score_given
 from llava.eval.tasks.base import Given
 from llava.eval.tasks.pope import POPE, read_labels
-from llava.eval.tasks.score import score_given
 
 
 def eval_answers(args: argparse.Namespace) -> None:

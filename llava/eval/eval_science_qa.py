@@ -5,8 +5,8 @@ from dataclasses import replace
 from functools import partial
 
 from llava.command import run_program
+from llava.eval.results.score import score_given
 from llava.eval.tasks.base import Given
-from llava.eval.tasks.score import score_given
 from llava.eval.tasks.sqa import PROBLEMS, SPLITS, SQA, judge, score, write_choices, write_halves
 from llava.records import local_path
 

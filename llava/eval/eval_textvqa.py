@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from llava.command import run_program
+from llava.eval.results.score import score_given
 from llava.eval.tasks.base import Given
-from llava.eval.tasks.score import score_given
 from llava.eval.tasks.textvqa import TEXTVQA
 from llava.records import InputError, local_path
 

@@ -10,13 +10,14 @@ from llava.eval.tasks import TASKS
 from llava.pruners import PRUNERS
 from llava.records import check_record
 
-SHORT = {"important_ratio": "r", "conv_mode": "", "attention": "attn", "model_base": "model-base"}
+SHORT = {"important_ratio": "r", "conv_mode": "", "model_base": "model-base"}
 """Names of options in labels, where they are others than in records: VisPruner's own scripts have ``r0.75``."""
-OF_ROWS = ("budget_scope", "positions", "prune_layer", "text_chunking", "relevance", "text_tower")
+OF_ROWS = ("budget_scope", "positions", "prune_layer", "text_chunking", "relevance", "text_tower", "attention")
 """Options of the model that belong to a row of a table, as those of the pruner do."""
 NEUTRAL = ("anyres", "commit", "device", "files", "model_path", "static_cache", "versions")
 """What a run notes that is no option, changes no answer, or, the layout, has a place of its own."""
 BUDGETS = {"visual_token_num": "vtn", "keep_ratio": "ratio"}
+VIDEO = {"for_get_frames_num": 32, "max_new_tokens": 128}
 KEYS = {"pruner": str, "label": str, "layout": str, "variant": str, "seed": int}
 
 
@@ -47,13 +48,15 @@ class Setting:
             checkpoint: the name of its folder.
             benchmark: the name of what was asked, which has a usual template and length of answers.
         """
-        pruner, options, run = metadata["pruner"], metadata.get("options", {}), metadata.get("run", {})
-        hosted = "attention_implementation" in run
-        of_rows = (*OF_ROWS, "attention") if hosted else OF_ROWS
+        pruner, options, run = metadata["pruner"], metadata.get("options", {}), dict(metadata.get("run", {}))
+        if "attention_implementation" in run:
+            run["attn"] = run.pop("attention_implementation")
+        elif "attention" in run:  # a cue of hosted models alone
+            run["attn"] = run.pop("attention")
         usual = _usual(run, checkpoint, benchmark)
         told = {name: value for name, value in run.items() if name not in NEUTRAL and not _same(value, usual.get(name))}
-        rows = _told(pruner, options) | {name: told[name] for name in of_rows if name in told}
-        variant = {name: value for name, value in told.items() if name not in of_rows}
+        rows = _told(pruner, options) | {name: told[name] for name in OF_ROWS if name in told}
+        variant = {name: value for name, value in told.items() if name not in OF_ROWS}
         budgets = [f"{short}_{_plain(options[name])}" for name, short in BUDGETS.items() if name in options]
         label = "_".join([*(budgets or ["full"]), *_words(rows)])
         layout = run.get("anyres") or usual_layout(checkpoint)
@@ -89,11 +92,10 @@ def _usual(run: Mapping[str, Any], checkpoint: str, benchmark: str) -> dict[str,
     half = "float32" if device and not device.startswith("cuda") else "float16"
     usual_dtype = dtype if not device and dtype == "float32" else half  # who notes no device may have had either
     return {
-        "attention": None if "attention_implementation" in run else "sdpa",
-        "attention_implementation": "sdpa",
+        "attn": "sdpa",
         "conv_mode": usual_template(checkpoint, benchmark),
         "dtype": usual_dtype,
-        **(TASKS[benchmark].asks.generation if benchmark in TASKS else {}),
+        **({"max_new_tokens": 1024} | TASKS[benchmark].asks.generation if benchmark in TASKS else VIDEO),
         "num_beams": 1,
         "positions": "original" if run.get("prune_layer") else "compact",
         "prune_layer": 0,

@@ -130,13 +130,13 @@ def percentile_interval(replicates: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def write_result(result: Result, path: str | Path) -> None:
-    """Write a result as JSON.
+def write_result(result: Result, path: str | Path, **more: Any) -> None:
+    """Write a result, and ``more``, as JSON.
 
     Raises:
         InputError: the file cannot be written.
     """
-    replace_file(path, json.dumps(asdict(result), indent=2) + "\n")
+    replace_file(path, json.dumps(asdict(result) | more, indent=2) + "\n")
 
 
 def clustered_stderr(values: Sequence[float], clusters: Sequence[Any]) -> float:
@@ -157,8 +157,8 @@ def clustered_stderr(values: Sequence[float], clusters: Sequence[Any]) -> float:
     return float(math.sqrt(len(names) / (len(names) - 1) * (sums**2).sum()) / len(deviations))
 
 
-def publish(result: Result, report: str, output: str | None) -> None:
-    """Print the report, say what could not be scored, and write the result to ``output`` if it is given."""
+def publish(result: Result, report: str, output: str | None, **more: Any) -> None:
+    """Print the report, say what could not be scored, and write the result, and ``more``, to ``output`` if given."""
     print(report)
     if result.missing or result.unparsable:
         logger.warning(
@@ -166,4 +166,4 @@ def publish(result: Result, report: str, output: str | None) -> None:
             *(result.benchmark, result.missing, result.count, result.unparsable),
         )
     if output:
-        write_result(result, output)
+        write_result(result, output, **more)

@@ -7,8 +7,8 @@ from llava.bench import __main__ as bench
 from llava.command import run_program
 from llava.eval import demo
 from llava.eval.results import summarize
+from llava.eval.results.score import score_answers, score_parser
 from llava.eval.tasks import TASKS
-from llava.eval.tasks.score import score_answers, score_parser
 from llava.outputs import nothing_left
 from llava.records import InputError
 

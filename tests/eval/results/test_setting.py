@@ -120,7 +120,7 @@ def test_the_layout_is_what_the_answers_say_or_the_checkpoints_usual_one():
 def test_a_cue_of_a_hosted_model_is_no_implementation_of_attention():
     run = {"attention_implementation": "sdpa", "attention": "received", "relevance": "llm_text"}
     found = setting_of(run=run, visual_token_num=64)
-    assert (found.label, found.variant) == ("vtn_64_attnreceived", "")
+    assert (found.label, found.variant) == ("vtn_64_attentionreceived", "")
 
 
 def test_what_a_result_states_is_read_as_it_was_written():

@@ -2,13 +2,17 @@
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from llava.eval.results.metadata import check_metadata
+from llava.eval.results.setting import Setting
 from llava.eval.tasks.base import Given, Task
 from llava.eval.tasks.matching import naming_files
 from llava.eval.tasks.scores import Result, publish
 from llava.outputs import nothing_left
-from llava.records import check_output, local_path
+from llava.records import InputError, check_output, local_path
 
 FLAGS = {"questions": "question_file", "annotations": "annotation_file", "images": "data_dir"}
 """What scorers get beside the answers, by the attributes of the command line."""
@@ -65,8 +69,18 @@ def score_given(task: Task, given: Given, output: str | None, heading: str = "",
     """
     with naming_files(**files):
         result = task.score(given)
-    publish(result, "\n".join(filter(None, [heading, task.report(result)])), output)
+    publish(result, "\n".join(filter(None, [heading, task.report(result)])), output, **_stated(task, given.answers))
     return result
+
+
+def _stated(task: Task, answers: Any) -> dict[str, dict[str, Any]]:
+    """What answers say that they were given with, as results state it; nothing of a judge's verdicts."""
+    try:
+        metadata = check_metadata(answers[0], "the first answer") if isinstance(answers, list) and answers else {}
+    except InputError:  # of another program, whose own matter that is
+        return {}
+    checkpoint = Path(metadata.get("run", {}).get("model_path", "")).name
+    return {"setting": asdict(Setting.of(metadata, checkpoint, task.name))} if "pruner" in metadata else {}
 
 
 def submit_answers(args: Namespace) -> None:
