@@ -27,7 +27,8 @@ from llava.asking.prompts import typed, user_query
 from llava.command import run_program
 from llava.eval.pictures.figures import STYLES, check_picture, new_figure
 from llava.eval.pictures.lineup import add_lineup_args, lineup
-from llava.eval.tasks.tables import import_matplotlib
+from llava.eval.run_llava import load_image
+from llava.eval.tasks.tables import import_extra
 from llava.outputs import nothing_left
 from llava.pruners import Pruner, VisualCues
 from llava.pruners.search.products import unit_vectors
@@ -143,7 +144,7 @@ def visualize(args: argparse.Namespace) -> None:
     Raises:
         InputError: no matplotlib, an unusable option, image or output path.
     """
-    import_matplotlib()
+    import_extra("matplotlib")
     pruners, images = choose(args), find_images(args.images)
     question = None if args.question is None else user_query(typed(args.question))
     for image in images:

@@ -24,7 +24,8 @@ from llava.asking.images import images_in, load_image
 from llava.asking.load import check_device_flag
 from llava.asking.prompts import typed
 from llava.command import reason, run_program
-from llava.eval.tasks.tables import import_matplotlib
+from llava.eval.run_llava import load_image
+from llava.eval.tasks.tables import import_extra
 from llava.mm_utils import to_rgb
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.outputs import nothing_left
@@ -106,7 +107,7 @@ def heat_map(image: Image.Image, relevance: Tensor, size: int) -> Image.Image:
     """Half the image, half the colours of its relevance (side, side), ``size`` pixels along each edge."""
     low, high = relevance.aminmax()
     scaled = ((relevance - low) / (high - low).clamp_min(1e-12)).numpy()
-    colours = Image.fromarray(np.uint8(255 * import_matplotlib().colormaps["jet"](scaled)[..., :3]))
+    colours = Image.fromarray(np.uint8(255 * import_extra("matplotlib").colormaps["jet"](scaled)[..., :3]))
     return Image.blend(to_rgb(image).resize((size, size)), colours.resize((size, size), Image.Resampling.NEAREST), 0.5)
 
 
@@ -118,7 +119,7 @@ def visualize(args: argparse.Namespace) -> None:
     """
     check_device_flag(args.device)
     check_template(args.template)
-    import_matplotlib()
+    import_extra("matplotlib")
     images = {path: words_of(path, args.words) for path in find_images(args)}
     folder = local_path(args.output_folder)
     tower = load_tower(args.model_path, args.device)

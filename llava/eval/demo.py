@@ -28,7 +28,7 @@ from llava.eval.pictures import figures
 from llava.eval.tasks import shapes as eval_shapes
 from llava.eval.tasks.base import SHORT
 from llava.eval.tasks.scores import clustered_stderr
-from llava.eval.tasks.tables import import_matplotlib
+from llava.eval.tasks.tables import import_extra
 from llava.mm_utils import expand2square, to_rgb
 from llava.outputs import nothing_left
 from llava.provenance import environment
@@ -212,7 +212,7 @@ def run_demo(args: Namespace) -> None:
     Raises:
         InputError: an unusable option or folder, before anything is drawn.
     """
-    import_matplotlib()
+    import_extra("matplotlib")
     check_values(args, build_parser())
     chosen = Namespace(**vars(args) | {"positions": args.positions[0]})
     inference = with_defaults(chosen, model_vqa_loader.build_parser())

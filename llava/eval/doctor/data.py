@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llava.eval.doctor.findings import Finding, can_go_on
-from llava.eval.tasks import TASKS
+from llava.eval.tasks import TASKS, find_task
 from llava.eval.tasks.base import Task
 from llava.eval.tasks.files import DataFile, Images, Records
 from llava.records import InputError, local_path
@@ -38,7 +38,7 @@ def diagnose(
     Raises:
         InputError: no such benchmark or split; names the valid ones.
     """
-    task, split = _find(name, split)
+    task, split = find_task(name, split or "")
     folder, data = local_path(eval_dir) / task.folder, local_path(data_dir or eval_dir) / task.folder
     findings: list[Finding] = []
 
@@ -59,17 +59,6 @@ def diagnose(
     if task.judged or not task.scored(split):
         findings.append(Finding("note", name, f"scored by {task.server}"))
     return findings
-
-
-def _find(name: str, split: str | None) -> tuple[Task, str]:
-    """A benchmark and the split that is meant."""
-    if name not in TASKS:
-        raise InputError(f"unknown benchmark {name!r}; valid are {', '.join(TASKS)}")
-    task = TASKS[name]
-    split = split or task.usual_split
-    if split not in task.splits:
-        raise InputError(f"{name} has no split {split!r}; valid are {', '.join(task.splits)}")
-    return task, split
 
 
 def _read_file(file: DataFile, path: Path, findings: list[Finding], unlike: str) -> Records | None:

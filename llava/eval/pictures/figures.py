@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from llava.eval.tasks.tables import import_matplotlib
+from llava.eval.tasks.tables import import_extra
 from llava.records import InputError, check_output
 
 PATCH_PIXELS = 32
@@ -29,7 +29,7 @@ def new_figure(size: tuple[float, float]) -> Any:
     Raises:
         InputError: matplotlib is not installed.
     """
-    return import_matplotlib("matplotlib.figure").Figure(figsize=size, layout="constrained")
+    return import_extra("matplotlib.figure").Figure(figsize=size, layout="constrained")
 
 
 def literal(text: str) -> str:

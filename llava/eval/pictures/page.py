@@ -11,7 +11,7 @@ from llava.eval.pictures.gallery import Gallery, data_uri
 from llava.eval.results.collect import Group, Measurement
 from llava.eval.results.formats import heading, line, notes
 from llava.eval.results.table import Table
-from llava.eval.tasks.tables import import_matplotlib
+from llava.eval.tasks.tables import import_extra
 from llava.records import local_path, replace_file
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def write_report(
     Raises:
         InputError: matplotlib is not installed, or ``checkpoint`` is not that of any result or does not load.
     """
-    import_matplotlib()
+    import_extra("matplotlib")
     from llava.eval.pictures.plots import draw_table
 
     eval_dir = local_path(args.eval_dir)

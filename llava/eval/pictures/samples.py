@@ -10,7 +10,7 @@ from llava.eval.ask.forms import dataset_of
 from llava.eval.results.collect import Measurement
 from llava.eval.results.metadata import check_metadata
 from llava.eval.results.table import NO_PRUNER
-from llava.eval.tasks import TASKS
+from llava.eval.tasks import find_task
 from llava.eval.tasks.base import Sample
 from llava.records import InputError, read_jsonl
 
@@ -33,11 +33,7 @@ def read_questions(column: str, eval_dir: Path, data_dir: Path) -> Questions:
         InputError: the question file cannot be read, or the column is no benchmark of the table.
     """
     name, _, split = column.partition(" ")
-    if name not in TASKS:
-        raise InputError(f"{column}: not a benchmark with known questions; these are {', '.join(TASKS)}")
-    task, split = TASKS[name], split.strip("()") or TASKS[name].usual_split
-    if split not in task.splits:
-        raise InputError(f"{column}: no such split; {name} has {', '.join(task.splits)}")
+    task, split = find_task(name, split.strip("()"))
     return Questions(task.samples(split, eval_dir, data_dir), dataset_of(task.asks))
 
 

@@ -1,5 +1,6 @@
 """The benchmarks: how each is asked, and how its answers are scored."""
 
+from llava.eval.tasks.base import Task
 from llava.eval.tasks.gqa import GQA
 from llava.eval.tasks.llavabench import LLAVABENCH
 from llava.eval.tasks.mmbench import MMBENCH, MMBENCH_CN
@@ -13,6 +14,7 @@ from llava.eval.tasks.sqa import SQA
 from llava.eval.tasks.textvqa import TEXTVQA
 from llava.eval.tasks.vizwiz import VIZWIZ
 from llava.eval.tasks.vqav2 import VQAV2
+from llava.records import InputError
 
 TASKS = {
     task.name: task
@@ -22,3 +24,17 @@ TASKS = {
     )
 }
 """By the name of the script that runs it, in the order of the tables."""
+
+
+def find_task(name: str, split: str = "") -> tuple[Task, str]:
+    """A task and the split that is meant, its usual one if none is named.
+
+    Raises:
+        InputError: no such task or split; names the valid ones.
+    """
+    if name not in TASKS:
+        raise InputError(f"unknown benchmark {name!r}; valid are {', '.join(TASKS)}")
+    task, split = TASKS[name], split or TASKS[name].usual_split
+    if split not in task.splits:
+        raise InputError(f"{name} has no split {split!r}; valid are {', '.join(task.splits)}")
+    return task, split

@@ -11,8 +11,8 @@ from typing import Any
 
 from llava.eval.tasks.base import SHORT, Given, Task
 from llava.eval.tasks.files import DataFile, Images, asked, write_json
-from llava.eval.tasks.matching import by_question, check_same_questions
-from llava.eval.tasks.scores import Result, breakdown, percent_by
+from llava.eval.tasks.matching import by_question, check_same_questions, ids
+from llava.eval.tasks.scores import Result, breakdowns, percent_by
 from llava.records import InputError, check_record
 
 SOURCE = "https://downloads.cs.stanford.edu/nlp/data/gqa/"
@@ -27,6 +27,11 @@ def prediction(text: str) -> str:
     return text.rstrip(".").lower()
 
 
+def balanced(questions: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The questions that are scored."""
+    return {qid: question for qid, question in questions.items() if question["isBalanced"]}
+
+
 def score(given: Given) -> Result:
     """Share of balanced questions whose answer is exactly the annotated one.
 
@@ -37,13 +42,13 @@ def score(given: Given) -> Result:
         InputError: a balanced question has no answer, or an answer has no question.
     """
     answered, (annotated,) = by_question(given.answers), given.annotations
-    balanced = {qid: question for qid, question in annotated.items() if question["isBalanced"]}
-    check_same_questions((qid for qid in answered if qid in balanced or qid not in annotated), balanced)
-    texts = [prediction(answered[qid]["text"]) for qid in balanced]
-    questions = list(balanced.values())
+    asked_for = balanced(annotated)
+    check_same_questions((qid for qid in answered if qid in asked_for or qid not in annotated), asked_for)
+    texts = [prediction(answered[qid]["text"]) for qid in asked_for]
+    questions = list(asked_for.values())
     correct = [text == question["answer"] for text, question in zip(texts, questions, strict=True)]
     unread = sum(not text.strip() for text in texts)
-    scored = [answered[qid] for qid in balanced]
+    scored = [answered[qid] for qid in asked_for]
     return Result.of_scores("gqa", "accuracy", correct, scored, unread, _details(questions, texts, correct))
 
 
@@ -103,10 +108,7 @@ def report(result: Result) -> str:
     lines.append(f"Accuracy: {result.value:.2f}%")
     if "distribution" in details:
         lines.append(f"Distribution: {details['distribution']:.2f} (lower is better)")
-    for name in GROUPINGS:
-        if name in details:
-            lines += ["", f"Accuracy {name.replace('_', ' ')}:", *breakdown(details[name])]
-    return "\n".join(lines)
+    return "\n".join([*lines, *breakdowns("Accuracy", details)])
 
 
 def _check(questions: Mapping[str, dict[str, Any]], file: str) -> None:
@@ -116,14 +118,8 @@ def _check(questions: Mapping[str, dict[str, Any]], file: str) -> None:
         check_record(question.get("groups", {}), where, {}, {"global": (str, type(None))})
         for step in question.get("semantic", []):
             check_record(step, where, STEP_KEYS)
-    if not any(question["isBalanced"] for question in questions.values()):
+    if not balanced(questions):
         raise InputError(f"{file}: no balanced question in it")
-
-
-def match(questions: Sequence[dict[str, Any]], annotations: Sequence[Mapping[str, Any]], images: Path) -> None:
-    """Raise InputError unless every balanced question of the annotations is asked once."""
-    balanced = [qid for qid, question in annotations[0].items() if question["isBalanced"]]
-    check_same_questions((str(question["question_id"]) for question in questions), balanced)
 
 
 def submit(given: Given, path: Path) -> None:
@@ -132,6 +128,17 @@ def submit(given: Given, path: Path) -> None:
     write_json(path, [{"questionId": qid, "prediction": prediction(answer["text"])} for qid, answer in answers])
 
 
+QUESTIONS = DataFile(
+    "data/testdev_balanced_questions.json",
+    f"{SOURCE}questions1.2.zip",
+    12578,
+    QUESTION_KEYS,
+    OPTIONAL_KEYS,
+    kind=dict,
+    check=_check,
+    in_data=True,
+    elsewhere="data/questions/testdev_balanced_questions.json",
+)
 GQA = Task(
     name="gqa",
     title="GQA",
@@ -139,20 +146,8 @@ GQA = Task(
     asks=SHORT,
     splits=asked("llava_gqa_testdev_balanced", 12578),
     images=Images("data/images", f"{SOURCE}images.zip"),
-    annotations=(
-        DataFile(
-            "data/testdev_balanced_questions.json",
-            f"{SOURCE}questions1.2.zip",
-            12578,
-            QUESTION_KEYS,
-            OPTIONAL_KEYS,
-            kind=dict,
-            check=_check,
-            in_data=True,
-            elsewhere="data/questions/testdev_balanced_questions.json",
-        ),
-    ),
-    match=match,
+    annotations=(QUESTIONS,),
+    match=lambda questions, annotations, images: check_same_questions(ids(questions), balanced(annotations[0])),
     score=score,
     report=report,
     submit=submit,

@@ -10,7 +10,7 @@ import numpy as np
 
 from llava.eval.tasks.base import SENTENCES, Given, Task
 from llava.eval.tasks.files import DataFile, Images, asked
-from llava.eval.tasks.matching import check_same_questions
+from llava.eval.tasks.matching import check_same_questions, ids
 from llava.eval.tasks.scores import Result, percentile_interval
 from llava.records import InputError
 
@@ -38,8 +38,7 @@ def score(given: Given) -> Result:
     """
     reviews = given.answers
     if given.questions is not None:
-        reviewed, asked_about = ([str(line["question_id"]) for line in lines] for lines in (reviews, given.questions))
-        check_same_questions(reviewed, asked_about)
+        check_same_questions(ids(reviews), ids(given.questions))
     by_category = {name: np.array(pairs, dtype=float) for name, pairs in ratings(reviews).items()}
     means = {name: pairs.mean(0) for name, pairs in by_category.items()}
     if low := [(name, reference) for name, (reference, _) in means.items() if reference <= 0]:

@@ -9,6 +9,11 @@ from typing import Any
 from llava.records import InputError
 
 
+def ids(records: Iterable[Mapping[str, Any]], key: str = "question_id") -> list[str]:
+    """What records are called, whether it is written as a number or as text."""
+    return [str(record[key]) for record in records]
+
+
 def is_missing(answer: Mapping[str, Any]) -> bool:
     """Whether the record stands for a question that got no answer, its image being unreadable."""
     return "error" in (answer.get("metadata") or {})

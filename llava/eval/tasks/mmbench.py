@@ -18,8 +18,8 @@ from llava.asking.prompts import OPTION_LETTER, mmbench_query
 from llava.eval.tasks.base import Form, Given, Sample, Task
 from llava.eval.tasks.choices import chosen_option
 from llava.eval.tasks.files import DataFile
-from llava.eval.tasks.matching import check_same_questions
-from llava.eval.tasks.scores import Result, breakdown, percent, percent_by
+from llava.eval.tasks.matching import check_same_questions, ids
+from llava.eval.tasks.scores import Result, breakdowns, percent, percent_by
 from llava.eval.tasks.tables import write_xlsx
 from llava.records import InputError
 
@@ -113,10 +113,7 @@ def report(result: Result) -> str:
     ]
     if "first_row_accuracy" in details:
         lines.append(f"First-row accuracy: {details['first_row_accuracy']:.2f}%")
-    for column in ("l2-category", "category"):
-        if f"by_{column}" in details:
-            lines += ["", f"Circular accuracy by {column}:", *breakdown(details[f"by_{column}"])]
-    return "\n".join(lines)
+    return "\n".join([*lines, *breakdowns("Circular accuracy", details)])
 
 
 LETTER_REQUEST = {"en": OPTION_LETTER, "cn": "\n请直接回答选项字母。"}
@@ -193,7 +190,7 @@ def submit(given: Given, path: Path) -> None:
     """
     answers = [answer for answer in given.answers if not answer.get("round_id")]
     rows = [row | {"index": int(row["index"])} for row in given.questions]
-    check_same_questions((str(answer["question_id"]) for answer in answers), (str(row["index"]) for row in rows))
+    check_same_questions(ids(answers), ids(rows, "index"))
     texts = {str(answer["question_id"]): answer["text"] for answer in answers}
     columns = [name for name in rows[0] if name not in DROPPED]
     columns.insert(PREDICTION_COLUMN, "prediction")

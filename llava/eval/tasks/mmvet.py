@@ -3,14 +3,13 @@
 Its evaluator (whyu/MM-Vet_Evaluator) writes the grades.
 """
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
 from llava.eval.tasks.base import SENTENCES, Given, Task
 from llava.eval.tasks.files import DataFile, Images, asked, write_json
-from llava.eval.tasks.matching import by_question, check_same_questions
+from llava.eval.tasks.matching import by_question, check_same_questions, ids
 from llava.eval.tasks.scores import Result, percent, percent_by, percent_interval
 from llava.records import InputError
 
@@ -73,11 +72,6 @@ def report(result: Result) -> str:
     return "\n".join(lines)
 
 
-def match(questions: Sequence[dict[str, Any]], annotations: Sequence[Mapping[str, Any]], images: Path) -> None:
-    """Raise InputError unless every sample is asked about once."""
-    check_same_questions((f"v1_{question['question_id']}" for question in questions), annotations[0])
-
-
 def submit(given: Given, path: Path) -> None:
     """Write the file that its online evaluator takes."""
     answers = by_question(given.answers).items()
@@ -96,7 +90,9 @@ MMVET = Task(
     server="https://huggingface.co/spaces/whyu/MM-Vet_Evaluator",
     upload=".json",
     verdicts=DataFile("grades.json", "the evaluator", keys={"score": list}, kind=dict),
-    match=match,
+    match=lambda questions, annotations, images: check_same_questions(
+        (f"v1_{qid}" for qid in ids(questions)), annotations[0]
+    ),
     score=score,
     report=report,
     submit=submit,

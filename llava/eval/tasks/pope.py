@@ -14,7 +14,7 @@ import numpy as np
 from llava.asking.prompts import SHORT_ANSWER
 from llava.eval.tasks.base import SHORT, Given, Task
 from llava.eval.tasks.files import DataFile, Images, answer_lines, asked
-from llava.eval.tasks.matching import by_question, check_same_questions, is_missing
+from llava.eval.tasks.matching import by_question, check_same_questions, ids, is_missing
 from llava.eval.tasks.scores import Result, percentile_interval
 from llava.records import InputError, local_path
 
@@ -41,7 +41,7 @@ def score(given: Given) -> Result:
     answers, questions = given.answers, given.questions
     labels = dict(zip(ROWS, given.annotations, strict=True))
     answered = by_question(answers)
-    check_same_questions(answered, (str(question["question_id"]) for question in questions))
+    check_same_questions(answered, ids(questions))
     counts: dict[str, Counter[str]] = {}
     for category in sorted({question["category"] for question in questions}):
         of_category = [question for question in questions if question["category"] == category]
@@ -154,17 +154,9 @@ def _check(labels: Sequence[Mapping[str, Any]], file: str) -> None:
             raise InputError(f"{file}, label {number}: {label['label']!r}; valid are yes and no")
 
 
+OF_LABELS = {"keys": {"image": str, "text": str, "label": str}, "check": _check, "in_data": True, "lines": True}
 LABELS = {
-    category: DataFile(
-        f"coco/coco_pope_{category}.json",
-        RELEASE,
-        rows,
-        {"image": str, "text": str, "label": str},
-        check=_check,
-        in_data=True,
-        lines=True,
-    )
-    for category, rows in ROWS.items()
+    category: DataFile(f"coco/coco_pope_{category}.json", RELEASE, rows, **OF_LABELS) for category, rows in ROWS.items()
 }
 
 
@@ -179,11 +171,6 @@ def read_labels(folder: str | Path, questions: Sequence[Mapping[str, Any]]) -> l
     return [file.read(paths[category]) if category in categories else [] for category, file in LABELS.items()]
 
 
-def match(questions: Sequence[dict[str, Any]], annotations: Sequence[Sequence[dict[str, Any]]], images: Path) -> None:
-    """Raise InputError unless every labelled question is asked once."""
-    check_same_questions(map(_key, questions), (_key(label) for labels in annotations for label in labels))
-
-
 SPLIT = asked("llava_pope_test", 8910, category=str)
 POPE = Task(
     name="pope",
@@ -196,7 +183,9 @@ POPE = Task(
     questions=SPLIT["llava_pope_test"],
     answers=answer_lines(prompt=str),
     score_reads=("questions", "annotations"),
-    match=match,
+    match=lambda questions, annotations, images: check_same_questions(
+        map(_key, questions), (_key(label) for labels in annotations for label in labels)
+    ),
     score=score,
     report=report,
 )

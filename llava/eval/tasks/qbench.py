@@ -15,7 +15,7 @@ from llava.eval.tasks.base import Form, Given, Sample, Task
 from llava.eval.tasks.choices import chosen_option
 from llava.eval.tasks.files import AnswersFile, DataFile, Images
 from llava.eval.tasks.matching import check_same_questions, refuse_repeated
-from llava.eval.tasks.scores import Result, breakdown, percent_by
+from llava.eval.tasks.scores import Result, breakdowns, percent_by
 from llava.records import InputError, local_path
 
 SOURCE = "https://github.com/Q-Future/Q-Bench"
@@ -61,10 +61,8 @@ def _choice(answer: dict[str, Any], annotation: dict[str, Any]) -> str | None:
 
 def report(result: Result) -> str:
     """Accuracy, then one line for every type and concern."""
-    lines = [f"Accuracy: {result.value:.2f}% ({result.count} questions)"]
-    for name, groups in result.details.items():
-        lines += ["", f"Accuracy {name.replace('_', ' ')}:", *breakdown(groups)]
-    return "\n".join(lines)
+    lines = breakdowns("Accuracy", result.details)
+    return "\n".join([f"Accuracy: {result.value:.2f}% ({result.count} questions)", *lines])
 
 
 def _check(annotations: Sequence[Mapping[str, Any]], file: str) -> None:

@@ -93,9 +93,14 @@ def percent_by(names: Iterable[Any], scores: Iterable[float]) -> dict[str, dict[
     return {str(name): {"value": percent(groups[name]), "count": len(groups[name])} for name in sorted(groups)}
 
 
-def breakdown(groups: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """One line for every group of ``percent_by``."""
-    return [f"{name}: {group['value']:.2f}% ({group['count']} questions)" for name, group in groups.items()]
+def breakdowns(what: str, details: Mapping[str, Any]) -> list[str]:
+    """A block for each ``by_...`` in ``details``: a blank line, what is given by what, and a line for every group."""
+    lines = []
+    for by, groups in details.items():
+        if by.startswith("by_"):
+            lines += ["", f"{what} {by.replace('_', ' ')}:"]
+            lines += [f"{name}: {group['value']:.2f}% ({group['count']} questions)" for name, group in groups.items()]
+    return lines
 
 
 def wilson_interval(correct: int, count: int) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from llava.eval.tasks.base import SHORT, Given, Task
 from llava.eval.tasks.files import DataFile, Images, asked
-from llava.eval.tasks.matching import by_question, check_same_questions
+from llava.eval.tasks.matching import by_question, check_same_questions, ids
 from llava.eval.tasks.scores import Result, percent_by
 from llava.records import InputError, check_record, replace_file
 
@@ -78,12 +78,6 @@ def _check(annotation: Mapping[str, Any], file: str) -> None:
             raise InputError(f"{file}, question {number}: no name for its type {question['question_type_id']}")
 
 
-def match(questions: Sequence[dict[str, Any]], annotations: Sequence[Sequence[dict[str, Any]]], images: Path) -> None:
-    """Raise InputError unless every annotated question is asked once."""
-    given = (question_key(question["question_id"]) for question in questions)
-    check_same_questions(given, (question_key(question["question_id"]) for question in annotations[0]))
-
-
 def submit(given: Given, path: Path) -> None:
     """Write a line ``{question_id, prediction}`` for every annotated question, in the form of the leaderboard.
 
@@ -91,12 +85,11 @@ def submit(given: Given, path: Path) -> None:
         InputError: a question without an answer.
     """
     answered, (annotation,) = _answered(given.answers), given.annotations
-    ids = [question["question_id"] for question in annotation["questions"]]
-    if lacking := [qid for qid in ids if question_key(qid) not in answered]:
-        raise InputError(
-            f"{len(lacking)} of {len(ids)} questions have no answer, such as {lacking[0]!r}, but a submission needs all"
-        )
-    lines = [{"question_id": qid, "prediction": answered[question_key(qid)]["text"]} for qid in ids]
+    wanted = [question["question_id"] for question in annotation["questions"]]
+    if lacking := [qid for qid in wanted if question_key(qid) not in answered]:
+        fault = f"{len(lacking)} of {len(wanted)} questions have no answer, such as {lacking[0]!r}"
+        raise InputError(f"{fault}, but a submission needs all")
+    lines = [{"question_id": qid, "prediction": answered[question_key(qid)]["text"]} for qid in wanted]
     replace_file(path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -107,20 +100,13 @@ SEED = Task(
     asks=SHORT,
     splits=asked("llava-seed-bench", 19242),
     images=Images(".", f"SEED-Bench-image.zip and the videos' frames (extract_video_frames.py of eval.zip), {SOURCE}"),
-    annotations=(
-        DataFile(
-            "SEED-Bench.json",
-            SOURCE,
-            19242,
-            {"question_id": (int, str), "answer": str},
-            in_data=True,
-            member="questions",
-        ),
-    ),
+    annotations=(DataFile("SEED-Bench.json", SOURCE, 19242, QUESTION_KEYS, in_data=True, member="questions"),),
     labels=(DataFile("SEED-Bench.json", SOURCE, kind=dict, check=_check, in_data=True),),
     upload=".jsonl",
     submit_reads=("annotations",),
-    match=match,
+    match=lambda questions, annotations, images: check_same_questions(
+        map(question_key, ids(questions)), map(question_key, ids(annotations[0]))
+    ),
     score=score,
     report=report,
     submit=submit,

@@ -3,12 +3,11 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from llava.eval.tasks.base import SHORT, Given, Task
 from llava.eval.tasks.files import ASKED, DataFile, Images, answer_lines
-from llava.eval.tasks.matching import check_same_questions
+from llava.eval.tasks.matching import check_same_questions, ids
 from llava.eval.tasks.scores import Result, percent, wilson_interval
 from llava.records import InputError, check_record
 from llava.shapes import checkpoint_path
@@ -88,12 +87,6 @@ def _check(answers: Sequence[dict[str, Any]], file: str) -> None:
 DRAWN = {"in_data": True, "made_from": ""}
 
 
-def match(questions: Sequence[dict[str, Any]], annotations: Sequence[Sequence[dict[str, Any]]], images: Path) -> None:
-    """Raise InputError unless every label is of a question."""
-    given, wanted = ([str(record["question_id"]) for record in records] for records in (questions, annotations[0]))
-    check_same_questions(given, wanted)
-
-
 SHAPES = Task(
     name="shapes",
     title="shapes",
@@ -101,17 +94,9 @@ SHAPES = Task(
     asks=SHORT,
     splits={"shapes_test": DataFile("shapes_test.jsonl", "the script draws it", None, ASKED, **DRAWN)},
     images=Images("images", "the script draws them"),
-    annotations=(
-        DataFile(
-            "shapes_test_labels.jsonl",
-            "the script draws it",
-            None,
-            LABEL_KEYS,
-            **DRAWN,
-        ),
-    ),
+    annotations=(DataFile("shapes_test_labels.jsonl", "the script draws it", None, LABEL_KEYS, **DRAWN),),
     answers=replace(answer_lines(metadata=dict), check=_check),
-    match=match,
+    match=lambda questions, annotations, images: check_same_questions(ids(questions), ids(annotations[0])),
     score=score,
     report=report,
     checkpoint=checkpoint_path(),

@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from llava.eval.tasks.scores import Result, breakdown, percent_by
+from llava.eval.tasks.scores import Result, breakdowns, percent_by
 from llava.records import InputError, check_record
 
 NUMBERS = {word: str(n) for n, word in enumerate("zero one two three four five six seven eight nine ten".split())}
@@ -137,10 +137,8 @@ def score_softly(benchmark: str, answers: Sequence[dict[str, Any]], annotations:
 
 def report(result: Result) -> str:
     """Overall accuracy, then one line for every type of answer."""
-    lines = [f"Overall accuracy: {result.value:.2f}% ({result.count} questions)"]
-    if by_type := result.details.get("by_answer_type"):
-        lines += ["", "Accuracy by answer type:", *breakdown(by_type)]
-    return "\n".join(lines)
+    lines = breakdowns("Accuracy", result.details)
+    return "\n".join([f"Overall accuracy: {result.value:.2f}% ({result.count} questions)", *lines])
 
 
 def check_references(annotations: Sequence[dict[str, Any]], file: str) -> None:

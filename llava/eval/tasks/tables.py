@@ -20,23 +20,8 @@ BLANKS = re.compile(r"[\x0b\x0c\x1c-\x1f]")
 UNWRITABLE = re.compile(r"[\x00-\x08\x0e-\x1b\ud800-\udfff\ufffe\uffff]")
 
 
-def import_pandas() -> ModuleType:
-    """pandas; see ``_import_extra``."""
-    return _import_extra("pandas")
-
-
-def import_openpyxl() -> ModuleType:
-    """openpyxl, which writes ``.xlsx``; see ``_import_extra``."""
-    return _import_extra("openpyxl")
-
-
-def import_matplotlib(module: str = "matplotlib") -> ModuleType:
-    """matplotlib, or a ``module`` of it; see ``_import_extra``. Programs call it before their work, too."""
-    return _import_extra(module)
-
-
-def _import_extra(name: str) -> ModuleType:
-    """A module of the extra ``eval``.
+def import_extra(name: str) -> ModuleType:
+    """A module of the extra ``eval``; programs that need one call this before their work, too.
 
     Raises:
         InputError: it is not installed, or broken; says how to install it.
@@ -64,7 +49,7 @@ def read_tsv(path: str | Path, required: Collection[str]) -> Any:
         InputError: the file cannot be read, has no rows, lacks a column or has one twice, or rows are longer than the
             header.
     """
-    pandas = import_pandas()
+    pandas = import_extra("pandas")
     content, path = read_utf8(path), local_path(path)
     try:
         table = pandas.read_table(BytesIO(content), dtype=str, keep_default_na=False, na_values=[""])
@@ -92,7 +77,7 @@ def write_xlsx(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence
     Raises:
         InputError: openpyxl is not installed, or the file cannot be written.
     """
-    openpyxl = import_openpyxl()
+    openpyxl = import_extra("openpyxl")
     book = openpyxl.Workbook(write_only=True)
     sheet = book.create_sheet("Sheet1")
     befallen: dict[str, list[str]] = defaultdict(list)

@@ -2,17 +2,18 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from llava.eval.tasks.base import SHORT, Given, Task
 from llava.eval.tasks.files import DataFile, Images, answer_lines, asked
-from llava.eval.tasks.matching import check_same_questions
+from llava.eval.tasks.matching import check_same_questions, ids
 from llava.eval.tasks.scores import Result
 from llava.eval.tasks.soft_accuracy import TextVQAAccuracyEvaluator
 from llava.records import InputError
 
 SOURCE = "https://dl.fbaipublicfiles.com/textvqa/"
+FILE = "TextVQA_0.5.1_val.json"
+KEYS = {"image_id": (int, str), "question": str, "answers": list[str]}
 
 
 def question_of(prompt: str) -> str:
@@ -62,12 +63,6 @@ def _check(annotations: Sequence[Mapping[str, Any]], file: str) -> None:
             raise InputError(f"{file}, question {number}: no reference answers, as in a test split")
 
 
-def match(questions: Sequence[dict[str, Any]], annotations: Sequence[Sequence[dict[str, Any]]], images: Path) -> None:
-    """Raise InputError unless every annotated question is asked once."""
-    ids = (str(question["question_id"]) for question in questions)
-    check_same_questions(ids, (str(entry["image_id"]) for entry in annotations[0]))
-
-
 TEXTVQA = Task(
     name="textvqa",
     title="TextVQA",
@@ -75,19 +70,9 @@ TEXTVQA = Task(
     asks=SHORT,
     splits=asked("llava_textvqa_val_v051_ocr", 5000),
     images=Images("train_images", f"{SOURCE}images/train_val_images.zip"),
-    annotations=(
-        DataFile(
-            "TextVQA_0.5.1_val.json",
-            f"{SOURCE}data/TextVQA_0.5.1_val.json",
-            5000,
-            {"image_id": (int, str), "question": str, "answers": list[str]},
-            in_data=True,
-            member="data",
-            check=_check,
-        ),
-    ),
+    annotations=(DataFile(FILE, f"{SOURCE}data/{FILE}", 5000, KEYS, in_data=True, member="data", check=_check),),
     answers=answer_lines(prompt=str),
-    match=match,
+    match=lambda questions, annotations, images: check_same_questions(ids(questions), ids(annotations[0], "image_id")),
     score=score,
     report=report,
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 from llava.eval.tasks.base import SHORT, Given, Task
 from llava.eval.tasks.files import EVAL_ZIP, DataFile, Images, asked, write_json
-from llava.eval.tasks.matching import by_question, check_same_questions, refuse_repeated
+from llava.eval.tasks.matching import by_question, check_same_questions, ids, refuse_repeated
 from llava.eval.tasks.scores import Result
 from llava.eval.tasks.soft_accuracy import NORMALIZE, OPTIONAL_KEYS, check_references, report, score_softly
 from llava.records import InputError
@@ -50,7 +50,7 @@ def submit(given: Given, path: Path) -> None:
     """Write ``[{image, answer}]`` in the order of the questions, with normalised answers; all must be answered."""
     answers = by_question(given.answers)
     images = {str(question["question_id"]): question["image"] for question in given.questions}
-    check_same_questions(answers, (str(question["question_id"]) for question in given.questions))
+    check_same_questions(answers, ids(given.questions))
     write_json(path, [{"image": image, "answer": NORMALIZE(answers[qid]["text"])} for qid, image in images.items()])
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from llava.eval.tasks.base import SHORT, Given, Task
 from llava.eval.tasks.files import EVAL_ZIP, DataFile, Images, asked, write_json
-from llava.eval.tasks.matching import by_question, check_same_questions
+from llava.eval.tasks.matching import by_question, check_same_questions, ids
 from llava.eval.tasks.scores import Result
 from llava.eval.tasks.soft_accuracy import NORMALIZE, OPTIONAL_KEYS, check_references, report, score_softly
 from llava.records import InputError
@@ -25,7 +25,7 @@ def score(given: Given) -> Result:
     """
     answers, (annotations,) = given.answers, given.annotations
     annotation_of = {str(annotation["question_id"]): annotation for annotation in annotations}
-    check_same_questions(by_question(answers), (str(annotation["question_id"]) for annotation in annotations))
+    check_same_questions(by_question(answers), ids(annotations))
     return score_softly("vqav2", answers, [annotation_of[str(answer["question_id"])] for answer in answers])
 
 
