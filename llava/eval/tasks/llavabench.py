@@ -45,26 +45,18 @@ def score(given: Given) -> Result:
         raise InputError(
             f"the mean rating of the references is {low[0][1]:g} in {low[0][0]!r}, so there is no relative score"
         )
-    return Result(
-        benchmark="llavabench",
-        metric="relative score",
-        value=float(100 * means["all"][1] / means["all"][0]),
-        count=len(reviews),
-        missing=0,
-        unparsable=sum(min(review["tuple"]) < 0 for review in reviews),
-        ci95=_interval(by_category["all"]),
-        details={
-            "by_category": {
-                name: {
-                    "value": float(100 * answer / reference),
-                    "reference": float(10 * reference),
-                    "answer": float(10 * answer),
-                    "count": len(by_category[name]),
-                }
-                for name, (reference, answer) in means.items()
-            }
-        },
-    )
+    by_name = {
+        name: {
+            "value": float(100 * answer / reference),
+            "reference": float(10 * reference),
+            "answer": float(10 * answer),
+            "count": len(by_category[name]),
+        }
+        for name, (reference, answer) in means.items()
+    }
+    unread, interval = sum(min(review["tuple"]) < 0 for review in reviews), _interval(by_category["all"])
+    value, details = by_name["all"]["value"], {"by_category": by_name}
+    return Result("llavabench", "relative score", value, len(reviews), 0, unread, interval, details)
 
 
 def _interval(pairs: np.ndarray, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:

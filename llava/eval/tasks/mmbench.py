@@ -8,7 +8,7 @@ import base64
 import re
 import string
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -99,7 +99,7 @@ def _choice(answer: Mapping[str, Any], row: Mapping[str, Any]) -> str | None:
     """The option of ``row`` that an answer means; in round r the options were shown rotated left by r."""
     letters = list(row["options"])
     turn = answer.get("round_id", 0) % len(letters)
-    shown = dict(zip(letters, letters[turn:] + letters[:turn], strict=True))
+    shown = dict(zip(letters, _turned(letters, turn), strict=True))
     choice = chosen_option(answer["text"], {letter: row["options"][shown[letter]] for letter in letters})
     return shown.get(choice, choice)
 
@@ -148,11 +148,9 @@ def _row(row: Mapping[str, Any], index: int, where: str) -> dict[str, Any]:
     return {"index": index, "text": text, "options": options, "image": image, "dropped": dropped}
 
 
-def rounds(options: Sequence[str], all_rounds: bool) -> Iterator[tuple[list[str], list[str]]]:
-    """Options as displayed and the original letter of each; with ``all_rounds`` every rotation to the left."""
-    letters = list(LETTERS[: len(options)])
-    for turn in range(len(options) if all_rounds else 1):
-        yield [*options[turn:], *options[:turn]], letters[turn:] + letters[:turn]
+def _turned(entries: Sequence[str], turn: int) -> list[str]:
+    """Options or their letters as round ``turn`` shows them: rotated left by it."""
+    return [*entries[turn:], *entries[:turn]]
 
 
 def mmbench_samples(
@@ -173,7 +171,8 @@ def mmbench_samples(
     """
     request, samples = LETTER_REQUEST[lang] if single_pred_prompt else "", []
     for row in rows:
-        for turn, (options, letters) in enumerate(rounds(row["options"], all_rounds)):
+        for turn in range(len(row["options"]) if all_rounds else 1):
+            options, letters = (_turned(each, turn) for each in (row["options"], LETTERS[: len(row["options"])]))
             shown = [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False)]
             prompt = "\n".join([row["text"], *shown])
             record = {"question_id": row["index"], "round_id": turn, "prompt": prompt, "text": ""}

@@ -70,21 +70,11 @@ def score(given: Given) -> Result:
     if left_out := [name for name in (*PERCEPTION, *COGNITION) if name not in outcomes]:
         logger.warning("not in the data and not answered, so left out of the totals: %s", ", ".join(left_out))
     missing = sum(map(is_missing, answers))
-    return Result(
-        benchmark="mme",
-        metric="perception score",
-        value=_total(by_category, PERCEPTION),
-        count=len(answers),
-        missing=missing,
-        unparsable=predictions.count("other") - missing,
-        ci95=_interval([outcomes[name] for name in PERCEPTION if name in outcomes]),
-        details={
-            "perception": _total(by_category, PERCEPTION),
-            "cognition": _total(by_category, COGNITION),
-            "by_category": by_category,
-            "left_out": left_out,
-        },
-    )
+    perception, cognition = (_total(by_category, names) for names in (PERCEPTION, COGNITION))
+    details = {"perception": perception, "cognition": cognition, "by_category": by_category, "left_out": left_out}
+    interval = _interval([outcomes[name] for name in PERCEPTION if name in outcomes])
+    unparsable = predictions.count("other") - missing
+    return Result("mme", "perception score", perception, len(answers), missing, unparsable, interval, details)
 
 
 def _key_of(answer: Mapping[str, Any]) -> Question:

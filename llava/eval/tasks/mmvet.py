@@ -35,21 +35,14 @@ def score(given: Given) -> Result:
     means = [fmean(grade or 0.0 for grade in sample) for sample in by_sample]
     needed = [sorted(sample["capability"], key=_rank) for sample in samples.values()]
     pairs = [(name, mean) for names, mean in zip(needed, means, strict=True) for name in names]
-    return Result(
-        benchmark="mmvet",
-        metric="GPT-4 score",
-        value=fmean(totals),
-        count=len(means),
-        missing=0,
-        unparsable=sum(None in sample for sample in by_sample),
-        ci95=percent_interval(means),
-        details={
-            "runs": totals,
-            "std": pstdev(totals),
-            "by_capability": percent_by([name for name, _ in pairs], [mean for _, mean in pairs]),
-            "by_combination": percent_by(map(",".join, needed), means),
-        },
-    )
+    details = {
+        "runs": totals,
+        "std": pstdev(totals),
+        "by_capability": percent_by([name for name, _ in pairs], [mean for _, mean in pairs]),
+        "by_combination": percent_by(map(",".join, needed), means),
+    }
+    unread = sum(None in sample for sample in by_sample)
+    return Result("mmvet", "GPT-4 score", fmean(totals), len(means), 0, unread, percent_interval(means), details)
 
 
 def _valid(grade: Any) -> float | None:

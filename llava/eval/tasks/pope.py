@@ -47,22 +47,15 @@ def score(given: Given) -> Result:
         of_category = [question for question in questions if question["category"] == category]
         counts[category] = _outcomes(category, of_category, answered, labels.get(category, ()))
     missing = sum(map(is_missing, answers))
-    return Result(
-        benchmark="pope",
-        metric="mean F1",
-        value=100 * fmean(measures(count)["f1"] for count in counts.values()),
-        count=len(answers),
-        missing=missing,
-        unparsable=sum(not _is_yes_or_no(answer["text"]) for answer in answers) - missing,
-        ci95=_interval(list(counts.values())),
-        details={
-            "by_category": {
-                category: {name: count[name] for name in OUTCOMES}
-                | {name: 100 * measure for name, measure in measures(count).items()}
-                for category, count in counts.items()
-            }
-        },
-    )
+    by_category = {
+        category: {name: count[name] for name in OUTCOMES}
+        | {name: 100 * measure for name, measure in measures(count).items()}
+        for category, count in counts.items()
+    }
+    value, interval = 100 * fmean(measures(count)["f1"] for count in counts.values()), _interval(list(counts.values()))
+    unparsable = sum(not _is_yes_or_no(answer["text"]) for answer in answers) - missing
+    details = {"by_category": by_category}
+    return Result("pope", "mean F1", value, len(answers), missing, unparsable, interval, details)
 
 
 def _outcomes(

@@ -142,21 +142,15 @@ def score(given: Given, options: str = "ABCDE") -> Result:
             "%d problems without an image have no answer and count as wrong in Accuracy: go by IMG-Accuracy alone",
             text_only,
         )
-    return Result(
-        benchmark="sqa",
-        metric="IMG accuracy",
-        value=percent(correct),
-        count=len(correct),
-        missing=with_unseen_image + unread,
-        unparsable=sum(entry["parsed_ans"] == FAILED for entry in with_image) - unread,
-        ci95=percent_interval(correct),
-        details={
-            "accuracy": None if unanswered else 100 * hits / len(judged),
-            "correct": hits,
-            "total": len(judged),
-            "text_only_missing": text_only,
-        },
-    )
+    details = {
+        "accuracy": None if unanswered else 100 * hits / len(judged),
+        "correct": hits,
+        "total": len(judged),
+        "text_only_missing": text_only,
+    }
+    unparsable = sum(entry["parsed_ans"] == FAILED for entry in with_image) - unread
+    counts = (len(correct), with_unseen_image + unread, unparsable)
+    return Result("sqa", "IMG accuracy", percent(correct), *counts, percent_interval(correct), details)
 
 
 def _is_correct(entry: Mapping[str, Any]) -> bool:
