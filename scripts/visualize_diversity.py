@@ -27,7 +27,6 @@ from llava.asking.prompts import typed, user_query
 from llava.command import run_program
 from llava.eval.pictures.figures import STYLES, check_picture, new_figure
 from llava.eval.pictures.lineup import add_lineup_args, lineup
-from llava.eval.run_llava import load_image
 from llava.eval.tasks.tables import import_extra
 from llava.outputs import nothing_left
 from llava.pruners import Pruner, VisualCues

@@ -24,7 +24,6 @@ from llava.asking.images import images_in, load_image
 from llava.asking.load import check_device_flag
 from llava.asking.prompts import typed
 from llava.command import reason, run_program
-from llava.eval.run_llava import load_image
 from llava.eval.tasks.tables import import_extra
 from llava.mm_utils import to_rgb
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower

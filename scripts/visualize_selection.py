@@ -24,7 +24,6 @@ from llava.command import at_least, check_values, run_program
 from llava.eval.pictures.figures import check_picture, draw_panels
 from llava.eval.pictures.lineup import add_lineup_args, lineup
 from llava.eval.pictures.overlays import pictures
-from llava.eval.run_llava import choose_conv_mode, load_image
 from llava.eval.tasks.tables import import_extra
 from llava.outputs import nothing_left
 from llava.pruners import Pruner
