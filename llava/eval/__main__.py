@@ -4,6 +4,7 @@ import importlib
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from llava.command import run_program
@@ -18,6 +19,8 @@ PROGRAMS = {
 }
 SUBMITTED = [task.name for task in TASKS.values() if task.submit]
 USAGE = f"""usage: python -m llava.eval PROGRAM [OPTION...]
+  run TASK VERSION TOKENS [OPTION...]
+               what scripts/VERSION/eval/TASK.sh does: ask, then score; TASK as below, VERSION v1_5 or v1_6
   score TASK   score answers; one of: {", ".join(TASKS)}
   submit TASK  write answers as the task's server takes them; one of: {", ".join(SUBMITTED)}
   doctor       say whether the data of benchmarks, or a checkpoint, is all there
@@ -41,6 +44,10 @@ def program_of(words: list[str]) -> tuple[ArgumentParser, Callable[[Namespace], 
         return score_parser(TASKS[task]), score_answers, words[2:]
     if name == "submit" and task in SUBMITTED:
         return submit_parser(TASKS[task]), submit_answers, words[2:]
+    if name == "run":
+        from llava.eval.ask import run
+
+        return run.build_parser(), partial(run.run_words, do=main), words[1:]
     if name not in PROGRAMS:
         sys.exit(USAGE)
     module, function = PROGRAMS[name].split()

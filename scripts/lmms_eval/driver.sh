@@ -9,9 +9,6 @@
 # CUDA_VISIBLE_DEVICES, whose every device gets a process of its own.
 set -euo pipefail
 
-# shellcheck source=scripts/eval/names.bash
-source "$(dirname "${BASH_SOURCE[0]}")/../eval/names.bash"
-
 SETS=$1
 shift
 MODEL="" TASKS="" DEFAULTS=() ARGUMENTS=()
@@ -26,6 +23,16 @@ usage: bash scripts/lmms_eval/$(basename "$0") [SET] [ARGUMENT=VALUE...] [OPTION
 places, by environment: CKPT_DIR=${CKPT_DIR:-./checkpoints} CKPT=${CKPT:-} OUTPUT_DIR=${OUTPUT_DIR:-./results/lmms_eval}
 EOF
     exit 2
+}
+
+# check_budget NAME VALUE: where a number of tokens or a share is none, say so.
+check_budget() {
+    local share='^(0*1?\.?0*|0*\.[0-9]+|[0-9.]+e-[0-9]+)$'
+    case $1 in
+        visual_token_num) [[ $2 =~ ^[0-9]+$ ]] || usage "$1=$2: TOKENS is a whole number" ;;
+        keep_ratio) [[ $2 =~ $share && $2 =~ [1-9] ]] || usage "$1=$2: a share is a number above 0 and at most 1" ;;
+        important_ratio) [[ $2 =~ $share && -n $2 ]] || usage "$1=$2: a share is a number from 0 to 1" ;;
+    esac
 }
 
 # given NAME: whether the caller has a model argument of this name.
@@ -63,7 +70,7 @@ run() {
     fi
     choose "$set"
     while [[ ${1:-} =~ ^[a-z0-9_]+= ]]; do
-        check_budget "--${1%%=*}" "${1#*=}"
+        check_budget "${1%%=*}" "${1#*=}"
         ARGUMENTS+=("$1")
         shift
     done

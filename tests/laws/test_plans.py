@@ -1,18 +1,16 @@
-"""The scripts of the benchmarks call the programs that are recorded, with the same words and paths."""
+"""The words of the benchmarks' scripts come to the commands and paths that are recorded."""
 
-import os
-import re
 import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
+
+from llava.eval.ask.plan import Plan, plan_of
 
 from .recording import GOLDEN, Recording
 
 RECORDED = GOLDEN / "plans.json"
 REPOSITORY = Path(__file__).parents[2]
-STUB = Path(__file__).with_name("python_notes.bash")
 SCRIPTS = sorted(f"{path.parts[-3]}/{path.stem}" for path in REPOSITORY.glob("scripts/v1_*/eval/*.sh"))
 EVAL = Path("playground/data/eval")
 USUAL = "64"
@@ -43,10 +41,6 @@ LINES = {
     "divprune": {},
 }
 """Arguments of a script, and what its environment says; PLACED puts the files there that a script looks for."""
-ALWAYS = [USUAL, "64 --split OTHER", "64 --pruner=mfpruner"]
-"""What is looked at for every script where time matters, as it differs between benchmarks."""
-WHOLE = ["v1_5/gqa", "v1_6/mmbench"]
-"""Scripts that are looked at with all lines."""
 OTHER_SPLITS = {
     "vqav2": "llava_vqav2_mscoco_test2015",
     "sqa": "llava_test_CQM-A",
@@ -69,54 +63,49 @@ def is_meant(script: str, line: str) -> bool:
     return "OTHER" not in line or script.partition("/")[2] in OTHER_SPLITS
 
 
-def commands(script: str, folder: Path, lines: list[str]) -> str:
-    """A bash program that runs a script with every line, each in a folder of its own."""
-    task = script.partition("/")[2]
-    words = ["set -u", f"source '{STUB}'"]
-    for line in lines:
-        place = folder / str(list(LINES).index(line))
-        (place / EVAL).mkdir(parents=True)
-        (place / "scripts").symlink_to(REPOSITORY / "scripts")
-        environment = dict(LINES[line])
-        arguments = line.replace("OTHER", OTHER_SPLITS.get(task, ""))
-        if launcher := environment.pop("LAUNCHER", ""):
-            arguments += f" '{launcher}'"
-        if environment.pop("PLACED", "") and task in PLACED:
-            checkpoints = ("llava-v1.5-7b", "llava-v1.6-vicuna-7b")
-            for path in (place / EVAL / PLACED[task].replace("*", name) for name in checkpoints):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.touch()
-        settings = " ".join(f"{name}='{value}'" for name, value in environment.items())
-        path = "scripts/{}/eval/{}.sh".format(*script.split("/"))
-        run = f"env NOTES=notes {settings} bash {path} {arguments} > out 2> err; echo $? > code"
-        words.append(f"cd '{place}' && {{ {run}; }}")
-    return "\n".join(words)
-
-
-def plan(place: Path) -> dict[str, str]:
-    """What a script did in a folder: the values of every option of every call, by ``NUMBER OPTION``.
+def plan(script: str, line: str, place: Path, capsys: pytest.CaptureFixture) -> dict[str, str]:
+    """What a script does in a folder: the values of every option of every call, by ``NUMBER OPTION``.
 
     Of several processes that ask, the calls behind the first, ``1.1``, hold what differs from it.
     """
-    said = (place / "out").read_text().splitlines()
-    if code := (place / "code").read_text().strip("0\n"):
-        return {"code": code, "error": (place / "err").read_text().split("\n")[0], "said": "\n".join(said)}
-    calls = [options_of(call.splitlines()) for call in (place / "notes").read_text().split("# ")[1:]]
-    asking = sorted((call for call in calls if "--chunk-idx" in call), key=lambda call: call["--chunk-idx"])
-    place_of_asking = min(map(calls.index, asking))
-    calls = [call for call in calls if "--chunk-idx" not in call]
-    calls.insert(place_of_asking, asking[0])
-    found = {f"{number} {option}": value for number, call in enumerate(calls) for option, value in call.items()}
+    version, task = script.split("/")
+    environment = dict(LINES[line])
+    arguments = shlex.split(line.replace("OTHER", OTHER_SPLITS.get(task, "")))
+    if launcher := environment.pop("LAUNCHER", ""):
+        arguments.append(launcher)
+    if environment.pop("PLACED", "") and task in PLACED:
+        for name in ("llava-v1.5-7b", "llava-v1.6-vicuna-7b"):
+            path = place / EVAL / PLACED[task].replace("*", name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    capsys.readouterr()
+    try:
+        found = plan_of([task, version, *arguments], environment)
+    except SystemExit as end:
+        assert f"usage: bash scripts/{script.replace('/', '/eval/')}.sh TOKENS" in capsys.readouterr().err
+        return {"code": str(end.code)}
+    calls = [["-m", "llava.eval", *found.doctor], *found.asking]
+    devices = "CUDA_VISIBLE_DEVICES" in environment
+    seen = found.places.devices if len(found.asking) > 1 else [",".join(found.places.devices)]
+    asking = [
+        options_of(call) | ({"devices": device} if devices else {})
+        for call, device in zip(calls[1:], seen, strict=True)
+    ]
+    named_words = {f"0 {option}": value for option, value in options_of(calls[0]).items()}
+    named_words |= {f"1 {option}": value for option, value in asking[0].items()}
     for chunk, call in enumerate(asking[1:], 1):
-        found |= {f"1.{chunk} {option}": value for option, value in difference(call, asking[0]).items()}
-    return named(found | {"said": "\n".join(said)}, place)
+        named_words |= {f"1.{chunk} {option}": value for option, value in difference(call, asking[0]).items()}
+    if words := found.scoring:
+        scoring = options_of(["-m", "llava.eval", *words])
+        named_words |= {f"2 {option}": value for option, value in scoring.items()}
+    if words[:1] != ["score"]:
+        named_words["submit"] = found.submission
+    return named(named_words, found)
 
 
 def options_of(words: list[str]) -> dict[str, str]:
-    """The words of a call by their options, with the devices that a process sees; a bar between repeated ones."""
-    devices, *words = words
-    found = {"devices": devices} if devices and "--chunk-idx" in words else {}
-    option = ""
+    """The words of a call by their options; a bar between repeated ones."""
+    found, option = {}, ""
     for word in words:
         if word.startswith("-"):
             option = word
@@ -126,19 +115,18 @@ def options_of(words: list[str]) -> dict[str, str]:
     return found
 
 
-def named(found: dict[str, str], place: Path) -> dict[str, str]:
+def named(words: dict[str, str], found: Plan) -> dict[str, str]:
     """The plan with the names of split, checkpoint and setting beside it instead of within each path."""
-    which = re.search("/answers/([^ ]*)/([^ /]*)/([^ /]*/[^ /]*)[.]jsonl", found["said"])
-    marks = {str(place): ".", str(REPOSITORY): "."}
-    marks |= {f"{which[1]}/{which[2]}/{which[3]}": "{which}", which[1]: "{split}", which[2]: "{checkpoint}"}
-    for text, mark in marks.items():
-        found = {option: value.replace(text, mark) for option, value in found.items()}
-    return found | {"split": which[1], "checkpoint": which[2], "setting": which[3]}
+    marks = {found.which: "{which}", found.split: "{split}", found.places.checkpoint: "{checkpoint}"}
+    for text, mark in {str(REPOSITORY): ".", **marks}.items():
+        words = {option: value.replace(text, mark) for option, value in words.items()}
+    setting = found.which.removeprefix(f"{found.split}/{found.places.checkpoint}/")
+    return words | {"split": found.split, "checkpoint": found.places.checkpoint, "setting": setting}
 
 
 def difference(found: dict[str, str], usual: dict[str, str]) -> dict[str, str | None]:
     """What is another one than usual, None where it is not there; all of a call that is refused."""
-    if "error" in found:
+    if "code" in found:
         return found
     return {option: found.get(option) for option in {**usual, **found} if found.get(option) != usual.get(option)}
 
@@ -172,29 +160,18 @@ def recording(records):
         recording.write()
 
 
-def hold(recording, folder: Path, script: str, lines: list[str]) -> None:
-    """Run a script with some lines, the usual one first, and hold what it does against what is recorded."""
-    lines = [line for line in lines if is_meant(script, line)]
-    kept = {name: value for name, value in os.environ.items() if name in ("HOME", "LANG", "PATH", "TMPDIR")}
-    subprocess.run(["bash", "-c", commands(script, folder, lines)], env=kept, check=True, timeout=120)
-    plans = {line: plan(folder / str(list(LINES).index(line))) for line in lines}
-    usual = plans[USUAL]
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_comes_to_the_commands_and_paths_that_are_recorded(script, tmp_path, recording, monkeypatch, capsys):
+    plans = {}
+    for number, line in enumerate(line for line in LINES if is_meant(script, line)):
+        place = tmp_path / str(number)
+        place.mkdir()
+        monkeypatch.chdir(place)
+        plans[line] = plan(script, line, place, capsys)
     for line, found in plans.items():
         environment = "".join(f"{name}={value} " for name, value in LINES[line].items())
         case = f"{script} {environment}{line}".strip()
-        recording.check(case, found if line == USUAL else difference(found, usual))
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_a_script_calls_what_is_recorded(script, tmp_path, recording, records):
-    if not records:
-        hold(recording, tmp_path, script, list(LINES) if script in WHOLE else ALWAYS)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_a_script_calls_what_is_recorded_with_all_lines(script, tmp_path, recording):
-    hold(recording, tmp_path, script, list(LINES))
+        recording.check(case, found if line == USUAL else difference(found, plans[USUAL]))
 
 
 def test_nothing_else_is_recorded(recording, records):

@@ -1,23 +1,29 @@
 """A workplace for dry runs: the repository's scripts, a `python` that only takes notes, and no GPU unless asked for."""
 
 import importlib
+import io
 import json
 import os
 import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
 from argparse import ArgumentParser
-from dataclasses import dataclass
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
 
 from llava.eval.__main__ import program_of
+from llava.eval.ask.run import run
+from llava.records import InputError
 
 REPOSITORY = Path(__file__).parents[2]
 STUB = Path(__file__).with_name("stub_python.py")
+EVALUATION = re.compile(r"bash scripts/(?:(?P<version>v1_\d)/eval/(?P<task>\w+)|video/eval)\.sh(?P<words>.*)")
 
 
 @dataclass
@@ -55,22 +61,59 @@ class Call:
         return True
 
 
-@dataclass
 class Workplace:
-    folder: Path
-    trouble: str = "none"
+    """A folder with the scripts, in which evaluation runs in this process and what it starts only takes notes."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.trouble = folder, "none"
 
     def run(self, command: str, **environment: str) -> subprocess.CompletedProcess:
         """Run a shell command here, with these environment variables, to its end."""
+        if script := EVALUATION.match(command):
+            named = [script["task"], script["version"]] if script["task"] else ["video"]
+            return self._evaluate([*named, *shlex.split(script["words"])], environment)
         process = self.start(command, **environment)
         output, errors = process.communicate(timeout=600)
         return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
+    def _evaluate(self, words: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess:
+        """Do in this process what an evaluation script has done by ``python -m llava.eval run``."""
+        told = (io.StringIO(), io.StringIO())
+        before = os.getcwd()
+        os.chdir(self.folder)
+        try:
+            with redirect_stdout(told[0]), redirect_stderr(told[1]):
+                code = self._run(words, environment)
+        finally:
+            os.chdir(before)
+        return subprocess.CompletedProcess(words, code, told[0].getvalue(), told[1].getvalue())
+
+    def _run(self, words: list[str], environment: dict[str, str]) -> int:
+        stub = self.stub(self.folder.parent / "bin" / "python")
+        try:
+            run(words, self.do, {"PATH": os.environ["PATH"], **environment}, str(stub))
+        except SystemExit as end:
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
+            return 1 if isinstance(end.code, str) else end.code or 0
+        except InputError as error:
+            print(error, file=sys.stderr)
+            return 1
+        return 0
+
+    def do(self, words: list[str]) -> None:
+        """Note what another program would do; with trouble in the data the look at it ends the run."""
+        named = 1 if words[0] == "doctor" else 2
+        call = Call(" ".join(["llava.eval", *words[:named]]), None, words[named:], None, os.getpid())
+        with self.notes.open("a") as file:
+            file.write(json.dumps(asdict(call)) + "\n")
+        if words[0] == "doctor" and self.trouble == "data":
+            sys.exit(1)
+
     def start(self, command: str, **environment: str) -> subprocess.Popen:
-        """Start a shell command here, with these environment variables."""
+        """Start a shell command here, with these environment variables; its Python takes notes."""
         binaries = self.folder.parent / "bin"
-        binaries.mkdir(exist_ok=True)
-        self.put_stub(binaries / "python", f'"{sys.executable}" "{STUB}" "{self.notes}" {self.trouble} "$@"')
+        self.stub(binaries / "python")
         self.put_stub(binaries / "make", f'"{shutil.which("make")}" --dry-run -C "{REPOSITORY}" "$@"')
         for name in ("curl", "git", "hf", "pip", "unzip", "wget"):
             self.put_stub(binaries / name, "true")
@@ -78,6 +121,12 @@ class Workplace:
         environment["PATH"] = f"{binaries}{os.pathsep}{kept['PATH']}"
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(["bash", "-c", command], cwd=self.folder, env=kept | environment, **pipes)
+
+    def stub(self, path: Path) -> Path:
+        """A ``python`` that only takes notes."""
+        path.parent.mkdir(exist_ok=True)
+        self.put_stub(path, f'"{sys.executable}" "{STUB}" "{self.notes}" {self.trouble} "$@"')
+        return path
 
     @staticmethod
     def put_stub(path: Path, command: str) -> None:

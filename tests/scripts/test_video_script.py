@@ -28,7 +28,7 @@ def asked(workplace):
         ("--keep_ratio .10 --pruner cdpruner", "LLaVA-NeXT-Video-7B-hf/cdpruner/ratio_0.1"),
         ("64 --theta .9 --theta .30", "LLaVA-NeXT-Video-7B-hf/cdpruner/vtn_64_theta0.3"),
         ("--keep_ratio=0.1 --pruner=vispruner", "LLaVA-NeXT-Video-7B-hf/vispruner/ratio_0.1"),
-        ("064 --seed 00 --theta=.30 --theta .5", "LLaVA-NeXT-Video-7B-hf/cdpruner/vtn_64_theta0.5"),
+        ("064 --theta=.30 --theta .5", "LLaVA-NeXT-Video-7B-hf/cdpruner/vtn_64_theta0.5"),
         ("64 --budget_scope image", "LLaVA-NeXT-Video-7B-hf/cdpruner/vtn_64_budget_scopeimage"),
         ("--pruner none --for_get_frames_num 8", "LLaVA-NeXT-Video-7B-hf/none/full_for_get_frames_num8"),
     ],
@@ -58,11 +58,11 @@ def test_every_device_gets_a_process(asked):
     [
         ("", "QUESTIONS or VIDEOS is missing"),
         ("questions.jsonl", "QUESTIONS or VIDEOS is missing"),
-        ("questions.jsonl .", "TOKENS is missing"),
-        ("questions.jsonl . 64 --pruner none", "leave TOKENS out"),
-        ("questions.jsonl . 64 32", "unexpected argument: 32"),
-        ("questions.jsonl . --keep_ratio nan", "above 0 and at most 1"),
-        ("questions.jsonl . --visual_token_num 1.5", "TOKENS is a whole number"),
+        ("questions.jsonl .", "needs a budget"),
+        ("questions.jsonl . 64 --pruner none", "none keeps every token"),
+        ("questions.jsonl . 64 32", "unrecognized arguments: 32"),
+        ("questions.jsonl . --keep_ratio nan", "--keep_ratio"),
+        ("questions.jsonl . --visual_token_num 1.5", "--visual_token_num"),
     ],
 )
 def test_wrong_usage_is_named_before_anything_runs(workplace, arguments, message):

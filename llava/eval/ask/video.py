@@ -38,6 +38,8 @@ from llava.video import VideoError, import_av, read_clip
 
 QUESTION_KEYS = {"question_id": (int, str), "video": str, "text": str}
 VIDEO_PLACEHOLDER = "<video>"
+CHOSEN = (*SETTINGS, "for_get_frames_num", *DECODING)
+"""Flags whose values the answers record."""
 
 
 class VideoDataset(Dataset):
@@ -149,8 +151,7 @@ def _begin(
         loaded = load_vlm(model_path(args), processes.device, **settings)
     except Exception as error:  # libraries raise many types about files that are not what they should be
         raise InputError(f"cannot load {args.model_path}: {reason(error)}") from error
-    chosen = (*SETTINGS, "for_get_frames_num", *DECODING)
-    described = describe_run(args, loaded.model, chosen, "attention_implementation")
+    described = describe_run(args, loaded.model, CHOSEN, "attention_implementation")
     return loaded, VideoDataset(samples, args.for_get_frames_num), described
 
 

@@ -50,7 +50,7 @@ def diagnose(
         made_from = [file for file in task.splits.values() if file.path == task.splits[split].made_from]
         questions = next(map(read, made_from), None)
         if questions is None and can_go_on(findings):
-            return findings  # the script makes the questions, and everything that belongs to them
+            return findings  # a run makes the questions, and everything that belongs to them
     if task.images:
         findings.append(look_at_images(task.images, data, questions))
     annotations = list(map(read, task.annotations))

@@ -146,6 +146,7 @@ class Task:
         submit: writes what a server takes.
         score_reads, score_takes, submit_reads: which fields of ``Given`` scoring needs beside the answers and which it
             takes, and which submitting needs.
+        make: writes what a run makes, given the folders of questions and of data.
         checkpoint: the folder of the model that is asked unless another one is named, where it is not LLaVA's.
     """
 
@@ -173,6 +174,7 @@ class Task:
     score_reads: tuple[str, ...] = ("annotations",)
     score_takes: tuple[str, ...] = ()
     submit_reads: tuple[str, ...] = ()
+    make: Callable[[Path, Path], None] | None = None
     checkpoint: str = ""
 
     @property

@@ -37,7 +37,7 @@ class DataFile:
         elsewhere: a second place where it may lie.
         member: the key of the file's object that holds the records, if not all do.
         lines: one JSON object per line, whatever its name.
-        made_from: the benchmark's script makes it, if it is absent, from this file, or from nothing.
+        made_from: a run makes it, if it is absent, from this file, or from nothing.
     """
 
     path: str

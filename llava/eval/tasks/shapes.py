@@ -11,6 +11,7 @@ from llava.eval.tasks.matching import check_same_questions, ids
 from llava.eval.tasks.scores import Result, percent, wilson_interval
 from llava.records import InputError, check_record
 from llava.shapes import checkpoint_path
+from llava.shapes.benchmark import write_benchmark
 
 MEASURED = dict.fromkeys(("visual_tokens", "latency_ms"), (int, float))
 LABEL_KEYS = {"question_id": (int, str), "answer": str, "category": str}
@@ -92,12 +93,13 @@ SHAPES = Task(
     title="shapes",
     folder="shapes",
     asks=SHORT,
-    splits={"shapes_test": DataFile("shapes_test.jsonl", "the script draws it", None, ASKED, **DRAWN)},
-    images=Images("images", "the script draws them"),
-    annotations=(DataFile("shapes_test_labels.jsonl", "the script draws it", None, LABEL_KEYS, **DRAWN),),
+    splits={"shapes_test": DataFile("shapes_test.jsonl", "a run draws it", None, ASKED, **DRAWN)},
+    images=Images("images", "a run draws them"),
+    annotations=(DataFile("shapes_test_labels.jsonl", "a run draws it", None, LABEL_KEYS, **DRAWN),),
     answers=replace(answer_lines(metadata=dict), check=_check),
     match=lambda questions, annotations, images: check_same_questions(ids(questions), ids(annotations[0])),
     score=score,
     report=report,
+    make=lambda folder, data: write_benchmark(data, split="test", num_questions=1000, seed=0),
     checkpoint=checkpoint_path(),
 )

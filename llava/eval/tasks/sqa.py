@@ -208,16 +208,17 @@ def match(
     check_described(split, problems)
 
 
-def select(source: str | Path, target: str | Path) -> None:
-    """Make the usual split: the questions of ``source`` that have an image, in their order.
+def make(folder: Path, data: Path) -> None:
+    """Write the questions of the whole test split that have an image, in their order: no release holds that file.
 
     Raises:
-        InputError: none of them has.
+        InputError: there are no questions, or none of them has an image.
     """
+    source, target = folder / "llava_test_CQM-A.json", folder / "llava_test_CQM-I.json"
     questions = read_json(source, list)
     with_image = [question for question in questions if isinstance(question, dict) and "image" in question]
     if not with_image:
-        raise InputError(f"--src {source}: none of its {len(questions)} questions has an image")
+        raise InputError(f"{source}: none of its {len(questions)} questions has an image")
     write_json(target, with_image, indent=2)
     logger.info("%s: %d of %d questions have an image", target, len(with_image), len(questions))
 
@@ -233,7 +234,7 @@ SQA = Task(
     splits={
         "llava_test_CQM-I": DataFile(
             "llava_test_CQM-I.json",
-            "no release holds it; scripts/eval/select_image_questions.py makes it from llava_test_CQM-A.json",
+            "no release holds it; a run makes it from llava_test_CQM-A.json",
             2017,
             KEYS | {"image": str},
             made_from="llava_test_CQM-A.json",
@@ -246,4 +247,5 @@ SQA = Task(
     match=match,
     score=score,
     report=report,
+    make=make,
 )

@@ -1,2 +1,2 @@
 #!/usr/bin/env bash
-exec bash "$(dirname "$0")/../../eval/mmbench.sh" v1_5 "$@"
+exec bash "$(dirname "$0")/../../eval/run.sh" mmbench v1_5 "$@"

@@ -1,2 +1,2 @@
 #!/usr/bin/env bash
-exec bash "$(dirname "$0")/../../eval/qbench_zh.sh" v1_5 "$@"
+exec bash "$(dirname "$0")/../../eval/run.sh" qbench_zh v1_5 "$@"

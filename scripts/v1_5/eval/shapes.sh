@@ -1,2 +1,2 @@
 #!/usr/bin/env bash
-exec bash "$(dirname "$0")/../../eval/shapes.sh" v1_5 "$@"
+exec bash "$(dirname "$0")/../../eval/run.sh" shapes v1_5 "$@"

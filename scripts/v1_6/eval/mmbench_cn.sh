@@ -1,2 +1,2 @@
 #!/usr/bin/env bash
-exec bash "$(dirname "$0")/../../eval/mmbench_cn.sh" v1_6 "$@"
+exec bash "$(dirname "$0")/../../eval/run.sh" mmbench_cn v1_6 "$@"

@@ -1,2 +1,2 @@
 #!/usr/bin/env bash
-exec bash "$(dirname "$0")/../../eval/qbench.sh" v1_6 "$@"
+exec bash "$(dirname "$0")/../../eval/run.sh" qbench v1_6 "$@"

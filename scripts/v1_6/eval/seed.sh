@@ -1,2 +1,2 @@
 #!/usr/bin/env bash
-exec bash "$(dirname "$0")/../../eval/seed.sh" v1_6 "$@"
+exec bash "$(dirname "$0")/../../eval/run.sh" seed v1_6 "$@"

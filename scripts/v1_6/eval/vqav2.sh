@@ -1,2 +1,2 @@
 #!/usr/bin/env bash
-exec bash "$(dirname "$0")/../../eval/vqav2.sh" v1_6 "$@"
+exec bash "$(dirname "$0")/../../eval/run.sh" vqav2 v1_6 "$@"

@@ -149,7 +149,7 @@ def sqa(put, tmp_path):
 def test_scienceqas_image_questions_are_made_from_all_questions(sqa):
     notes = [finding for finding in diagnose("sqa", sqa) if finding.status == "note"]
     assert problems("sqa", sqa) == []
-    assert "select_image_questions.py makes it from llava_test_CQM-A.json" in notes[0].message
+    assert "a run makes it from llava_test_CQM-A.json" in notes[0].message
     (sqa / "scienceqa/llava_test_CQM-A.json").unlink()
     (fault,) = problems("sqa", sqa)
     assert fault.what == sqa / "scienceqa/llava_test_CQM-A.json"

@@ -1,36 +1,31 @@
-"""The table of facts against the scripts that use it."""
+"""What holds for every benchmark of the table."""
 
-import re
-from pathlib import Path
+import json
 
 import pytest
 
 from llava.eval.tasks import TASKS
-
-SCRIPTS = Path(__file__).parents[3] / "scripts" / "eval"
-BODIES = {script.stem: script.read_text() for script in SCRIPTS.glob("*.sh") if script.name != "driver.sh"}
-
-
-def test_every_script_has_its_entry_and_every_entry_its_script():
-    assert set(BODIES) == set(TASKS)
+from llava.eval.tasks.sqa import SQA
+from llava.records import InputError
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_script_and_table_agree_on_folder_splits_and_places(name):
-    benchmark, body = TASKS[name], BODIES[name]
-    call = re.search(r'driver\.sh" (\S+) (?:"([^"]+)"|(\S+))', body)
-    assert call[1] == benchmark.folder
-    assert (call[2] or call[3]).split() == list(benchmark.splits)
-    if benchmark.images:
-        folder = re.search(r'--image-folder "\$DATA/?([^"]*)"', body)[1]
-        assert folder == benchmark.images.path.removeprefix(".")
-    for split, file in benchmark.splits.items():
-        root = "$DATA" if file.in_data else "$EVAL"
-        path = f"{root}/{file.path}"
-        assert path in body or path.replace(split, "$SPLIT") in body
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_a_file_that_a_script_makes_from_another_is_made_from_one_of_the_same_table(name):
+def test_a_file_that_a_run_makes_is_made_by_the_task_from_one_of_its_files(name):
     files = [*TASKS[name].splits.values(), *TASKS[name].annotations]
     assert all(file.made_from in (None, "", *(other.path for other in files)) for file in files)
+    assert any(file.made_from is not None for file in files) == (TASKS[name].make is not None)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_what_is_not_scored_here_goes_somewhere(name):
+    task = TASKS[name]
+    elsewhere = bool(task.judged) or not all(map(task.scored, task.splits))
+    assert bool(task.server) == elsewhere and bool(task.judged) == (task.verdicts is not None)
+    assert bool(task.upload) <= (task.submit is not None)
+
+
+def test_science_questions_without_an_image_leave_none_to_make_a_file_of(tmp_path):
+    (tmp_path / "llava_test_CQM-A.json").write_text(json.dumps([{"id": "1"}]))
+    with pytest.raises(InputError, match=r"CQM-A\.json: none of its 1 questions has an image"):
+        SQA.make(tmp_path, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["llava_test_CQM-A.json"]
