@@ -13,7 +13,7 @@ from llava.eval.tasks import TASKS
 
 PROGRAMS = {
     "doctor": "llava.eval.doctor.data run_doctor",
-    "table": "llava.eval.results.summarize summarize",
+    "table": "llava.eval.pictures.summarize summarize",
     "video": "llava.eval.ask.video eval_model",
     "demo": "llava.eval.demo run_demo",
 }

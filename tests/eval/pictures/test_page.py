@@ -14,7 +14,7 @@ from PIL import Image
 from llava.command import run_program
 from llava.eval import model_vqa_loader
 from llava.eval.__main__ import main
-from llava.eval.results.summarize import build_parser, summarize
+from llava.eval.pictures.summarize import build_parser, summarize
 from llava.shapes import checkpoint_path
 from llava.shapes.benchmark import write_benchmark
 

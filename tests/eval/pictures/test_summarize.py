@@ -6,8 +6,8 @@ from dataclasses import asdict
 import pytest
 
 from llava.command import run_program
+from llava.eval.pictures.summarize import build_parser, summarize
 from llava.eval.results.setting import Setting
-from llava.eval.results.summarize import build_parser, summarize
 
 
 @pytest.fixture
