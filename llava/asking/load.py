@@ -13,16 +13,16 @@ from llava.asking.batch import check_decoding
 from llava.asking.llava import LlavaModel
 from llava.asking.model import Model
 from llava.asking.prompts import check_conv_mode
-from llava.command import at_least, reason
+from llava.command import reason
 from llava.conversation import conv_mode_for
 from llava.mm_utils import get_model_name_from_path
 from llava.model.builder import load_pretrained_model
 from llava.model.checkpoint import checkpoint_folder, read_config
 from llava.model.devices import ATTENTION, check_device
 from llava.model.loading import ANYRES, LOADING_OPTIONS, plan
-from llava.pruners import Pruner, add_pruner_args, pruner_from_args
+from llava.pruners import Pruner, pruner_from_args
 from llava.records import InputError
-from llava.selecting.options import BUDGET_SCOPES, POSITIONS, TEXT_CHUNKING
+from llava.selecting.options import NATIVE, add_pruning_args
 from llava.shapes import checkpoint_path
 
 logger = logging.getLogger(__name__)
@@ -95,11 +95,11 @@ def add_model_args(parser: ArgumentParser) -> None:
     group = add_running_args(parser, dtype="float16 on a GPU, else float32")
     group.add_argument("--anyres", choices=ANYRES, default="native", help="tiles of a LLaVA-NeXT model")
     group.add_argument("--vision_dtype", choices=DTYPES, help="as --dtype if not given")
-    add_pruner_args(parser)
+    add_pruning_args(parser, NATIVE)
 
 
 def add_running_args(parser: ArgumentParser, dtype: str) -> Any:
-    """Where and how a model of either format runs, and prunes; ``dtype`` says what it is if not given.
+    """Where and how a model of either format runs; ``dtype`` says what it is if not given.
 
     Returns:
         The group, for the flags that models of one format have.
@@ -108,12 +108,6 @@ def add_running_args(parser: ArgumentParser, dtype: str) -> Any:
     group.add_argument("--device", help="cuda, cuda:1, cpu, ...; GPUs, or else the CPU, if not given")
     group.add_argument("--dtype", choices=DTYPES, help=dtype)
     group.add_argument("--attn", dest="attn_implementation", choices=ATTENTION)
-    group.add_argument("--budget_scope", choices=BUDGET_SCOPES, help="budget per tile or frame, or over all of them")
-    group.add_argument("--positions", choices=POSITIONS, help="of kept tokens; the model's own if not given")
-    group.add_argument(
-        "--prune_layer", type=at_least(0), metavar="K", help="decoder layers that see all tokens; 0 if not given"
-    )
-    group.add_argument("--text_chunking", choices=TEXT_CHUNKING, help="how texts over 77 tokens are cut")
     return group
 
 

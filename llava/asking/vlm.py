@@ -1,6 +1,5 @@
 """Transformers' own vision-language models: questions in, answers and likelihoods out."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -31,17 +30,10 @@ from llava.mm_utils import get_model_name_from_path
 from llava.model.checkpoint import refuse_no_checkpoint
 from llava.model.devices import check_attention, check_device, check_device_map, check_dtype
 from llava.pruners import Pruner, resolve_pruner
-from llava.pruners.base import BUDGETS
 from llava.pruning import FAMILIES, Pruning, check_transformers, prune
-from llava.selecting.options import PruningOptions, check_choice
+from llava.selecting.options import HOSTED, PruningOptions, check_choice, names_of
 from llava.utils import encodable
 
-SETTINGS = tuple(
-    parameter.name
-    for parameter in inspect.signature(prune).parameters.values()
-    if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in (*BUDGETS, "texts")
-)
-"""What ``llava.pruning.prune`` takes besides the pruner."""
 VISUAL_IDS = ("video_token_id", "video_token_index", "image_token_id", "image_token_index")
 
 
@@ -223,7 +215,7 @@ def _pruning(options: dict[str, Any], pretrained: str) -> tuple[Pruner | None, d
         TypeError, ValueError: options that do not fit, or a checkpoint of a class that cannot be pruned.
         ImportError: Transformers is too old for ``prune``.
     """
-    settings = {name: options.pop(name) for name in SETTINGS if name in options}
+    settings = {name: options.pop(name) for name in names_of(HOSTED) if name in options}
     pruner = resolve_pruner(**options)
     if pruner is None:
         if settings:

@@ -9,12 +9,13 @@ import torch
 from llava.asking.llava import LlavaModel
 from llava.asking.load import load_llava
 from llava.asking.processes import Processes
-from llava.asking.vlm import SETTINGS, VlmModel, load_vlm
+from llava.asking.vlm import VlmModel, load_vlm
 from llava.conversation import conv_templates
 from llava.model.builder import load_pretrained_model
 from llava.model.loading import LOADING_OPTIONS
 from llava.pruners import option_names
 from llava.pruners.base import BUDGETS
+from llava.selecting.options import HOSTED, names_of
 
 PRUNING = {"pruner", *BUDGETS}
 
@@ -50,7 +51,7 @@ def load_vlm_pruned(pretrained: str, processes: Processes, **options: Any) -> Vl
     Raises:
         TypeError, ValueError, FileNotFoundError, ImportError: as ``load_vlm``.
     """
-    refuse_unknown(options, {*_keywords(load_vlm), *PRUNING, *SETTINGS, *option_names()}, "vlm_pruned")
+    refuse_unknown(options, {*_keywords(load_vlm), *PRUNING, *names_of(HOSTED), *option_names()}, "vlm_pruned")
     require_name(options)
     return load_vlm(pretrained, place(processes, options.get("device_map")), **options)
 

@@ -24,21 +24,20 @@ from llava.asking.model import Model
 from llava.asking.processes import Processes
 from llava.asking.prompts import vqa_loader_query
 from llava.asking.questions import Answer, Question
-from llava.asking.vlm import SETTINGS, Item, VlmModel, load_vlm
+from llava.asking.vlm import Item, VlmModel, load_vlm
 from llava.command import at_least, reason, with_defaults
 from llava.eval.ask.dataset import ImageError, Sample, check_text
 from llava.eval.ask.options import DECODING, add_loop_args, describe_run
 from llava.eval.ask.program import evaluate
 from llava.model.devices import check_attention, check_dtype
-from llava.pruners import Pruner, add_pruner_args
+from llava.pruners import Pruner
 from llava.records import InputError, local_path, read_jsonl
-from llava.selecting.options import ATTENTION as READ_AS_ATTENTION
-from llava.selecting.options import RELEVANCE, PruningOptions
+from llava.selecting.options import HOSTED, PruningOptions, add_pruning_args, names_of
 from llava.video import VideoError, import_av, read_clip
 
 QUESTION_KEYS = {"question_id": (int, str), "video": str, "text": str}
 VIDEO_PLACEHOLDER = "<video>"
-CHOSEN = (*SETTINGS, "for_get_frames_num", *DECODING)
+CHOSEN = (*names_of(HOSTED), "for_get_frames_num", *DECODING)
 """Flags whose values the answers record."""
 
 
@@ -126,7 +125,7 @@ def _check(args: Namespace, pruner: Pruner | None) -> None:
         raise InputError("--profile times the stages of LLaVA's own classes; this program has --save-latency")
     if args.static_cache and pruner is not None:
         raise InputError("--static-cache: a pruned model of Transformers needs a cache that grows")
-    settings = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
+    settings = {name: getattr(args, name) for name in names_of(HOSTED) if getattr(args, name) is not None}
     if settings and pruner is None:
         given = ", ".join(f"--{name}" for name in settings)
         raise InputError(f"{given} without a pruner: name it, as in --pruner cdpruner")
@@ -145,7 +144,7 @@ def _check(args: Namespace, pruner: Pruner | None) -> None:
 def _begin(
     args: Namespace, pruner: Pruner | None, samples: Sequence[Sample], processes: Processes
 ) -> tuple[VlmModel, VideoDataset, dict[str, Any]]:
-    settings = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
+    settings = {name: getattr(args, name) for name in names_of(HOSTED) if getattr(args, name) is not None}
     settings |= {"pruner": pruner, "dtype": args.dtype, "attn_implementation": args.attn_implementation}
     try:
         loaded = load_vlm(model_path(args), processes.device, **settings)
@@ -163,9 +162,6 @@ def build_parser() -> ArgumentParser:
     add_loop_args(parser, media="video")
     parser.add_argument("--for_get_frames_num", type=at_least(1), default=32, help="frames read of each video")
     add_generation_args(parser, max_new_tokens=128, temperature=0.0)
-    group = add_running_args(parser, dtype="the checkpoint's on a GPU")
-    group.add_argument("--attention", choices=READ_AS_ATTENTION, help="what pruners read as attention")
-    group.add_argument("--relevance", choices=RELEVANCE, help="what pruners read as relevance")
-    group.add_argument("--text_tower", help="the CLIP that the encoder came from, for --relevance clip_text")
-    add_pruner_args(parser)
+    add_running_args(parser, dtype="the checkpoint's on a GPU")
+    add_pruning_args(parser, HOSTED)
     return parser

@@ -6,7 +6,7 @@ import pytest
 from llava.bench import __main__ as bench
 from llava.command import run_program
 from llava.eval import demo
-from llava.eval.results import summarize
+from llava.eval.pictures import summarize
 from llava.eval.results.score import score_answers, score_parser
 from llava.eval.tasks import TASKS
 from llava.outputs import nothing_left

@@ -1,4 +1,4 @@
-"""The program on results in a folder; its page, on answers of the embedded model, in test_report.py."""
+"""The program on results in a folder; its page, on answers of the embedded model, in test_page.py."""
 
 import json
 from dataclasses import asdict
