@@ -98,18 +98,18 @@ class ImageSide:
         tower, layer = self.get_vision_tower(), options.prune_layer
         if options.pruner is not None and tower is None:
             raise ValueError("this model has no vision tower: there is nothing to prune")
-        if layer != self.prune_layer:
-            hooks = prune_at_layer(self.get_model(), layer) if layer else None
-            if self._layer_pruning is not None:
-                self._layer_pruning.remove()
-            self._layer_pruning = hooks
+        if tower is not None and tower.is_loaded:
+            if tower.relevance is not None and tower.relevance.text_chunking != options.text_chunking:
+                tower.relevance = None  # it remembers texts, cut as before
+            if options.needs & CLIP_TEXT_CUES:
+                self._ensure_text_tower(options.text_chunking)
+        before, hooks = self._layer_pruning, None
+        if layer:
+            hooks = before if layer == self.prune_layer else prune_at_layer(self.get_model(), layer)
         self._pruning = options
-        if tower is None or not tower.is_loaded:
-            return
-        if tower.relevance is not None and tower.relevance.text_chunking != options.text_chunking:
-            tower.relevance = None  # it remembers texts, cut as before
-        if options.needs & CLIP_TEXT_CUES:
-            self._ensure_text_tower()
+        self._layer_pruning = hooks  # last: a call that reads it first finds out that it changed
+        if before is not None and before is not hooks:
+            before.remove()
 
     @property
     def prune_layer(self) -> int:
@@ -140,10 +140,10 @@ class ImageSide:
         """Swap the pruner at run time; None is plain LLaVA. Loads CLIP's text side when a pruner first asks for it."""
         self.pruner = pruner
 
-    def _ensure_text_tower(self) -> None:
+    def _ensure_text_tower(self, text_chunking: str) -> None:
         with LOADING_TEXT_TOWER:
             if self.get_vision_tower().relevance is None:
-                self.get_vision_tower().load_text_tower(self.text_chunking)
+                self.get_vision_tower().load_text_tower(text_chunking)
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Return the projected features of ``images`` (B, 3, H, W): (B, N, D), nothing pruned."""
@@ -170,7 +170,7 @@ class ImageSide:
                 features = self.get_vision_tower()(images)
             return {"embeds": self._project(features)}
         if pruner.needs & CLIP_TEXT_CUES:
-            self._ensure_text_tower()
+            self._ensure_text_tower(self.text_chunking)
             if None in texts:
                 self._report_missing_text(pruner)
         with self.stage("vision"):

@@ -281,7 +281,7 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
             raise NotImplementedError("`inputs_embeds` is made here: pass `inputs`, token ids, and `images`")
         kwargs.pop("position_ids", None)  # the tokens of a row are numbered here, padding left out
         attention_mask = kwargs.pop("attention_mask", None)
-        options, hooks, self.last_prune = self.pruning.brought(pruning), self._layer_pruning, None
+        hooks, options, self.last_prune = self._layer_pruning, self.pruning.brought(pruning), None
         embeds, mask, position_ids, _, late = self._splice_batch(
             inputs, attention_mask, None, images, image_sizes, texts, "left", options
         )
