@@ -2,10 +2,11 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from llava.pruners import Pruner
 from llava.pruners.base import CLIP_TEXT_CUES, OPTIONAL_CUES
 from llava.selecting.at_layer import LayerPruning, prune_at_layer
 from llava.selecting.choose import choose
-from llava.selecting.options import POSITIONS, PruningOptions, check_choice
+from llava.selecting.options import POSITIONS, PruningOptions, Unfit, check_choice
 from llava.selecting.parts import Visual
 from llava.selecting.per_thread import PerThread
 from llava.selecting.record import PruneRecord
@@ -41,11 +42,8 @@ class ThreadState:
 
 
 def _entry(name: str) -> property:
-    """An entry of ``pruning`` as an attribute of its own; another value is checked when it is set."""
-    return property(
-        lambda model: getattr(model.pruning, name),
-        lambda model, value: setattr(model, "pruning", replace(model.pruning, **{name: value})),
-    )
+    """An entry of ``pruning`` as an attribute of its own; its value is checked when it is set."""
+    return property(lambda model: model._said(name), lambda model, value: model._say(name, value))
 
 
 def _of_thread(name: str) -> property:
@@ -63,12 +61,14 @@ class ImageSide:
 
     Attributes:
         pruning: how calls are pruned that do not bring options of their own. ``pruner``, ``budget_scope``,
-            ``text_chunking``, ``positions`` and ``prune_layer`` are its entries, each of which can be set by itself.
+            ``text_chunking``, ``positions`` and ``prune_layer`` are its entries, each of which can be set by itself, in
+            any order: those that do not go together are a ValueError of the next call.
         last_prune: what the last call with images of this thread kept.
         stopwatch: times the stages of every call of this thread, None times nothing.
     """
 
     _pruning = PruningOptions()
+    _waiting: Mapping[str, Any] = {}  # entries that do not go with the others as they are yet
     _layer_pruning: LayerPruning | None = None
     _missing_text_reported = False
 
@@ -91,7 +91,7 @@ class ImageSide:
         With a ``prune_layer`` of 1 or more, ``embeds`` are the hidden states that the layer is given, and pruning needs
         a dynamic cache or none. ValueError is raised for a layer that is not there, or a model without a vision tower.
         """
-        return self._pruning
+        return replace(self._pruning, **self._waiting) if self._waiting else self._pruning
 
     @pruning.setter
     def pruning(self, options: PruningOptions) -> None:
@@ -105,33 +105,43 @@ class ImageSide:
                 self._ensure_text_tower(options.text_chunking)
         before, hooks = self._layer_pruning, None
         if layer:
-            hooks = before if layer == self.prune_layer else prune_at_layer(self.get_model(), layer)
-        self._pruning = options
+            hooks = before if layer == self._pruning.prune_layer else prune_at_layer(self.get_model(), layer)
+        self._pruning, self._waiting = options, {}
         self._layer_pruning = hooks  # last: a call that reads it first finds out that it changed
         if before is not None and before is not hooks:
             before.remove()
 
+    def _said(self, name: str) -> Any:
+        return self._waiting.get(name, getattr(self._pruning, name))
+
+    def _say(self, name: str, value: Any) -> None:
+        entries = {**self._waiting, name: value}
+        try:
+            self.pruning = replace(self._pruning, **entries)
+        except Unfit:
+            self._waiting = entries
+
     @property
     def prune_layer(self) -> int:
         """The first decoder layer that sees the kept tokens alone; 0, the default, prunes before the language model."""
-        return self.pruning.prune_layer
+        return self._said("prune_layer")
 
     @prune_layer.setter
     def prune_layer(self, layer: int) -> None:
         prune_at_layer(self.get_model(), layer).remove()  # says which layers there are
-        self.pruning = replace(self.pruning, prune_layer=layer)
+        self._say("prune_layer", layer)
 
     @property
     def positions(self) -> str:
         """Whether tokens that are left are numbered without gaps, "compact", as in the releases, or have the positions
         that they have without a pruner, "original", as they do behind a decoder layer.
         """
-        return "compact" if self.pruning.compact() else "original"
+        return "original" if self.prune_layer else self._said("positions") or "compact"
 
     @positions.setter
     def positions(self, positions: str) -> None:
         check_choice("positions", positions, POSITIONS)
-        self.pruning = replace(self.pruning, positions=positions)
+        self._say("positions", None if positions == "compact" else positions)  # the model's own way
 
     def get_vision_tower(self) -> CLIPVisionTower | None:
         return self.get_model().get_vision_tower()

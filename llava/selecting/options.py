@@ -31,6 +31,10 @@ def _entry(default: Any, help: str, choices: Sequence[str] = (), hosts: Sequence
     return field(default=default, metadata={"valid": valid, "hosts": hosts, "flag": {"help": help, **flag}})
 
 
+class Unfit(ValueError):
+    """Options of which each is valid, but not all together."""
+
+
 @dataclass(frozen=True)
 class PruningOptions:
     """Which pruner chooses, and how its choice is applied to a model.
@@ -48,7 +52,8 @@ class PruningOptions:
 
     Raises:
         TypeError: a pruner that is none.
-        ValueError: a value that is not one of the valid ones, which it names, or two that exclude each other.
+        ValueError: a value that is not one of the valid ones, which it names.
+        Unfit: two that exclude each other, or of which one needs the other; a ValueError.
     """
 
     pruner: Pruner | None = None
@@ -72,19 +77,17 @@ class PruningOptions:
             raise ValueError(f"prune_layer must be an integer, 0 or more, not {self.prune_layer!r}")
         object.__setattr__(self, "prune_layer", plain(self.prune_layer))
         if self.prune_layer and self.positions == "compact":
-            raise ValueError(
-                "with prune_layer of 1 or more, positions are 'original': tokens are numbered before they go"
-            )
+            raise Unfit("with prune_layer of 1 or more, positions are 'original': tokens are numbered before they go")
         if (self.relevance == "clip_text") != (self.text_tower is not None):
-            raise ValueError('relevance="clip_text" and text_tower, the folder or hub id of a CLIP, need one another')
+            raise Unfit('relevance="clip_text" and text_tower, the folder or hub id of a CLIP, need one another')
         if self.pruner is not None:
             self._check_layer(name_of(self.pruner))
 
     def _check_layer(self, pruner: str) -> None:
         if not self.prune_layer and self.pruner.needs & INSIDE_CUES:
-            raise ValueError(f"{pruner} needs prune_layer of 1 or more: it reads attention of the language model")
+            raise Unfit(f"{pruner} needs prune_layer of 1 or more: it reads attention of the language model")
         if self.prune_layer and self.pruner.merges:
-            raise ValueError(f"{pruner} merges tokens before the projector: it needs prune_layer 0")
+            raise Unfit(f"{pruner} merges tokens before the projector: it needs prune_layer 0")
 
     @classmethod
     def of(cls, host: str, **keywords: Any) -> "PruningOptions":
