@@ -45,7 +45,7 @@ LONGEST = 300
 LONGER = {
     "tests/eval/ask/test_video.py": 345,
     "tests/model/test_builder.py": 429,
-    "tests/model/test_late_selection.py": 395,
+    "tests/model/test_late_selection.py": 391,
     "tests/model/test_llava_arch.py": 505,
     "tests/pruners/test_base.py": 305,
     "tests/pruning/test_fail_closed.py": 344,

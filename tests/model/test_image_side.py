@@ -9,6 +9,7 @@ from transformers import CLIPVisionModel
 from llava.mm_utils import process_images
 from llava.pruners import Pruner, resolve_pruner
 from llava.pruners.functional import rank
+from llava.selecting.options import PruningOptions
 
 from .conftest import QUESTIONS, generate, left_pad, question_prompts
 
@@ -165,3 +166,16 @@ def test_trim_asks_for_the_texts_it_chooses_by(load, checkpoint, images, texts):
     tokenizer, model, processor, _ = load(checkpoint, pruner="trim", visual_token_num=5)
     with pytest.raises(ValueError, match="Trim chooses by the question: `texts` must have one for every image"):
         generate(model, tokenizer, processor, images, texts, question_prompts(tokenizer, QUESTIONS))
+
+
+def test_options_that_need_each_other_are_set_in_any_order(load, checkpoint):
+    model, fastv, merging = load(checkpoint)[1], resolve_pruner("fastv", 5), resolve_pruner("trim", 5)
+    model.positions, model.pruner = "compact", fastv
+    assert (model.pruner, model.prune_layer) == (fastv, 0)
+    model.prune_layer = 1
+    assert model.pruning == PruningOptions(fastv, prune_layer=1) and model.positions == "original"
+    model.prune_layer = 0
+    with pytest.raises(ValueError, match="fastv needs prune_layer of 1 or more"):
+        assert model.pruning is None
+    model.pruner = merging
+    assert model.pruning == PruningOptions(merging)

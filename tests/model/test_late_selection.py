@@ -327,26 +327,6 @@ def test_fastv_before_the_language_model_is_an_error_at_loading_and_later(model_
         generate(model, tokenizer, processor, images, QUESTIONS, question_prompts(tokenizer, QUESTIONS))
 
 
-def test_options_that_need_each_other_are_set_in_any_order(model_of, images):
-    tokenizer, model, processor, _ = model_of(layer=0)
-    fastv, merging = resolve_pruner("fastv", BUDGET), resolve_pruner("trim", BUDGET)
-    model.positions = "compact"
-    model.set_pruner(fastv)
-    assert (model.pruner, model.prune_layer) == (fastv, 0)
-    model.prune_layer = LAYER
-    assert model.pruning == PruningOptions(fastv, prune_layer=LAYER) and model.positions == "original"
-    generate(model, tokenizer, processor, images, QUESTIONS, question_prompts(tokenizer, QUESTIONS))
-    assert set(model.last_prune.visual_tokens) == {BUDGET}
-    model.prune_layer = 0
-    with pytest.raises(ValueError, match="fastv needs prune_layer of 1 or more"):
-        generate(model, tokenizer, processor, images, QUESTIONS, question_prompts(tokenizer, QUESTIONS))
-    model.set_pruner(merging)
-    assert model.pruning == PruningOptions(merging)
-    with pytest.raises(TypeError):
-        model.set_pruner("fastv")
-    assert model.pruner is merging
-
-
 def test_compact_positions_and_a_layer_exclude_each_other(model_of):
     with pytest.raises(ValueError, match="positions are 'original'"):
         model_of(positions="compact")
