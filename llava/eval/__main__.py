@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from llava.command import run_program
-from llava.eval.results.score import score_answers, score_parser, submit_answers, submit_parser
 from llava.eval.tasks import TASKS
 
 PROGRAMS = {
@@ -40,14 +39,12 @@ def main(words: list[str]) -> None:
 def program_of(words: list[str]) -> tuple[ArgumentParser, Callable[[Namespace], Any], list[str]]:
     """The command line of the program that ``words`` name, its function, and the words that are its own."""
     name, task, *_ = [*words, "", ""]
-    if name == "score" and task in TASKS:
-        return score_parser(TASKS[task]), score_answers, words[2:]
-    if name == "submit" and task in SUBMITTED:
-        return submit_parser(TASKS[task]), submit_answers, words[2:]
     if name == "run":
-        from llava.eval.ask import run
-
+        run = importlib.import_module("llava.eval.ask.run")
         return run.build_parser(), partial(run.run_words, do=main), words[1:]
+    if (name == "score" and task in TASKS) or (name == "submit" and task in SUBMITTED):
+        score = importlib.import_module("llava.eval.results.score")
+        return getattr(score, f"{name}_parser")(TASKS[task]), getattr(score, f"{name}_answers"), words[2:]
     if name not in PROGRAMS:
         sys.exit(USAGE)
     module, function = PROGRAMS[name].split()

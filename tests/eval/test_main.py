@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from llava.eval.__main__ import PROGRAMS, SUBMITTED, main, program_of
@@ -27,3 +30,10 @@ def test_help_names_every_program(capsys):
     main(["--help"])
     shown = capsys.readouterr().out
     assert all(f"\n  {name}" in shown for name in ["score TASK", "submit TASK", *PROGRAMS])
+
+
+@pytest.mark.parametrize("words", [["--help"], ["doctor", "--help"]])
+def test_what_needs_no_model_imports_neither_torch_nor_transformers(words):
+    code = f"import sys; from llava.eval.__main__ import main\ntry: main({words})\nexcept SystemExit: pass\n"
+    code += "sys.exit(bool({'torch', 'transformers'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
