@@ -30,7 +30,8 @@ from llava.mm_utils import get_model_name_from_path
 from llava.model.checkpoint import refuse_no_checkpoint
 from llava.model.devices import check_attention, check_device, check_device_map, check_dtype
 from llava.pruners import Pruner, resolve_pruner
-from llava.pruning import FAMILIES, Pruning, check_transformers, prune
+from llava.pruning import Pruning, check_transformers, prune
+from llava.pruning.families import family_of
 from llava.selecting.options import HOSTED, PruningOptions, check_choice, names_of
 from llava.utils import encodable
 
@@ -238,10 +239,7 @@ def _check_model(asked: PruningOptions, pretrained: str) -> None:
     """
     config = AutoConfig.from_pretrained(pretrained)
     model_class = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING.get(type(config), type(config))
-    families = [FAMILIES[base.__name__] for base in model_class.__mro__ if base.__name__ in FAMILIES]
-    if not families:
-        raise TypeError(f"cannot prune {model_class.__name__}; supported classes: {', '.join(FAMILIES)}")
-    check_choice("positions", asked.positions, (None, *families[0].positions))
+    check_choice("positions", asked.positions, (None, *family_of(model_class).positions))
     layers = config.get_text_config().num_hidden_layers
     if asked.prune_layer >= layers:
         raise ValueError(f"prune_layer {asked.prune_layer}: {pretrained} has {layers} decoder layers")

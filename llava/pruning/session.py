@@ -167,7 +167,7 @@ class Pruning:
             raise compat.not_pruned(f"{type(self.family.base).__name__} encoded its images without its modules' hooks")
         clip = self._decisions.clip_of(self._options) is not None
         with torch.no_grad():
-            visuals = self.family.visuals(modality, output, arguments, cues, clip)
+            visuals = self.family.visuals(modality, arguments, cues, clip)
         self._notes.note(output, visuals)
         if thread.call is not None:
             thread.call.encoded[modality] = visuals

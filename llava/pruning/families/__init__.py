@@ -1,7 +1,5 @@
 """The families of Transformers' vision-language models whose tokens can be pruned, by class name."""
 
-from torch import nn
-
 from llava.pruning.families.base import Family
 from llava.pruning.families.internvl import InternVLFamily
 from llava.pruning.families.llava import LlavaFamily
@@ -27,13 +25,14 @@ FAMILIES: dict[str, type[Family]] = {
 }
 
 
-def family_of(model: nn.Module) -> type[Family]:
-    """Return the family of a model, of whichever class it or its ancestors are.
+def family_of(model: object) -> type[Family]:
+    """Return the family of a model, or of a class of models, of whichever class it or its ancestors are.
 
     Raises:
         TypeError: for a model of no family here, with the names of those that are.
     """
-    for cls in type(model).__mro__:
+    model_class = model if isinstance(model, type) else type(model)
+    for cls in model_class.__mro__:
         if cls.__name__ in FAMILIES:
             return FAMILIES[cls.__name__]
-    raise TypeError(f"cannot prune {type(model).__name__}; supported classes: {', '.join(FAMILIES)}")
+    raise TypeError(f"cannot prune {model_class.__name__}; supported classes: {', '.join(FAMILIES)}")

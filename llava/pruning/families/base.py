@@ -52,6 +52,7 @@ class Family:
 
     modalities: ClassVar[tuple[str, ...]] = ("image",)
     positions: ClassVar[tuple[str, ...]] = ("compact", "original")  # the first is the default
+    newline_after_video: ClassVar[bool] = False
 
     def __init__(self, model: nn.Module, attention: str | None = None):
         self.base = model.model
@@ -191,7 +192,7 @@ class Family:
     def cues(self, modality: str, tape: dict[str, Tensor], clip: bool) -> dict[str, Tensor]:
         """What is known of the encoder's tokens, (B, N) or (B, N, C), by the names that ``Visual`` has for it."""
         tokens = tape["features"].shape[1]
-        cues = {name: self.without_cls(cue, tokens) for name, cue in tape.items()}
+        cues = {name: cue if name == "features" else self.of_tokens(cue, tokens) for name, cue in tape.items()}
         if clip:
             cues["clip_patches"] = self.clip_patches(tape["features"], modality)
         return cues
@@ -210,20 +211,17 @@ class Family:
             )
         return self.tower(modality).post_layernorm
 
-    def visuals(
-        self, modality: str, output: Any, arguments: dict[str, Any], tape: dict[str, Tensor], clip: bool
-    ) -> list[Visual]:
+    def visuals(self, modality: str, arguments: dict[str, Any], tape: dict[str, Tensor], clip: bool) -> list[Visual]:
         """Return the images or videos of one call of the encoder, in the order of their placeholders.
 
         Args:
             modality: "image" or "video".
-            output: what ``get_image_features`` or ``get_video_features`` returned.
-            arguments: what it was called with, by name.
+            arguments: what ``get_image_features`` or ``get_video_features`` was called with, by name.
             tape: "features" (B, N, C), the projector's input; and those cues of blocks that were needed.
             clip: whether ``clip_patches`` are needed.
         """
         frames = arguments["pixel_values_videos"].shape[1] if modality == "video" else 1
-        return frame_visuals(self.cues(modality, tape, clip), frames)
+        return frame_visuals(self.cues(modality, tape, clip), frames, modality == "video" and self.newline_after_video)
 
     def grouped(self, visuals: list[Visual], rows: Tensor, columns: Tensor) -> list[Visual]:
         """Return the images of a batch from what was encoded, where that is other than whole images.
@@ -249,6 +247,6 @@ class Family:
         """Return the language model's other arguments that shorten with the prompt."""
         return {}
 
-    def without_cls(self, cue: Tensor, tokens: int) -> Tensor:
-        """Drop [CLS] from a cue (B, 1 + N, ...) where it is not one of the N visual tokens."""
+    def of_tokens(self, cue: Tensor, tokens: int) -> Tensor:
+        """A block's cue (B, 1 + N, ...) of the N visual ``tokens``: [CLS] is dropped where it is none of them."""
         return cue[:, cue.shape[1] - tokens :]

@@ -2,13 +2,11 @@
 
 import math
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from llava.pruning.families.base import Family
-from llava.pruning.families.video import frame_visuals
 from llava.selecting.parts import Part, Visual
 
 
@@ -30,13 +28,7 @@ class InternVLFamily(Family):
         key = attention.k_norm(attention.k_proj(hidden_states)).view(split)
         return query, key, attention.scale
 
-    def visuals(
-        self, modality: str, output: Any, arguments: dict[str, Any], tape: dict[str, Tensor], clip: bool
-    ) -> list[Visual]:
-        cues = {name: cue if name == "features" else self.of_tokens(cue) for name, cue in tape.items()}
-        return frame_visuals(cues, frames=1)
-
-    def of_tokens(self, cue: Tensor) -> Tensor:
+    def of_tokens(self, cue: Tensor, tokens: int) -> Tensor:
         """Average over the patches of each token, as the model joins them: (B, 1 + P, ...) -> (B, N, ...)."""
         patches = cue[:, 1:]
         side = math.isqrt(patches.shape[1])

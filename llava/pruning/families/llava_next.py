@@ -1,6 +1,6 @@
 """LLaVA-NeXT: a base tile, then a grid of tiles without its padding, a newline token behind every row."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,23 +17,18 @@ class LlavaNextFamily(Family):
     Cues take the way of the features: the model's own packing puts them into the order of its tokens.
     """
 
-    def visuals(
-        self, modality: str, output: Any, arguments: dict[str, Any], tape: dict[str, Tensor], clip: bool
-    ) -> list[Visual]:
+    def visuals(self, modality: str, arguments: dict[str, Any], tape: dict[str, Tensor], clip: bool) -> list[Visual]:
+        if modality == "video":
+            return super().visuals(modality, arguments, tape, clip)
         batch, tokens = tape["features"].shape[:2]
         counts = self.tiles_of_images(arguments)
-        pack = self.packer(arguments, counts)
-        is_patch = packed(pack, torch.ones(batch, tokens, device=tape["features"].device))
+        is_patch = self.packed(torch.ones(batch, tokens, device=tape["features"].device), counts, arguments)
         newlines = [(marks == 0).cpu() for marks in is_patch]
-        cues = {name: packed(pack, cue) for name, cue in self.cues(modality, tape, clip).items()}
+        parts = [anyres_parts(newline, count, tokens) for newline, count in zip(newlines, counts, strict=True)]
+        cues = {name: self.packed(cue, counts, arguments) for name, cue in self.cues(modality, tape, clip).items()}
         return [
-            Visual(
-                len(newline),
-                anyres_parts(newline, count, tokens),
-                {name: cue[image] for name, cue in cues.items()},
-                newline,
-            )
-            for image, (newline, count) in enumerate(zip(newlines, counts, strict=True))
+            Visual(len(newline), parts[image], {name: cue[image] for name, cue in cues.items()}, newline)
+            for image, newline in enumerate(newlines)
         ]
 
     def tiles_of_images(self, arguments: dict[str, Any]) -> list[int]:
@@ -41,21 +36,15 @@ class LlavaNextFamily(Family):
         pinpoints, side = self.config.image_grid_pinpoints, self.config.vision_config.image_size
         return [image_size_to_num_patches(size, pinpoints, side) for size in arguments["image_sizes"]]
 
-    def packer(self, arguments: dict[str, Any], counts: list[int]) -> Callable[[Tensor], list[Tensor]]:
-        """Return what packs (B, N, C) of all tiles to (L, C) per image, zero at newline tokens."""
+    def packed(self, cue: Tensor, counts: list[int], arguments: dict[str, Any]) -> list[Tensor]:
+        """Send a cue (B, N) or (B, N, C) the way of the features, in float32: (L,) or (L, C) per image."""
+        wide = cue.float() if cue.ndim == 3 else cue.float().unsqueeze(2)
+        images = self.pack(wide.split(counts), wide.new_zeros(wide.shape[2]), arguments)
+        return images if cue.ndim == 3 else [image.squeeze(1) for image in images]
 
-        def pack(cue: Tensor) -> list[Tensor]:
-            tiles, newline = cue.split(counts), cue.new_zeros(cue.shape[2])
-            return self.base.pack_image_features(tiles, arguments["image_sizes"], "full", image_newline=newline)[0]
-
-        return pack
-
-
-def packed(pack: Callable[[Tensor], list[Tensor]], cue: Tensor) -> list[Tensor]:
-    """Send a cue (B, N) or (B, N, C) the way of the features, in float32: (L,) or (L, C) per image."""
-    if cue.ndim == 3:
-        return pack(cue.float())
-    return [image.squeeze(1) for image in pack(cue.float().unsqueeze(2))]
+    def pack(self, tiles: Sequence[Tensor], newline: Tensor, arguments: dict[str, Any]) -> list[Tensor]:
+        """Pack the tiles (T, N, C) of each image to (L, C), with ``newline`` (C,) behind every row."""
+        return self.base.pack_image_features(tiles, arguments["image_sizes"], "full", image_newline=newline)[0]
 
 
 def anyres_parts(newline: Tensor, tiles: int, tokens: int) -> list[Part]:

@@ -1,14 +1,11 @@
 """LLaVA-NeXT-Video: images as LLaVA-NeXT has them, frames of a video pooled before the projector."""
 
 import math
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from llava.pruning.families.llava_next import LlavaNextFamily
-from llava.pruning.families.video import frame_visuals
-from llava.selecting.parts import Visual
 
 
 class LlavaNextVideoFamily(LlavaNextFamily):
@@ -23,15 +20,13 @@ class LlavaNextVideoFamily(LlavaNextFamily):
     def reader(self, modality: str) -> nn.Module:
         return self.base.vision_resampler if modality == "video" else super().reader(modality)
 
-    def visuals(
-        self, modality: str, output: Any, arguments: dict[str, Any], tape: dict[str, Tensor], clip: bool
-    ) -> list[Visual]:
+    def cues(self, modality: str, tape: dict[str, Tensor], clip: bool) -> dict[str, Tensor]:
+        cues = super().cues(modality, tape, clip)
         if modality == "image":
-            return super().visuals(modality, output, arguments, tape, clip)
-        stride = self.config.spatial_pool_stride
-        cues = {name: mean_of_squares(cue, stride) for name, cue in self.cues(modality, tape, clip).items()}
-        cues["features"] = self.base.vision_resampler.forward(tape["features"])  # as no call of the model's own
-        return frame_visuals(cues, arguments["pixel_values_videos"].shape[1])
+            return cues
+        pooled = {name: mean_of_squares(cue, self.config.spatial_pool_stride) for name, cue in cues.items()}
+        pooled["features"] = self.base.vision_resampler.forward(tape["features"])  # as no call of the model's own
+        return pooled
 
 
 def mean_of_squares(cue: Tensor, stride: int) -> Tensor:

@@ -1,13 +1,11 @@
 """LLaVA-OneVision: SigLIP's patches, a grid of tiles scaled down to a limit, frames of a video scaled to half."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from llava.pruning.families.llava_next import LlavaNextFamily
-from llava.pruning.families.video import frame_visuals
-from llava.selecting.parts import Visual
 
 
 class OneVisionFamily(LlavaNextFamily):
@@ -17,14 +15,11 @@ class OneVisionFamily(LlavaNextFamily):
     """
 
     modalities = ("image", "video")
+    newline_after_video = True
 
-    def visuals(
-        self, modality: str, output: Any, arguments: dict[str, Any], tape: dict[str, Tensor], clip: bool
-    ) -> list[Visual]:
-        if modality == "image":
-            return super().visuals(modality, output, arguments, tape, clip)
-        cues = {name: self.halved(cue) for name, cue in self.cues(modality, tape, clip).items()}
-        return frame_visuals(cues, arguments["pixel_values_videos"].shape[1], newline=True)
+    def cues(self, modality: str, tape: dict[str, Tensor], clip: bool) -> dict[str, Tensor]:
+        cues = super().cues(modality, tape, clip)
+        return cues if modality == "image" else {name: self.halved(cue) for name, cue in cues.items()}
 
     def halved(self, cue: Tensor) -> Tensor:
         """Scale (B, N) or (B, N, C) as the model scales the tokens of frames."""
@@ -38,13 +33,6 @@ class OneVisionFamily(LlavaNextFamily):
         alone = [number == 1 for number in images_of_prompts for _ in range(number)]
         return [count if single else 1 for count, single in zip(counts, alone, strict=True)]
 
-    def packer(self, arguments: dict[str, Any], counts: list[int]) -> Callable[[Tensor], list[Tensor]]:
+    def pack(self, tiles: Sequence[Tensor], newline: Tensor, arguments: dict[str, Any]) -> list[Tensor]:
         sizes, limit = arguments["image_sizes"], arguments.get("vision_aspect_ratio") or self.config.vision_aspect_ratio
-
-        def pack(cue: Tensor) -> list[Tensor]:
-            newline = cue.new_zeros(cue.shape[2])
-            return self.base.pack_image_features(
-                cue.split(counts), sizes, image_newline=newline, vision_aspect_ratio=limit
-            )[0]
-
-        return pack
+        return self.base.pack_image_features(tiles, sizes, image_newline=newline, vision_aspect_ratio=limit)[0]

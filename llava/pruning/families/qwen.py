@@ -51,9 +51,7 @@ class QwenFamily(Family):
         ]
         return {name: torch.cat([segment[name][0] for segment in segments]) for name in segments[0]}
 
-    def visuals(
-        self, modality: str, output: Any, arguments: dict[str, Any], tape: dict[str, Tensor], clip: bool
-    ) -> list[Visual]:
+    def visuals(self, modality: str, arguments: dict[str, Any], tape: dict[str, Tensor], clip: bool) -> list[Visual]:
         grids = arguments[f"{modality}_grid_thw"]  # (V, 3) frames, patch rows and patch columns
         patches = self.base.visual.spatial_merge_size**2
         lengths = (grids.prod(dim=1) // patches).tolist()

@@ -88,7 +88,7 @@ def test_attention_goes_the_way_of_the_features(tiny_of, name, modality):
     tape = recorded(tiny, family, modality)
     extra = tape["cls_attention"].shape[1] - tape["features"].shape[1]  # [CLS], where it is no visual token
     tape["cls_attention"] = nn.functional.pad(tape["features"][:, :, 0], (extra, 0), value=99.0)
-    visuals = family.visuals(modality, None, arguments_of(tiny, modality), tape, clip=False)
+    visuals = family.visuals(modality, arguments_of(tiny, modality), tape, clip=False)
     for visual in visuals:
         torch.testing.assert_close(visual.cues["cls_attention"], visual.cues["features"][:, 0], atol=1e-6, rtol=1e-6)
         if visual.newline is not None:
@@ -104,7 +104,7 @@ def test_patches_for_a_text_tower_are_the_features_in_clips_last_layer_norm(tiny
     tiny = tiny_of(name)
     family = family_of(tiny.model)(tiny.model)
     tape = recorded(tiny, family, modality)
-    for visual in family.visuals(modality, None, arguments_of(tiny, modality), tape, clip=True):
+    for visual in family.visuals(modality, arguments_of(tiny, modality), tape, clip=True):
         patches = torch.cat([part.positions for part in visual.parts])
         normalised = family.tower(modality).post_layernorm(visual.cues["features"][patches])
         torch.testing.assert_close(visual.cues["clip_patches"][patches], normalised, atol=1e-5, rtol=1e-5)

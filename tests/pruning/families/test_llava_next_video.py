@@ -49,7 +49,7 @@ def test_patches_for_a_text_tower_are_normalised_one_by_one_and_then_averaged(ti
     family = LlavaNextVideoFamily(tiny.model)
     features = torch.randn(6, 36, 24)
     videos = {"pixel_values_videos": tiny.inputs["pixel_values_videos"]}
-    first, _ = family.visuals("video", None, videos, {"features": features}, clip=True)
+    first, _ = family.visuals("video", videos, {"features": features}, clip=True)
     normalised = tiny.model.model.vision_tower.post_layernorm(features[0])
     corner = normalised[[0, 1, 6, 7]].mean(dim=0)
     torch.testing.assert_close(first.cues["clip_patches"][0], corner, atol=1e-6, rtol=1e-5)
