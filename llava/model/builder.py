@@ -101,8 +101,7 @@ def load_pretrained_model(
     """
     options |= {"pruner": pruner, "visual_token_num": visual_token_num, "keep_ratio": keep_ratio}
     options |= {"anyres": anyres, "dtype": dtype}
-    asked = plan(load_8bit, load_4bit, device_map, device, use_flash_attn, **options)
-    pruning, place = asked.pruning, asked.place
+    pruning, place = plan(load_8bit, load_4bit, device_map, device, use_flash_attn, **options)
     folder, base, model_class, config = _checked(model_path, model_base, pruning.prune_layer)
     adapter, replaced = None, set()
     if base is None:

@@ -3,14 +3,13 @@
 The language-model classes inherit from the two mixins here and add nothing but their backbone.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig, initialization
+from transformers import PretrainedConfig, PreTrainedModel, initialization
 
 from llava import compat
 from llava.constants import IGNORE_INDEX
@@ -57,14 +56,22 @@ class LlavaMetaModel:
             initialization.normal_(self.image_newline, std=self.config.hidden_size**-0.5)
 
 
-class LlavaMetaForCausalLM(ImageSide, ABC):
+class LlavaMetaForCausalLM(ImageSide):
     """Adds images, and the pruning of their tokens, to a causal language model."""
 
+    body_class: type[LlavaMetaModel]
     _native_layout: dict[str, Any] = {}  # what ``fix_layout`` replaced in the config
 
-    @abstractmethod
+    def __init__(self, config: PretrainedConfig, tower_in_checkpoint: bool | None = None):
+        PreTrainedModel.__init__(self, config)  # the backbone's own class would build a body without images
+        self.model = self.body_class(config, tower_in_checkpoint)
+        self.vocab_size = config.vocab_size
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
     def get_model(self) -> LlavaMetaModel:
         """Return the language model's body."""
+        return self.model
 
     def fix_layout(self) -> None:
         """Give a LLaVA-NeXT model the papers' fixed layout: 2 x 2 tiles, padding kept, no newline tokens."""
@@ -101,10 +108,8 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
 
         Args:
             input_ids: (B, L), ``IMAGE_TOKEN_INDEX`` where an image stands.
-            position_ids: (B, L) or None.
+            position_ids, labels: (B, L) or None.
             attention_mask: (B, L) or None; what it excludes is removed before padding anew.
-            past_key_values: passed through.
-            labels: (B, L) or None.
             images: (B, 3, H, W), (B, tiles, 3, H, W) or a list of (tiles, 3, H, W), in the order of the prompts.
             image_sizes: (width, height) of every image in pixels, for images of several tiles.
             texts: the question of each row, one for all, or None. Pruners that weigh relevance read them.
@@ -182,12 +187,11 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
 
     def _note_cut(self, cut: list[int], late: LateSelection | None, has_images: bool) -> None:
         """Let the record of this call say how many positions each prompt has lost to the length limit."""
-        if late is not None:
-            late.cut = cut
-        elif has_images:
-            self.last_prune.cut = cut
-        else:
+        if late is None and not has_images:
             self.last_prune = PruneRecord(cut=cut) if any(cut) else None
+        else:
+            noted = self.last_prune if late is None else late
+            noted.cut = cut
 
     def forward(
         self,
@@ -229,10 +233,8 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
         if prefill is not None:
             prefill.enter(self, super().forward, inputs_embeds, past_key_values)
         late_labels = None if choose_tokens is None else labels  # to be shortened when the kept tokens are known
-        if choose_tokens is not None:
-            kwargs[CHOOSE] = choose_tokens
         asked = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
-        asked["return_dict"] = return_dict
+        asked |= {"return_dict": return_dict, CHOOSE: choose_tokens}
         output = super().forward(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -252,8 +254,7 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
     def _with_loss(self, output: Any, labels: Tensor, kwargs: dict[str, Any]) -> Any:
         """Add the loss to an output, which may be a tuple; ``labels`` (B, M) fit its logits."""
         logits = output[0] if isinstance(output, tuple) else output.logits
-        options = {name: value for name, value in kwargs.items() if name != CHOOSE}
-        loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **options)
+        loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
         if isinstance(output, tuple):
             return (loss, *output)
         output.loss = loss
@@ -286,8 +287,7 @@ class LlavaMetaForCausalLM(ImageSide, ABC):
             inputs, attention_mask, None, images, image_sizes, texts, "left", options
         )
         kwargs |= {"inputs_embeds": embeds, "attention_mask": mask.long(), "position_ids": position_ids}
-        if late is not None:
-            kwargs["choose_tokens"] = late
+        kwargs |= {} if late is None else {CHOOSE: late}
         thread = self._threads.value
         thread.prefill = prefill = Prefill.of(embeds, self.last_prune, late)
         try:

@@ -73,17 +73,15 @@ class Prompts:
         """
         if not needs & CLIP_TEXT_CUES:
             return self.placed
-        found, ways = [], {"relevance": text_relevance, "dot_relevance": text_product}
-        if clip is not None:
-            ways = {"relevance": clip, "dot_relevance": clip.dot}
-        ways = {name: way for name, way in ways.items() if name in needs}
+        found = []
         for each in self.placed:
             if clip is not None:
-                given = each.visual.cues["clip_patches"].unsqueeze(0), [texts[each.row]]
-                known = {name: way(*given)[0] for name, way in ways.items()}
+                known = clip.cues(needs, each.visual.cues["clip_patches"].unsqueeze(0), [texts[each.row]])
+                known = {name: cue[0] for name, cue in known.items()}
             else:
                 own = embeds[:: self.copies][each.row]
-                known = {name: way(own[each.columns], own[self.text(each.row)]) for name, way in ways.items()}
+                ways = {"relevance": text_relevance, "dot_relevance": text_product}
+                known = {name: ways[name](own[each.columns], own[self.text(each.row)]) for name in needs & ways.keys()}
                 known = {name: cue for name, cue in known.items() if cue is not None}
             found.append(replace(each, visual=replace(each.visual, cues={**each.visual.cues, **known})))
         return found

@@ -117,7 +117,9 @@ class PruningOptions:
         """Name and ``options`` of the pruner, its budget among them; and as ``run`` what differs from its default."""
         given = {} if self.pruner is None else vars(self.pruner)
         options = {name: value for name, value in given.items() if value is not None}
-        return {"pruner": name_of(self.pruner), "options": options, "run": _differing(self, fields(self)[1:])}
+        chosen = [each.name for each in fields(self)[1:] if getattr(self, each.name) != each.default]
+        run = {name: getattr(self, name) for name in chosen}
+        return {"pruner": name_of(self.pruner), "options": options, "run": run}
 
     def brought(self, options: "PruningOptions | None") -> "PruningOptions":
         """What a call prunes with that brings ``options``, ``AS_SET`` or None, on a model that is set to these.
@@ -160,11 +162,6 @@ def add_pruning_args(parser: ArgumentParser, host: str) -> None:
         if host in each.metadata.get("hosts", ()):
             group.add_argument(f"--{each.name}", **each.metadata["flag"])
     add_pruner_args(parser)
-
-
-def _differing(options: Any, of: Sequence[Any]) -> dict[str, Any]:
-    """The values of these fields that are not their defaults."""
-    return {each.name: value for each in of if (value := getattr(options, each.name)) != each.default}
 
 
 def check_choice(name: str, value: Any, valid: Sequence[Any]) -> None:

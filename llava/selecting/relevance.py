@@ -1,6 +1,6 @@
 """How relevant each patch is to the question, in CLIP's joint space of images and texts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +65,11 @@ class ClipRelevance:
         if missing := sorted(report["missing_keys"]):
             raise ValueError(f"text_tower {text_tower} lacks {len(missing)} weights, {missing[0]} among them")
         return cls(clip, CLIPTokenizer.from_pretrained(text_tower), text_chunking)
+
+    def cues(self, names: Collection[str], patches: Tensor, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Return those in ``names`` of the cues that weigh patches (B, N, C) against texts, float32 (B, N) each."""
+        ways = {"relevance": self, "dot_relevance": self.dot}
+        return {name: way(patches, texts) for name, way in ways.items() if name in names}
 
     def __call__(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
         """Return the negated cosine of every patch to its tile's text, higher is more relevant.

@@ -107,5 +107,5 @@ def test_loading_refuses_what_cannot_work_before_it_looks_at_the_checkpoint(monk
 
 def test_cuda_by_default_means_the_cpu_where_there_is_no_gpu(monkeypatch, caplog):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert plan().place.device_map == {"": "cpu"} and "no CUDA device" in caplog.text
-    assert plan(dtype="bf16", torch_dtype=torch.bfloat16).place.dtype == torch.bfloat16
+    assert plan()[1].device_map == {"": "cpu"} and "no CUDA device" in caplog.text
+    assert plan(dtype="bf16", torch_dtype=torch.bfloat16)[1].dtype == torch.bfloat16

@@ -1,6 +1,5 @@
 """LLaVA on Llama and Vicuna."""
 
-from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, LlamaModel
 
 from llava.model.llava_arch import LlavaMetaForCausalLM, LlavaMetaModel
@@ -26,16 +25,7 @@ class LlavaLlamaForCausalLM(LlavaMetaForCausalLM, LlamaForCausalLM):
     """LLaVA-1.5 and LLaVA-1.6 (Vicuna)."""
 
     config_class = LlavaConfig
-
-    def __init__(self, config: LlavaConfig, tower_in_checkpoint: bool | None = None):
-        super(LlamaForCausalLM, self).__init__(config)
-        self.model = LlavaLlamaModel(config, tower_in_checkpoint)
-        self.vocab_size = config.vocab_size
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.post_init()
-
-    def get_model(self) -> LlavaLlamaModel:
-        return self.model
+    body_class = LlavaLlamaModel
 
 
 AutoConfig.register("llava_llama", LlavaConfig)

@@ -1,6 +1,5 @@
 """LLaVA on Mistral."""
 
-from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, MistralConfig, MistralForCausalLM, MistralModel
 
 from llava.model.llava_arch import LlavaMetaForCausalLM, LlavaMetaModel
@@ -23,16 +22,7 @@ class LlavaMistralForCausalLM(LlavaMetaForCausalLM, MistralForCausalLM):
     """LLaVA-1.6 (Mistral)."""
 
     config_class = LlavaMistralConfig
-
-    def __init__(self, config: LlavaMistralConfig, tower_in_checkpoint: bool | None = None):
-        super(MistralForCausalLM, self).__init__(config)
-        self.model = LlavaMistralModel(config, tower_in_checkpoint)
-        self.vocab_size = config.vocab_size
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.post_init()
-
-    def get_model(self) -> LlavaMistralModel:
-        return self.model
+    body_class = LlavaMistralModel
 
 
 AutoConfig.register("llava_mistral", LlavaMistralConfig)

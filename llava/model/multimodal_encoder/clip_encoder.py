@@ -141,8 +141,7 @@ class CLIPVisionTower(nn.Module):
             if self.relevance is None:
                 raise RuntimeError("relevance needs CLIP's text tower: call load_text_tower, or the model's set_pruner")
             patches, words = self._vision.post_layernorm(hidden_states[:, 1:]), [text or "" for text in texts]
-            ways = {"relevance": self.relevance, "dot_relevance": self.relevance.dot}
-            cues |= {name: way(patches, words) for name, way in ways.items() if name in needs}
+            cues |= self.relevance.cues(needs, patches, words)
         return self._features(hidden_states).to(images.dtype), cues
 
     def _encode(self, images: Tensor, needs: frozenset[str] = frozenset()) -> tuple[Tensor, dict[str, Tensor]]:
