@@ -20,14 +20,8 @@ from llava.model import LlavaConfig, LlavaLlamaForCausalLM
 from llava.selecting.relevance import ClipRelevance
 from llava.shapes import checkpoint_path
 
-CLIP_VISION = {
-    "hidden_size": CLIP_WIDTH,
-    "intermediate_size": CLIP_FFN,
-    "num_hidden_layers": CLIP_LAYERS,
-    "num_attention_heads": 16,
-    "image_size": 336,
-    "patch_size": 14,
-}
+CLIP_VISION = {"hidden_size": CLIP_WIDTH, "intermediate_size": CLIP_FFN, "num_hidden_layers": CLIP_LAYERS}
+CLIP_VISION |= {"num_attention_heads": 16, "image_size": 336, "patch_size": 14}
 CLIP_TEXT = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 JOINT_WIDTH = 768
 VOCABULARY = 64  # small: the embeddings and the logits of one row take no part in what is measured
@@ -54,9 +48,8 @@ def random_llava(
     with tempfile.TemporaryDirectory() as folder, torch.device(device):
         clip.save_pretrained(folder)
         side = clip.image_size
-        CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side}).save_pretrained(
-            folder
-        )
+        processor = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+        processor.save_pretrained(folder)
         config = LlavaConfig(
             vocab_size=VOCABULARY,
             hidden_size=shape.width,

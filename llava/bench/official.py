@@ -30,7 +30,8 @@ IMPORTANT_RATIO = 0.5
 
 def official_selection(root: Path, method: str, cues: VisualCues, kept: int) -> Callable[[], Any] | None:
     """The official selection of ``kept`` of the tokens in ``cues``; None, with a warning, where it does not run."""
-    sources = [path for path in sorted(root.rglob("llava_arch.py")) if _belongs_to(path.relative_to(root), method)]
+    found = {path: path.relative_to(root).parts for path in sorted(root.rglob("llava_arch.py"))}
+    sources = [path for path, parts in found.items() if any(method in part.lower() for part in parts)]
     if not sources:
         logger.warning("%s: no llava_arch.py in a folder named after %s, not timed", root, method)
         return None
@@ -41,10 +42,6 @@ def official_selection(root: Path, method: str, cues: VisualCues, kept: int) -> 
         logger.warning("%s: the official %s does not run here (%r), not timed", sources[0], method, error)
         return None
     return call
-
-
-def _belongs_to(path: Path, method: str) -> bool:
-    return any(method in part.lower() for part in path.parts)
 
 
 def _bind(source: Path, method: str, cues: VisualCues, kept: int) -> Callable[[], Any]:

@@ -1,7 +1,9 @@
 """The four methods as their papers define them, written plainly: what the pruners are compared with.
 
 Every similarity comes from a full matrix product of unit vectors, and every step looks again at everything it needs.
-Nothing is guarded against degenerate input. Each function returns (B, budget) int64, ascending, like a pruner.
+Nothing is guarded against degenerate input. Each function reads the tiles of one image: ``embeds`` (B, N, D) or
+``features`` (B, N, C), ``cls_attention`` and ``relevance`` (B, N). It keeps ``budget`` tokens of each tile and returns
+them as (B, budget) int64, ascending, like a pruner.
 """
 
 import torch
@@ -12,13 +14,7 @@ REMOVED_PER_ROUND = 8
 
 
 def cdpruner(embeds: Tensor, relevance: Tensor, budget: int) -> Tensor:
-    """Greedy MAP of the DPP conditioned on relevance, https://arxiv.org/abs/2506.10967.
-
-    Args:
-        embeds: (B, N, D), the tiles of one image.
-        relevance: (B, N).
-        budget: tokens kept per tile.
-    """
+    """Greedy MAP of the DPP conditioned on relevance, https://arxiv.org/abs/2506.10967."""
     quality = (relevance - relevance.min() + 1e-6) / (relevance.max() - relevance.min())
     unit = normalize(embeds, dim=-1)
     kernel = quality.unsqueeze(2) * (unit @ unit.mT) * quality.unsqueeze(1)  # (B, N, N)
@@ -39,12 +35,7 @@ def cdpruner(embeds: Tensor, relevance: Tensor, budget: int) -> Tensor:
 
 
 def divprune(embeds: Tensor, budget: int) -> Tensor:
-    """Max-min diversity by cosine distance, https://arxiv.org/abs/2503.02175.
-
-    Args:
-        embeds: (B, N, D).
-        budget: tokens kept per tile.
-    """
+    """Max-min diversity by cosine distance, https://arxiv.org/abs/2503.02175."""
     unit = normalize(embeds, dim=-1)
     distance = 1 - unit @ unit.mT  # (B, N, N)
     nearest = distance.topk(2, dim=1, largest=False).values[:, 1]  # (B, N) the smallest is the token's own
@@ -60,11 +51,7 @@ def divprune(embeds: Tensor, budget: int) -> Tensor:
 def vispruner(features: Tensor, cls_attention: Tensor, budget: int, important_ratio: float = 0.5) -> Tensor:
     """The most attended tokens and the least duplicated others, https://arxiv.org/abs/2412.01818.
 
-    Args:
-        features: (B, N, C).
-        cls_attention: (B, N).
-        budget: tokens kept per tile.
-        important_ratio: share of them chosen by attention.
+    ``important_ratio`` is the share of the kept tokens that attention chooses.
     """
     num_important = int(budget * important_ratio)
     by_attention = cls_attention.argsort(dim=1, descending=True, stable=True)
@@ -83,14 +70,7 @@ def vispruner(features: Tensor, cls_attention: Tensor, budget: int, important_ra
 
 
 def mfpruner(embeds: Tensor, cls_attention: Tensor, relevance: Tensor, budget: int) -> Tensor:
-    """Two votes of three cues, https://github.com/dluo112/MFPruner.
-
-    Args:
-        embeds: (B, N, D), the tiles of one image.
-        cls_attention: (B, N).
-        relevance: (B, N).
-        budget: tokens kept per tile.
-    """
+    """Two votes of three cues, https://github.com/dluo112/MFPruner."""
 
     def min_max(cue: Tensor) -> Tensor:
         return (cue - cue.min() + 1e-6) / (cue.max() - cue.min() + 1e-6)

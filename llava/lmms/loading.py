@@ -4,8 +4,6 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
-
 from llava.asking.llava import LlavaModel
 from llava.asking.load import load_llava
 from llava.asking.processes import Processes
@@ -77,12 +75,12 @@ def require_name(options: Mapping[str, Any]) -> None:
         raise ValueError(f"{', '.join(given)} without a pruner: name it, as in pruner=cdpruner")
 
 
-def place(processes: Processes, device_map: Any) -> str:
-    """The device of this process.
+def place(processes: Processes, device_map: Any) -> str | None:
+    """The device of this process; None leaves it to the loader.
 
     Raises:
         ValueError: a model spread over the devices that several processes share.
     """
     if device_map is not None and processes.count > 1:
         raise ValueError(f"device_map={device_map} spreads one model over the devices: start one process, not several")
-    return processes.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return processes.device

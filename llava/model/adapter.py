@@ -136,14 +136,8 @@ def replace_weights(model: PreTrainedModel, tensors: dict[str, Tensor], where: P
         ValueError: a shape differs, or a weight is kept on disk, where nothing can be copied to.
     """
     weights = model.state_dict()
-    refuse_mismatched(
-        (
-            (name, each.shape, weights[name].shape)
-            for name, each in tensors.items()
-            if each.shape != weights[name].shape
-        ),
-        where,
-    )
+    shapes = ((name, tensor.shape, weights[name].shape) for name, tensor in tensors.items())
+    refuse_mismatched((each for each in shapes if each[1] != each[2]), where)
     if absent := [name for name in tensors if weights[name].is_meta]:
         raise ValueError(
             f"{where}: the device_map offloads {listed(absent)}, which cannot be replaced: give more memory"
@@ -229,7 +223,7 @@ def _check_targets(model: PreTrainedModel, settings: dict[str, Any], modules: se
     if isinstance(targets, str) or settings.get("layers_to_transform") or settings.get("exclude_modules"):
         targets = []  # which modules they mean is not told by their names
     for target in targets:
-        meant = [name for name in names if _ends_with(name, target)]
+        meant = [name for name in names if f".{name}".endswith(f".{target}")]
         if meant and not modules.intersection(meant):
             raise ValueError(f"target_modules has {target}, for which there are no weights")
         # LLaVA's training adapts the language model before there is a tower: its names of modules do not mean it.
@@ -245,7 +239,3 @@ def _check_targets(model: PreTrainedModel, settings: dict[str, Any], modules: se
     tied = modules & {"lm_head", "model.embed_tokens"}
     if tied and model.config.tie_word_embeddings:
         raise ValueError(f"it changes {listed(tied)} alone, and the model's config sets tie_word_embeddings")
-
-
-def _ends_with(name: str, target: str) -> bool:
-    return name == target or name.endswith(f".{target}")

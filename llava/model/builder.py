@@ -25,7 +25,7 @@ from llava.model.checkpoint import (
     refuse_beyond,
     refuse_mismatched,
     refuse_missing,
-    weight_names,
+    weight_shapes,
 )
 from llava.model.config_checks import check_config, check_quantization, check_tuned_tower
 from llava.model.language_model.llava_llama import LlavaLlamaForCausalLM
@@ -183,21 +183,17 @@ def _from_pretrained(
     refuse_mismatched(report["mismatched_keys"], folder)
     if config.tie_word_embeddings and model.lm_head.weight is not model.get_input_embeddings().weight:
         raise ValueError(f"{folder} has two different tables of words, and its config sets tie_word_embeddings")
-    _tell_unread({name for name in report["unexpected_keys"] if not is_computed(name)}, folder)
+    unread = {name for name in report["unexpected_keys"] if not is_computed(name)}
+    refuse_beyond(unread, folder)
+    if unread:
+        logger.warning("%s holds weights that nothing reads: %s", folder, listed(unread))
     return model, set(report["missing_keys"])
-
-
-def _tell_unread(names: set[str], folder: Path) -> None:
-    """Refuse weights of parts that the config makes smaller than they are; warn of weights of unknown parts."""
-    refuse_beyond(names, folder)
-    if names:
-        logger.warning("%s holds weights that nothing reads: %s", folder, listed(names))
 
 
 def _load_whole(
     model_class: type[PreTrainedModel], config: PretrainedConfig, folder: Path, place: Placement
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    names = weight_names(folder)
+    names = set(weight_shapes(folder))
     check_quantization(config, names, folder, place.quantization is not None)
     with_tower = any(name.startswith("model.vision_tower.") for name in names)
     check_tuned_tower(config, with_tower, folder)

@@ -165,11 +165,6 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def weight_names(folder: Path) -> set[str]:
-    """Return the names of a checkpoint's tensors, without reading the tensors."""
-    return set(weight_shapes(folder))
-
-
 def mapped_tensors(folder: Path) -> dict[str, Tensor]:
     """Return a checkpoint's tensors, each read from its file only where it is used: they take no memory of their own.
 

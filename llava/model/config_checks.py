@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from transformers import CLIPVisionConfig, PretrainedConfig
 from transformers.activations import ACT2FN
@@ -40,19 +39,14 @@ def check_config(config: PretrainedConfig, folder: Path, base: Path | None = Non
 def check_quantization(config: PretrainedConfig, names: Iterable[str], folder: Path, asked: bool) -> None:
     """Refuse a checkpoint that says it is quantised and is not, or is in a way that nothing here reads.
 
-    Args:
-        config: of the checkpoint.
-        names: of its weights.
-        folder: where it lies.
-        asked: whether it is to be quantised while it is loaded.
+    ``names`` are those of its weights; ``asked`` says whether it is to be quantised while it is loaded.
     """
     stored = getattr(config, "quantization_config", None)
     if stored is None:
         return
     method = stored.get("quant_method") if isinstance(stored, dict) else stored
-    if method != "bitsandbytes" or not any(
-        name.endswith(_OF_BITSANDBYTES) or ".quant_state." in name for name in names
-    ):
+    quantised = any(name.endswith(_OF_BITSANDBYTES) or ".quant_state." in name for name in names)
+    if method != "bitsandbytes" or not quantised:
         raise ValueError(
             f"{folder / 'config.json'} has quantization_config {method!r}; only what bitsandbytes saved is read: "
             "load the unquantised checkpoint, with load_4bit or load_8bit where memory is short"
@@ -86,7 +80,7 @@ def _check_modules(config: PretrainedConfig) -> None:
     check_key("tokenizer_padding_side", getattr(config, "tokenizer_padding_side", None), (None, "left", "right"))
     for limit in ("tokenizer_model_max_length", "max_sequence_length"):
         length = getattr(config, limit, None)
-        if length is not None and not _is_positive(length):
+        if length is not None and not (type(length) is int and length > 0):
             raise ValueError(f"{limit} {length!r} is not a number of tokens")
 
 
@@ -113,7 +107,3 @@ def _check_layout(config: PretrainedConfig, tower: CLIPVisionConfig) -> None:
         raise ValueError(
             f"mm_patch_merge_type {merge_type} lays patches out; mm_vision_select_feature cls_patch adds one"
         )
-
-
-def _is_positive(value: Any) -> bool:
-    return type(value) is int and value > 0

@@ -53,10 +53,8 @@ def add_image_tokens(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfi
     """Add to a tokenizer the tokens that LLaVA's config asks for.
 
     Args:
-        tokenizer: of the checkpoint.
-        config: of the checkpoint.
         rows: of the embeddings that were trained with the tokenizer.
-        where: what an error calls them.
+        where: what an error calls both.
 
     Raises:
         ValueError: the tokenizer has tokens without a row: it belongs to another checkpoint.

@@ -88,16 +88,9 @@ class ClipRelevance:
             return -(embeds * self._remembered(texts, self._embeddings, self.embed_texts)).sum(dim=-1)
 
     def dot(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
-        """Return the negated dot product of every patch and the beginning of its tile's text (TRIM).
+        """Return the negated dot product of every patch and the beginning of its tile's text (TRIM), float32 (B, N).
 
-        Neither is scaled to unit length, and the text is cut to CLIP's context.
-
-        Args:
-            patches: (B, N, C) outputs of the vision tower after its final layer norm.
-            texts: B questions.
-
-        Returns:
-            float32 (B, N)
+        Read as in ``__call__``, but neither is scaled to unit length, and the text is cut to CLIP's context.
         """
         with torch.autocast(patches.device.type, enabled=False):
             embeds = self._project(patches)  # (B, N, E)

@@ -194,12 +194,8 @@ class Family:
         tokens = tape["features"].shape[1]
         cues = {name: cue if name == "features" else self.of_tokens(cue, tokens) for name, cue in tape.items()}
         if clip:
-            cues["clip_patches"] = self.clip_patches(tape["features"], modality)
+            cues["clip_patches"] = self.clip_layer_norm(modality)(tape["features"])  # as CLIP's text tower reads them
         return cues
-
-    def clip_patches(self, features: Tensor, modality: str = "image") -> Tensor:
-        """Patches in CLIP's last layer norm, (B, N, C) twice, for relevance by CLIP's own text tower."""
-        return self.clip_layer_norm(modality)(features)
 
     def clip_layer_norm(self, modality: str = "image") -> nn.LayerNorm:
         """CLIP's last layer norm; ValueError where the encoder is not CLIP, or the features are of several layers."""
