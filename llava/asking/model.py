@@ -87,8 +87,7 @@ class Model(ABC):
     def answers(self, questions: Sequence[Question], batch_size: int = 1, **generation: Any) -> list[Answer]:
         """Answer questions, ``batch_size`` in a call, in their order; greedily unless ``generation`` says otherwise.
 
-        Args:
-            generation: what ``generation_options`` takes.
+        ``generation`` is what ``generation_options`` takes.
         """
         options = generation_options(**generation)
         return in_batches(questions, batch_size, lambda batch: self.answer_items([*map(self.item, batch)], options))

@@ -22,10 +22,9 @@ def break_even(tokens: int, kept: int, overhead_ms: float, before_ms: float, aft
     """How many tokens may be kept for pruning to cost no more than it saves, prefill taken as linear between the two.
 
     Args:
-        tokens: visual tokens without pruning.
-        kept: visual tokens with it.
+        tokens, before_ms: visual tokens and prefill without pruning.
+        kept, after_ms: the same with it.
         overhead_ms: what pruning adds before prefill.
-        before_ms, after_ms: prefill without and with pruning.
 
     Returns:
         In [0, tokens]. Pruning pays when fewer are kept.

@@ -34,9 +34,8 @@ def to_hf_config(
     """Return Transformers' config of a LLaVA checkpoint; the vocabulary is still LLaVA's.
 
     Args:
-        raw: LLaVA's config.json.
+        raw: LLaVA's config.json in ``folder``.
         model_class: of this package, for the language model in it.
-        folder: of the checkpoint.
         clip: folder or hub id of the vision tower.
         tokenizer_config: tokenizer_config.json, recorded for the way back.
 

@@ -33,9 +33,7 @@ class Adapter:
     """What a folder of a LoRA holds.
 
     Args:
-        folder: where it lies.
-        file: its file of weights.
-        settings: adapter_config.json.
+        file: of its weights; ``settings`` are those of adapter_config.json.
         lora: the low-rank weights, by module and part ("lora_A", ".weight"), the module as the file calls it.
         whole: weights that replace the model's, such as those of ``modules_to_save`` and biases.
     """
@@ -94,11 +92,9 @@ def _lora_config() -> type:
 
 
 def plain_name(name: str, known: Mapping[str, Any]) -> str | None:
-    """Return the model's name of a weight, given with what training wrappers and older CLIP classes put into it.
+    """Return which of the ``known`` names a weight has, given with what training wrappers and older CLIPs put into it.
 
-    Args:
-        name: as a file has it: in front ``base_model.``, ``module.`` and a doubled ``model.`` may stand.
-        known: the model's names.
+    In front of ``name``, as a file has it, ``base_model.``, ``module.`` and a doubled ``model.`` may stand.
     """
     name = name.replace(".modules_to_save.default.", ".").replace(".base_layer.", ".")
     name = name.replace("vision_tower.vision_model.", "vision_tower.")
@@ -153,10 +149,7 @@ def replace_weights(model: PreTrainedModel, tensors: dict[str, Tensor], where: P
 def merge(model: PreTrainedModel, adapter: Adapter, replaced: Iterable[str] = ()) -> PreTrainedModel:
     """Merge a LoRA into a model that is whole, its vision tower included.
 
-    Args:
-        model: every weight of it is loaded.
-        adapter: as ``read_adapter`` returns it.
-        replaced: names of weights that came from elsewhere, which ``modules_to_save`` may mean.
+    ``replaced`` has the names of weights that came from elsewhere, which ``modules_to_save`` may mean.
 
     Raises:
         ValueError: a weight of the adapter has no place in the model, lacks its other half, or is of another shape.

@@ -52,10 +52,7 @@ class ImageLayout:
     def take(self, values: Tensor, positions: Tensor | None = None, newline: Tensor | None = None) -> Tensor:
         """Return what all tiles of the batch have (B, N, ...) in the order of this image's sequence, (L, ...).
 
-        Args:
-            values: of all tiles.
-            positions: (K,) of the sequence, if not all.
-            newline: what a newline token has, zeros if None.
+        Of ``positions`` (K,) of the sequence alone, if given; ``newline`` is what a newline token has, zeros if None.
         """
         flat = self._own(values)
         if torch.equal(self.order, torch.arange(len(flat))):
@@ -89,12 +86,10 @@ def layouts_of(
     """Lay out every image of a batch.
 
     Args:
-        tiles: how many each has.
-        patches: N, of a tile.
+        tiles: how many each has, of N ``patches``.
         merge_type: as in ``reading_order``.
         image_sizes: (width, height) of each in pixels; needed for images of several tiles, unless ``flat``.
-        config: has the ``image_grid_pinpoints``.
-        tile_size: side of a tile in pixels.
+        config: has the ``image_grid_pinpoints``, of tiles of ``tile_size`` pixels along a side.
     """
     layouts, first = [], 0
     for index, count in enumerate(tiles):

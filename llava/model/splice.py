@@ -25,11 +25,8 @@ def images_of_rows(input_ids: list[Tensor], num_images: int) -> list[list[int]]:
     """Return the indices of the images that each prompt shows, in order.
 
     LLaVA gives every prompt without an image a slot of its own, so that a batch has at least one image per row. Both
-    ways of counting are understood: with such placeholder images and without.
-
-    Args:
-        input_ids: one 1-D tensor per prompt, without padding.
-        num_images: images given with the batch.
+    ways of counting are understood: with such placeholder images and without. ``input_ids`` has one 1-D tensor per
+    prompt, without padding.
     """
     shown = [int((ids == IMAGE_TOKEN_INDEX).sum()) for ids in input_ids]
     imageless = shown.count(0)
@@ -68,10 +65,8 @@ def splice_row(
     """Put each image in the place of its token.
 
     Args:
-        ids: (L,) one prompt without padding, ``IMAGE_TOKEN_INDEX`` where an image stands.
-        labels: (L,)
+        ids: (L,) one prompt without padding, ``IMAGE_TOKEN_INDEX`` where an image stands; ``labels`` likewise.
         images: one per image token.
-        embed_tokens: the language model's embedding layer.
 
     Returns:
         Embeddings (L', D); labels (L',), ``IGNORE_INDEX`` at visual tokens; and the positions (L',) that these tokens
@@ -107,13 +102,7 @@ def cut_rows(rows: list[tuple[Tensor, ...]], limit: int | None) -> tuple[list[tu
 def pad_batch(
     embeds: list[Tensor], labels: list[Tensor], positions: list[Tensor], padding_side: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Stack sequences of different lengths.
-
-    Args:
-        embeds: (L_i, D) per row.
-        labels: (L_i,) per row.
-        positions: (L_i,) per row.
-        padding_side: "left" or "right".
+    """Stack sequences of different lengths: per row ``embeds`` (L_i, D), ``labels`` and ``positions`` (L_i,).
 
     Returns:
         Embeddings (B, L, D) padded with zeros, labels (B, L) padded with ``IGNORE_INDEX``, position ids (B, L) padded

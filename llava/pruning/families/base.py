@@ -222,9 +222,7 @@ class Family:
     def grouped(self, visuals: list[Visual], rows: Tensor, columns: Tensor) -> list[Visual]:
         """Return the images of a batch from what was encoded, where that is other than whole images.
 
-        Args:
-            visuals: as encoded.
-            rows: (P,) the prompt of each of their placeholders; ``columns``: (P,) its place in the prompt.
+        ``rows`` and ``columns`` (P,) are the prompt of each of their placeholders, and its place in the prompt.
         """
         return visuals
 
