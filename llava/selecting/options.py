@@ -11,11 +11,9 @@ from llava.pruners import Pruner, add_pruner_args, name_of, option_names, resolv
 from llava.pruners.base import BUDGETS, CLIP_TEXT_CUES, INSIDE_CUES
 from llava.pruners.checks import is_count, plain
 
-BUDGET_SCOPES = ("tile", "image")
 POSITIONS = ("compact", "original")
 TEXT_CHUNKING = ("release", "bos_eos")
 ATTENTION = ("cls", "received")
-RELEVANCE = ("llm_text", "clip_text")
 
 NATIVE, HOSTED = HOSTS = "native", "hosted"
 """Whose models read an option: LLaVA's own classes, or those of Transformers."""
@@ -57,12 +55,12 @@ class PruningOptions:
     """
 
     pruner: Pruner | None = None
-    budget_scope: str | None = _entry(None, "what the budget of a pruner counts for", BUDGET_SCOPES)
+    budget_scope: str | None = _entry(None, "what the budget of a pruner counts for", ("tile", "image"))
     positions: str | None = _entry(None, "of kept tokens; the model's own if not given", POSITIONS)
     prune_layer: int = _entry(0, "decoder layers that see all tokens; 0 if not given", type=at_least(0), metavar="K")
     text_chunking: str = _entry("release", "how texts over 77 tokens are cut", TEXT_CHUNKING)
     attention: str | None = _entry(None, "what pruners read as attention", ATTENTION, [HOSTED])
-    relevance: str = _entry("llm_text", "what pruners read as relevance", RELEVANCE, [HOSTED])
+    relevance: str = _entry("llm_text", "what pruners read as relevance", ("llm_text", "clip_text"), [HOSTED])
     text_tower: str | None = _entry(
         None, "the CLIP that the encoder came from, for --relevance clip_text", hosts=[HOSTED]
     )
