@@ -10,8 +10,8 @@ from llava.records import check_record, read_jsonl
 
 NUMBER = (int, float)
 ENTRIES = {"visual_tokens": NUMBER, "latency_ms": NUMBER, "pruner": str, "options": dict, "run": dict, "profile": dict}
-NAMES = ("anyres", "attention", "budget_scope", "conv_mode", "dtype", "model_base", "positions", "text_chunking")
-RUN = dict.fromkeys((*NAMES, "vision_dtype"), str)
+NAMES = ("anyres", "attention", "attention_implementation", "budget_scope", "conv_mode", "dtype", "model_base")
+RUN = dict.fromkeys((*NAMES, "model_path", "positions", "text_chunking", "vision_dtype"), str)
 RUN |= {"files": dict, "max_new_tokens": int, "num_beams": int, "prune_layer": int, "temperature": NUMBER}
 
 
@@ -26,6 +26,7 @@ def check_metadata(answer: Mapping[str, Any], where: str) -> dict[str, Any]:
     """
     metadata = check_record(answer.get("metadata") or {}, f"{where}, metadata", {}, ENTRIES)
     check_record(metadata.get("run", {}), f"{where}, metadata, run", {}, RUN)
+    check_record(metadata.get("options", {}), f"{where}, metadata, options", {}, {"seed": int})
     if "profile" in metadata:
         check_record(metadata, f"{where}, metadata", {"latency_ms": NUMBER})
         check_record(metadata["profile"], f"{where}, metadata, profile", dict.fromkeys(STAGES, (*NUMBER, NoneType)))

@@ -100,3 +100,13 @@ def test_a_benchmark_of_ones_own_is_a_score_a_report_and_a_task(put, capsys):
     put("labels.json", {"1": {}})
     with pytest.raises(SystemExit, match="question '1': the key 'answer' is missing"):
         run_program(score_parser(mine), score_answers, words)
+
+
+@pytest.mark.parametrize("wrong", [{"run": {"model_path": 5}}, {"options": {"seed": "abc"}}, {"pruner": 3}])
+def test_answers_that_another_program_wrote_are_scored_and_state_nothing(put, tmp_path, wrong):
+    metadata = {"pruner": "divprune", "options": {"visual_token_num": 9}, "run": {}} | wrong
+    given = put("a.jsonl", [ANSWER | {"prompt": "<image>\nWhich?", "text": "A", "metadata": metadata}])
+    files = [put("splits.json", {"test": ["1"]}), put("problems.json", {"1": {"choices": ["a", "b"], "answer": 0}})]
+    output = tmp_path / "result.json"
+    main(["score", "sqa", "--annotation-file", *files, "--result-file", given, "--output", str(output)])
+    assert "setting" not in json.loads(output.read_text())
