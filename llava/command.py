@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import signal
 import sys
 from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ def run_program(parser: ArgumentParser, program: Callable[[Namespace], Any], arg
     """Parse the command line and run ``program`` on it; an error the user can repair ends it without a traceback.
 
     Such an error is an ``InputError``, a file or device that cannot be used, a package that is not installed, or memory
-    that is not there.
+    that is not there. Ctrl-C ends it without one, too.
     """
     _accept_any_text()
     logging.basicConfig(format="%(message)s")
@@ -27,6 +28,8 @@ def run_program(parser: ArgumentParser, program: Callable[[Namespace], Any], arg
     try:
         program(args)
         sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:  # who reads the output has seen enough, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)

@@ -114,6 +114,15 @@ def test_what_the_user_can_repair_ends_a_program_with_one_line(error, line):
     assert caught.value.code == f"here: error: {line}"
 
 
+def test_ctrl_c_ends_a_program_without_a_traceback():
+    def program(args):
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        run_program(parser(), program, [])
+    assert caught.value.code == 130
+
+
 def test_a_fault_of_the_program_stays_one():
     def program(args):
         raise RuntimeError("shapes differ")
