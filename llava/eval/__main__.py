@@ -46,7 +46,9 @@ def program_of(words: list[str]) -> tuple[ArgumentParser, Callable[[Namespace], 
         score = importlib.import_module("llava.eval.results.score")
         return getattr(score, f"{name}_parser")(TASKS[task]), getattr(score, f"{name}_answers"), words[2:]
     if name not in PROGRAMS:
-        sys.exit(USAGE)
+        valid = {"score": list(TASKS), "submit": SUBMITTED}.get(name, ["run", "score", "submit", *PROGRAMS])
+        unknown = f"{name}: unknown benchmark {task!r}" if name in ("score", "submit") else f"unknown program {name!r}"
+        sys.exit(f"{USAGE}\n\npython -m llava.eval: error: {unknown}; valid are {', '.join(valid)}")
     module, function = PROGRAMS[name].split()
     program = importlib.import_module(module)
     return program.build_parser(), getattr(program, function), words[1:]

@@ -26,6 +26,20 @@ def test_words_that_name_no_program_are_told_which_there_are(words):
         main(words)
 
 
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (["scor"], "unknown program 'scor'; valid are run, score, submit, doctor"),
+        (["score", "gqaa"], "score: unknown benchmark 'gqaa'; valid are vqav2, gqa"),
+        (["submit", "pope"], "submit: unknown benchmark 'pope'; valid are vqav2, gqa, vizwiz, mmbench"),
+    ],
+)
+def test_the_last_line_says_which_word_is_wrong_and_what_it_may_be(words, fault):
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code.splitlines()[-1].startswith(f"python -m llava.eval: error: {fault}")
+
+
 def test_help_names_every_program(capsys):
     main(["--help"])
     shown = capsys.readouterr().out

@@ -1,11 +1,12 @@
 """Stands in for `python` in the dry runs of the scripts: notes each call and writes the files it would have written.
 
 Called as `stub_python.py NOTES TROUBLE ARG...`; NOTES gets one JSON line per `python -m MODULE` or `python SCRIPT.py`,
-with the script's name for a module. TROUBLE is `none`, `hang` or the rank that fails.
+with the script's name for a module. TROUBLE is `none`, `hang`, `killed` or the rank that fails.
 """
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -42,6 +43,8 @@ def main(notes: str, trouble: str, *words: str) -> int:
         print(f"progress of rank {rank}")
         if trouble == "hang":
             time.sleep(30)
+        if trouble == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
         if trouble == rank:
             return 3
         answers = Path(value_of("--answers-file", options))

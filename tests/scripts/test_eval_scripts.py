@@ -31,6 +31,9 @@ def eventually(condition, seconds=120):
         "64 --split",
         "64 --launcher",
         "64 --launcher mpi",
+        "64 --question-file mine.jsonl",
+        "64 --model-path=checkpoints/mine",
+        "64 --num-chunks 2",
     ],
 )
 def test_explains_itself_when_called_wrongly(workplace, arguments):
@@ -198,7 +201,12 @@ class TestDevices:
         result = workplace.run("bash scripts/v1_5/eval/pope.sh 64", CUDA_VISIBLE_DEVICES="0,1")
         assert "progress of rank 0" in result.stdout and "progress of rank 1" not in result.stdout
 
-    @pytest.mark.parametrize("devices", ["", "3"])
+    @pytest.mark.parametrize("devices", ["4,2,", " 4 2 ", "4, 2"])
+    def test_no_process_has_an_empty_name_for_a_device(self, workplace, devices):
+        workplace.run("bash scripts/v1_5/eval/pope.sh 64", CUDA_VISIBLE_DEVICES=devices)
+        assert sorted(call.device for call in workplace.asking()) == ["2", "4"]
+
+    @pytest.mark.parametrize("devices", ["", "3", ","])
     def test_one_or_none_is_left_to_the_caller(self, workplace, devices):
         call = workplace.ask("bash scripts/v1_5/eval/pope.sh 64", CUDA_VISIBLE_DEVICES=devices)
         assert call.device == devices
@@ -224,6 +232,11 @@ class TestDevices:
         result = workplace.run("bash scripts/v1_5/eval/shapes.sh 36")
         assert result.returncode == 3 and "answers:" not in result.stdout
         assert workplace.calls("score shapes") == []
+
+    def test_a_killed_single_process_is_told_as_shells_tell_it(self, workplace):
+        workplace.trouble = "killed"
+        result = workplace.run("bash scripts/v1_5/eval/shapes.sh 36")
+        assert result.returncode == 137 and "ended by signal 9" in result.stderr and "answers:" not in result.stdout
 
     @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
     def test_interrupting_the_script_ends_every_process(self, workplace, name):

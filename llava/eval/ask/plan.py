@@ -22,6 +22,8 @@ LAUNCHERS = {
     "torchrun": ("torch.distributed.run", "--nproc-per-node"),
     "accelerate": ("accelerate.commands.launch", "--num_processes"),
 }
+PLACED = ("--model-path", "--image-folder", "--answers-file", "--num-chunks", "--chunk-idx")
+"""Options that a script gives to every program that asks, beside the one for the question file."""
 SHARE = re.compile(r"\d*\.?\d+")
 USAGE = """{script} TOKENS [IMPORTANT_RATIO] [OPTION...]
   TOKENS           visual tokens kept per tile; leave it out with --keep_ratio R or --pruner none
@@ -42,7 +44,7 @@ class Places:
     Args:
         checkpoints, checkpoint: the folder of all checkpoints, ``CKPT_DIR``, and the one in it that is asked, ``CKPT``.
         data: the folder of all benchmarks' images and annotations, ``DATA_DIR``.
-        devices: ``CUDA_VISIBLE_DEVICES``, each of which gets a process; "" leaves the choice to one process.
+        devices: ``CUDA_VISIBLE_DEVICES``, each of which gets a process; where it names none, one process has the choice.
     """
 
     checkpoints: str
@@ -52,7 +54,7 @@ class Places:
 
     @classmethod
     def of(cls, environment: Mapping[str, str], checkpoint: str) -> "Places":
-        devices = re.split("[, ]+", environment.get("CUDA_VISIBLE_DEVICES") or "0")
+        devices = environment.get("CUDA_VISIBLE_DEVICES", "").replace(",", " ").split() or ["0"]
         return cls(
             environment.get("CKPT_DIR") or "./checkpoints",
             environment.get("CKPT") or checkpoint,
@@ -219,6 +221,9 @@ def plan_of(words: Sequence[str], environment: Mapping[str, str]) -> Plan:
             words += [option, value]
     parser = importlib.import_module(f"llava.eval.{task.asks.door}").build_parser()
     parser.prog, parser.usage = script, usage
+    for option in (*PLACED, task.asks.question_flag):
+        if given(words, option):
+            parser.error(f"{option} is not for this script, which sets it: what lies where, the environment says")
     setting = setting_of(parser, words, places.checkpoint, task.name, CHOSEN, "attention")
     return Plan(task, args.split, places, tuple(words), setting, launcher)
 

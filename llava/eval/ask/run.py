@@ -100,8 +100,11 @@ def _ask(
     """
     if len(commands) == 1:
         processes.append(subprocess.Popen(commands[0], env=environment))
-        if code := processes[0].wait():
-            sys.exit(code)
+        code = processes[0].wait()
+        if code < 0:  # as of a system that is out of memory
+            print(f"the process that asks was ended by signal {-code}", file=sys.stderr)
+        if code:
+            sys.exit(code if code > 0 else 128 - code)
         return
     parts = [Path(part) for part in plan.parts]
     logs = [part.with_suffix(".log") for part in parts]
