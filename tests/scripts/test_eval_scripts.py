@@ -21,21 +21,11 @@ def eventually(condition, seconds=120):
     return condition()
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        "divprune",
-        "64 divprune",
-        "-5",
-        "--pruner divprune",
-        "64 --split",
-        "64 --launcher",
-        "64 --launcher mpi",
-        "64 --question-file mine.jsonl",
-        "64 --model-path=checkpoints/mine",
-        "64 --num-chunks 2",
-    ],
-)
+WRONG = ["divprune", "64 divprune", "-5", "--pruner divprune", "64 --split", "64 --launcher", "64 --launcher mpi"]
+OF_THE_SCRIPT = ["64 --question-file mine.jsonl", "64 --model-path=checkpoints/mine", "64 --num-chunks 2"]
+
+
+@pytest.mark.parametrize("arguments", [*WRONG, *OF_THE_SCRIPT])
 def test_explains_itself_when_called_wrongly(workplace, arguments):
     result = workplace.run(f"{GQA} {arguments}")
     assert result.returncode == 2

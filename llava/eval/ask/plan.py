@@ -44,7 +44,7 @@ class Places:
     Args:
         checkpoints, checkpoint: the folder of all checkpoints, ``CKPT_DIR``, and the one in it that is asked, ``CKPT``.
         data: the folder of all benchmarks' images and annotations, ``DATA_DIR``.
-        devices: ``CUDA_VISIBLE_DEVICES``, each of which gets a process; where it names none, one process has the choice.
+        devices: ``CUDA_VISIBLE_DEVICES``, each of which gets a process; without one, one process chooses.
     """
 
     checkpoints: str
