@@ -81,11 +81,15 @@ def load_llava(
         checkpoint, base, options: as ``load_pretrained_model``.
         conv_mode: the conversation template; the one that the checkpoint's name implies if not given.
         device: where all of it goes, without a ``device_map``; a GPU, or else the CPU, if not given.
+
+    Raises:
+        InputError: no such template.
     """
     name = get_model_name_from_path(checkpoint)
+    conv_mode = check_conv_mode(conv_mode or _implied(checkpoint))
     options |= {"device": device or ("cuda" if torch.cuda.is_available() else "cpu"), "device_map": device_map}
     tokenizer, model, image_processor, _ = load_pretrained_model(checkpoint, base, name, **options)
-    return LlavaModel(name, tokenizer, model, image_processor, conv_mode or _implied(checkpoint))
+    return LlavaModel(name, tokenizer, model, image_processor, conv_mode)
 
 
 def add_model_args(parser: ArgumentParser) -> None:

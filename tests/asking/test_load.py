@@ -103,6 +103,11 @@ class TestLoad:
             with pytest.raises(ValueError, match="conv_mode and anyres are for LLaVA's own format"):
                 load.load(converted, device="cpu", **options)
 
+    def test_a_template_that_is_none_is_named_before_anything_loads(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(load, "load_pretrained_model", lambda *_, **__: pytest.fail("loaded"))
+        with pytest.raises(ValueError, match="'vicuna' is unknown; valid are .*vicuna_v1"):
+            load.load(conv_mode="vicuna")
+
     def test_a_folder_that_is_none_is_named(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="config.json is missing"):
             load.load(tmp_path)
