@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 GOLDEN = Path(__file__).parent.parent / "golden"
+PRUNERS = tuple("cdpruner divprune vispruner mfpruner random uniform cls_topk visionzip prumerge trim fastv".split())
+"""Those that are recorded; one that comes later is held by its own tests."""
 UNSTABLE = "(not stable)"
 """Stands in a recording where rounding decides, and is held against nothing."""
 

@@ -14,11 +14,10 @@ import torch
 from PIL import Image
 
 from llava.eval.ask import program as evaluation
-from llava.pruners import PRUNERS
 from llava.shapes import checkpoint_path
 from llava.shapes.benchmark import write_benchmark
 
-from .recording import GOLDEN, Recording
+from .recording import GOLDEN, PRUNERS, Recording
 
 RECORDED = GOLDEN / "answers" / "native.json"
 CHECKPOINTS = Path(__file__).parent.parent / "e2e" / "checkpoints"

@@ -5,12 +5,11 @@ import zlib
 import pytest
 import torch
 
-from llava.pruners import PRUNERS
 from llava.pruning import prune
 from llava.pruning.families import family_of
 
 from ..pruning.conftest import BUILDERS, IMAGE, VIDEO, Tiny, build
-from .recording import GOLDEN
+from .recording import GOLDEN, PRUNERS
 
 RECORDED = GOLDEN / "answers" / "hosted.json"
 RATIO, STEPS = 0.2, 4
