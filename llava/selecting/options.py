@@ -123,10 +123,13 @@ class PruningOptions:
         """What a call prunes with that brings ``options``, ``AS_SET`` or None, on a model that is set to these.
 
         Raises:
+            TypeError: options of another type, such as a pruner's name.
             ValueError: they differ in what a model has one of: a layer with hooks, a text side, a kind of attention.
         """
         if options is AS_SET:
             return self
+        if options is not None and not isinstance(options, PruningOptions):
+            raise TypeError(f"pruning must be PruningOptions or None, not {type(options).__name__}")
         if options is None or options.pruner is None:
             return PruningOptions()
         own = {"prune_layer": (0, self.prune_layer), "text_tower": (None, self.text_tower)}

@@ -114,3 +114,9 @@ def test_what_merges_tokens_cannot_do_so_inside():
     assert PruningOptions(Merging(4)).prune_layer == 0
     with pytest.raises(ValueError, match="Merging merges tokens .* prune_layer 0"):
         PruningOptions(Merging(4), prune_layer=1)
+
+
+@pytest.mark.parametrize("wrong", ["divprune", {"pruner": "divprune"}, resolve_pruner("divprune", 3)])
+def test_a_call_brings_options_or_none(wrong):
+    with pytest.raises(TypeError, match="pruning must be PruningOptions or None, not (str|dict|DivPrune)"):
+        PruningOptions().brought(wrong)
