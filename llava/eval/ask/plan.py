@@ -130,19 +130,10 @@ class Plan:
         command += [form.question_flag, self.find(self.task.splits[self.split])]
         command += ["--image-folder", self.images] if self.images else []
         command += [*self.task.asked_with, *self.options]
-        parts = self.parts
+        share = ["--num-chunks", str(len(self.parts)), "--chunk-idx"]
         return [
-            [
-                *self._start(),
-                *command,
-                "--answers-file",
-                part,
-                "--num-chunks",
-                str(len(parts)),
-                "--chunk-idx",
-                str(index),
-            ]
-            for index, part in enumerate(parts)
+            [*self._start(), *command, "--answers-file", part, *share, str(index)]
+            for index, part in enumerate(self.parts)
         ]
 
     @property
