@@ -39,7 +39,7 @@ class ImageLayout:
     def parts(self) -> list[Part]:
         """The tiles; of LLaVA-NeXT's native layout, which cuts some of their patches away, base tile and grid."""
         places = (self.order != NEWLINE).nonzero().flatten()
-        if self.tiles > 1 and len(self.order) != self.tiles * self.patches:
+        if self.tiles > 1 and (self.newline is not None or len(places) != self.tiles * self.patches):
             return [Part(places[: self.patches]), Part(places[self.patches :], self.tiles - 1, group=1)]
         by_patch = places[self.order[places].argsort()]
         return [Part(tile) for tile in by_patch.view(self.tiles, self.patches)]
