@@ -4,19 +4,21 @@
 # make test-oldest     the same with the oldest that pyproject.toml admits, torch apart
 # make test-EXTRA      the tests of one extra, installed alone: eval, kernels, lmms, lora, quant or video
 # make test-triton     the kernels compiled under several Tritons
+# make test-vllm       vLLM with CDPruner and without a pruner; test-vllm-all: with every pruner, and its server
 # make lint            style
 # make constraints     choose the packages anew, within .ci/pins.txt
 #
 # Each sets up what it needs first, in $(VENV) or a folder of that name and the target's. TESTS="tests/model" runs a part;
 # RECORD=docs/tested.md writes down what was tested with what.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest test-oldest test-triton lint constraints
+.PHONY: help demo test test-newest test-oldest test-triton test-vllm test-vllm-all lint constraints constraints-vllm
 
 VENV ?= .venv
 TESTS ?= tests
 RECORD ?=
 PYTHONS := $(shell sed -n 's/^. Python: //p' .ci/constraints.txt)
 OLDEST_PYTHONS := 3.10 3.11
+VLLM_PYTHONS := 3.11 3.12 3.13
 EXTRAS := eval kernels lmms lora quant video
 
 eval_TESTS := tests/eval
@@ -101,6 +103,31 @@ $(EXTRAS:%=test-%): test-%: $(VENV)-%/bin/python
 
 $(EXTRAS:%=$(VENV)-%/bin/python):
 	$(call venv,$(PYTHONS))
+
+# vLLM's build for CPUs asks for a torch and a Transformers of its own. The torchvision that it brings is built for CUDA:
+# every process of that environment declares the operators that it lacks, and what else is so built is taken off.
+test-vllm: $(VENV)-vllm/.vllm
+	$(call run,$(VENV)-vllm,vllm) tests/vllm -m "vllm and not slow"
+
+test-vllm-all: $(VENV)-vllm/.vllm
+	$(call run,$(VENV)-vllm,vllm-all) tests/vllm -m vllm
+
+$(VENV)-vllm/.vllm: pyproject.toml .ci/vllm.txt .ci/vllm-constraints.txt .ci/torchvision_operators.py | $(VENV)-vllm/bin/python
+	$(VENV)-vllm/bin/python -m pip install -c .ci/vllm-constraints.txt setuptools -r .ci/vllm.txt
+	$(VENV)-vllm/bin/python -m pip uninstall --yes torchaudio torchcodec
+	$(VENV)-vllm/bin/python -m pip install --no-deps --no-build-isolation -e .
+	$(VENV)-vllm/bin/python .ci/torchvision_operators.py
+	@touch $@
+
+$(VENV)-vllm/bin/python:
+	$(call venv,$(VLLM_PYTHONS))
+
+constraints-vllm:
+	$(or $(PYTHON),python3) -m venv --clear $(VENV)-vllm
+	$(VENV)-vllm/bin/python -m pip install -r .ci/vllm.txt setuptools
+	sed '/^#/!d' .ci/vllm-constraints.txt > $(VENV)-vllm/constraints.txt
+	$(VENV)-vllm/bin/python -m pip freeze --all --exclude pip >> $(VENV)-vllm/constraints.txt
+	mv $(VENV)-vllm/constraints.txt .ci/vllm-constraints.txt
 
 constraints: $(VENV)-tools/bin/uv
 	$(VENV)-tools/bin/python .ci/environments.py tested .ci/constraints.txt dev video

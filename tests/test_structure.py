@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "bench": f"{MODELS} asking",
     "lmms": f"{MODELS} asking",
     "serve": f"{MODELS} asking",
+    "vllm": f"{MODELS} convert asking",
     "eval.tasks": f"{GROUND} shapes asking",
     "eval.doctor": f"{MODELS} asking eval.tasks",
     "eval.results": f"{MODELS} asking eval.tasks",

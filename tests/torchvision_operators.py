@@ -18,7 +18,7 @@ def _declare_operators() -> torch.library.Library | None:
     if find_spec("torchvision") is None and BESIDE.is_dir():
         sys.path.append(str(BESIDE))
     package = find_spec("torchvision")
-    if package is None:
+    if package is None or hasattr(torch.ops.torchvision, "nms"):  # the environment of an extra may declare them
         return None
     try:
         for compiled in Path(package.origin).parent.glob("_C.*"):

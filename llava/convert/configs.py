@@ -73,10 +73,15 @@ def to_llava_config(config: PretrainedConfig, vision_tower: str | None, dtype: t
             recorded one, or for OpenAI's if the tower has its shape.
         dtype: of the weights, for a config without a record.
     """
-    record = getattr(config, RECORD, {}).get("config")
-    raw = dict(record) if record else _llava_config(config, dtype)
-    raw["mm_vision_tower"] = _tower_of(config, vision_tower or raw.get("mm_vision_tower"))
+    raw = llava_settings(config, dtype)
+    raw["mm_vision_tower"] = clip_of(config, vision_tower or raw.get("mm_vision_tower"))
     return raw | {"unfreeze_mm_vision_tower": True}
+
+
+def llava_settings(config: PretrainedConfig, dtype: torch.dtype | None = None) -> dict[str, Any]:
+    """Return LLaVA's config of a model of Transformers' classes: the recorded one, else what LLaVA has usually."""
+    record = getattr(config, RECORD, {}).get("config")
+    return dict(record) if record else _llava_config(config, dtype or config.dtype or torch.float32)
 
 
 def read_hf_config(raw: dict[str, Any], folder: Path) -> PretrainedConfig:
@@ -166,8 +171,12 @@ def _llava_config(config: PretrainedConfig, dtype: torch.dtype) -> dict[str, Any
     return raw
 
 
-def _tower_of(config: PretrainedConfig, name: str | None) -> str:
-    """Return the CLIP checkpoint that LLaVA's config names, once it is known to have this tower's settings."""
+def clip_of(config: PretrainedConfig, name: str | None) -> str:
+    """Return the CLIP checkpoint that LLaVA's config names, once it is known to have this tower's settings.
+
+    Raises:
+        ValueError: ``name`` is a folder of another CLIP's; or None, and the tower is not of the shape of OpenAI's.
+    """
     own = config.vision_config.to_dict()
     if name is None and all(own[key] == value for key, value in _CLIP_L_336_SHAPE.items()):
         return CLIP_L_336

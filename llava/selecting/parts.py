@@ -71,6 +71,12 @@ def budget_of(pruner: Pruner, part: Part) -> int:
     return min(len(part.positions), pruner.visual_token_num * part.tiles)
 
 
+def kept_of(pruner: Pruner, visual: Visual, scope: str | None) -> int:
+    """How many tokens of an image are kept: the budgets of its parts, and the newline tokens that are in none."""
+    dropped = (len(part.positions) - budget_of(pruner, part) for part in parts_of(pruner, visual, scope))
+    return visual.length - sum(dropped)
+
+
 def judges_newlines(pruner: Pruner) -> bool:
     """Whether newline tokens are candidates: the language model knows them, the encoder has no cue of them."""
     return bool(pruner.needs) and pruner.needs <= {"embeds", *INSIDE_CUES} and not pruner.merges

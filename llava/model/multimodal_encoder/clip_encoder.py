@@ -49,17 +49,31 @@ class CLIPVisionTower(nn.Module):
 
     def __init__(self, vision_tower: str, args: Any, delay_load: bool = False, in_checkpoint: bool = False):
         super().__init__()
-        self.vision_tower_name = vision_tower
-        self.select_layer = args.mm_vision_select_layer
-        self.select_feature = getattr(args, "mm_vision_select_feature", "patch")
-        check_key("mm_vision_select_feature", self.select_feature, SELECT_FEATURES)
-        self.is_loaded = False
-        self.relevance: ClipRelevance | None = None
+        self._set_up(vision_tower, args)
         self.cfg_only = read_tower_config(vision_tower)
         if in_checkpoint:
             self._adopt(CLIPVisionModel._from_config(self.cfg_only, dtype=torch.get_default_dtype()))
         elif not delay_load:
             self.load_model()
+
+    @classmethod
+    def around(cls, vision: CLIPVisionModel, args: Any, name: str | None = None) -> "CLIPVisionTower":
+        """Make a tower of an encoder whose weights and images others bring; ``name`` is where its text side is."""
+        tower = cls.__new__(cls)
+        nn.Module.__init__(tower)
+        tower._set_up(name, args)
+        tower.cfg_only = vision.config
+        tower.vision_tower = vision.eval().requires_grad_(False)
+        tower.is_loaded = True
+        return tower
+
+    def _set_up(self, name: str | None, args: Any) -> None:
+        self.vision_tower_name = name
+        self.select_layer = args.mm_vision_select_layer
+        self.select_feature = getattr(args, "mm_vision_select_feature", "patch")
+        check_key("mm_vision_select_feature", self.select_feature, SELECT_FEATURES)
+        self.is_loaded = False
+        self.relevance: ClipRelevance | None = None
 
     def load_model(
         self,

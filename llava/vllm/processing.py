@@ -1,0 +1,100 @@
+"""Prompts and images on their way to a pruned model: how many tokens an image has, and which question it is shown with.
+
+vLLM's processors are kept; a pruned model's differ from them in what stands here.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from transformers import BatchFeature
+from vllm.multimodal.inputs import MultiModalFieldConfig
+from vllm.multimodal.parse import ImageEmbeddingItems
+from vllm.multimodal.processing import (
+    BaseMultiModalProcessor,
+    BaseProcessingInfo,
+    InputProcessingContext,
+    ProcessorInputs,
+    TimingContext,
+)
+
+from llava.pruners.base import CLIP_TEXT_CUES
+from llava.vllm import ENTRY
+from llava.vllm.images import Sizes
+from llava.vllm.options import served
+from llava.vllm.questions import question_of, to_bytes
+
+QUESTION = "question"
+"""The keyword with which a client may name the question, and the field that takes it to the encoder."""
+
+
+class PrunedInfo:
+    """A mixin of vLLM's processing infos: an image has as many placeholders as tokens are kept.
+
+    Raises:
+        ValueError: when it is made, before anything is loaded, for options that cannot be served.
+    """
+
+    anyres: ClassVar[bool] = False
+
+    def __init__(self, context: InputProcessingContext):
+        super().__init__(context)
+        config = self.get_hf_config()
+        self.served = served(config)
+        self.sizes = Sizes(self.served, config.vision_config, self.anyres)
+
+    def get_num_image_tokens(self, *, image_width: int, image_height: int) -> int:
+        return self.sizes.kept((image_width, image_height))
+
+
+class PrunedProcessor:
+    """A mixin of vLLM's multimodal processors: the question is part of an image's key where a pruner reads it."""
+
+    info: PrunedInfo
+
+    def apply(self, inputs: ProcessorInputs, timing_ctx: TimingContext) -> Any:
+        """Process a prompt.
+
+        Raises:
+            ValueError: for embeddings in place of an image, which nobody could prune any more.
+        """
+        if isinstance(inputs.mm_data_items.get("image"), ImageEmbeddingItems):
+            raise ValueError(f"image_embeds cannot be pruned: serve them without {ENTRY}")
+        options = self.info.served.options
+        keywords = dict(inputs.hf_processor_mm_kwargs)
+        asked = keywords.pop(QUESTION, None)
+        if asked is not None and not isinstance(asked, str):
+            raise ValueError(f"mm_processor_kwargs: {QUESTION} must be a string, not {type(asked).__name__}")
+        if options.needs & CLIP_TEXT_CUES:
+            keywords[QUESTION] = self._question(inputs.prompt) if asked is None else asked
+        keywords[ENTRY] = repr(options)  # caches may be shared with a server that prunes otherwise
+        return super().apply(replace(inputs, hf_processor_mm_kwargs=keywords), timing_ctx)
+
+    def _question(self, prompt: list[int]) -> str:
+        tokenizer = self.info.get_tokenizer()
+        return question_of(tokenizer.decode(prompt).removeprefix(tokenizer.bos_token or ""))
+
+    def _call_hf_processor(self, hf_data: Mapping[str, object], hf_kwargs: Mapping[str, object]) -> BatchFeature:
+        own = {name: value for name, value in hf_kwargs.items() if name not in (QUESTION, ENTRY)}
+        output = super()._call_hf_processor(hf_data, own)
+        if QUESTION in hf_kwargs:
+            output[QUESTION] = to_bytes(hf_kwargs[QUESTION]).repeat(len(output["pixel_values"]), 1)
+        return output
+
+    def _get_mm_fields_config(
+        self, hf_inputs: BatchFeature, hf_processor_mm_kwargs: Mapping[str, object]
+    ) -> Mapping[str, MultiModalFieldConfig]:
+        fields = dict(super()._get_mm_fields_config(hf_inputs, hf_processor_mm_kwargs))
+        return fields | {QUESTION: MultiModalFieldConfig.batched("image", keep_on_cpu=True)}
+
+
+def info_of(own: Callable[[Any], BaseProcessingInfo], pruned: type[PrunedInfo]) -> Callable[[Any], BaseProcessingInfo]:
+    """Choose between vLLM's processing info and a pruned model's, by whether the config asks for a pruner."""
+    return lambda context: (own if served(context.get_hf_config()) is None else pruned)(context)
+
+
+def processor_of(
+    own: Callable[..., BaseMultiModalProcessor], pruned: type[PrunedProcessor]
+) -> Callable[..., BaseMultiModalProcessor]:
+    """Choose between vLLM's processor and a pruned model's, by the info that it is made with."""
+    return lambda info, dummy_inputs: (pruned if isinstance(info, PrunedInfo) else own)(info, dummy_inputs)
