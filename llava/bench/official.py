@@ -1,8 +1,9 @@
 """The methods' own code, timed beside ours where a user has it. Nothing of it is part of this package.
 
 Each repository is a folder below ``--official-root`` whose name contains the method's, in any case: ``CDPruner``. One
-function of its ``llava_arch.py`` is taken out by name: ``encode_images`` of CDPruner, VisPruner and MFPruner,
-``DivPrune`` of DivPrune. The model around it is replaced by the cues themselves and a projector that does nothing.
+function of its ``llava_arch.py`` is taken out by name, ``encode_images`` of CDPruner, VisPruner and MFPruner and
+``DivPrune`` of DivPrune, with the functions of that file that it calls. The model around it is replaced by the cues
+themselves and a projector that does nothing.
 """
 
 import __future__
@@ -10,7 +11,7 @@ import __future__
 import ast
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
@@ -54,40 +55,77 @@ def _bind(source: Path, method: str, cues: VisualCues, kept: int) -> Callable[[]
         get_important_ratio=lambda: IMPORTANT_RATIO,
     )
     if method == "divprune":
-        for name in ("DivPrune", "pairwise_cosine_similarity"):
-            setattr(model, name, MethodType(_function(nodes[name], source), model))
+        choose = _method("DivPrune", nodes, model, source)
         tokens = cues.embeds.flatten(0, 1)
-        return lambda: model.DivPrune(tokens, len(tokens), threshold_ratio=kept / len(tokens))
-    node = nodes["encode_images"]
-    outputs = _tower_outputs(node, cues)
+        return lambda: choose(tokens, len(tokens), threshold_ratio=kept / len(tokens))
+    outputs = _tower_outputs(nodes["encode_images"], cues)
     model.get_vision_tower = lambda: lambda *args, **kwargs: outputs
     model.mm_projector = lambda tokens: tokens
     model.get_model, model.config = lambda: model, model
-    encode = MethodType(_function(node, source), model)
-    inputs = [cues.features] * (len(node.args.args) - 1)
+    encode = _method("encode_images", nodes, model, source)
+    inputs = [cues.features] * (len(nodes["encode_images"].args.args) - 1)
     return lambda: encode(*inputs)
 
 
-def _function(node: ast.FunctionDef, source: Path) -> FunctionType:
-    """Compile one method by itself, without decorators and without evaluating annotations."""
-    node.decorator_list = []
-    module = ast.Module(body=[node], type_ignores=[])
+def _method(name: str, nodes: dict[str, ast.FunctionDef], model: SimpleNamespace, source: Path) -> Callable[..., Any]:
+    """Give ``model`` one method and what that calls of its own file, unless ``model`` has a stand-in for it."""
+    wanted = [name]
+    for each in wanted:  # it grows meanwhile
+        called = {called for called in _names(nodes[each]) if called in nodes and not hasattr(model, called)}
+        wanted += sorted(called.difference(wanted))
+    static = {each for each in wanted if "staticmethod" in map(ast.unparse, nodes[each].decorator_list)}
+    functions = _compiled([nodes[each] for each in wanted], source)
+    for each, function in functions.items():
+        setattr(model, each, function if each in static else MethodType(function, model))
+    return getattr(model, name)
+
+
+def _names(node: ast.FunctionDef) -> Iterator[str]:
+    """Names that a function reads, of its module and of ``self``."""
+    for each in ast.walk(node):
+        if isinstance(each, ast.Name):
+            yield each.id
+        elif isinstance(each, ast.Attribute) and ast.unparse(each.value) == "self":
+            yield each.attr
+
+
+def _compiled(nodes: list[ast.FunctionDef], source: Path) -> dict[str, FunctionType]:
+    """Compile functions by themselves, without decorators and without evaluating annotations."""
+    for node in nodes:
+        node.decorator_list = []
+    module = ast.Module(body=nodes, type_ignores=[])
     namespace = {"torch": torch, "nn": nn, "F": nn.functional, "math": math, "np": np}
     exec(compile(module, str(source), "exec", flags=__future__.annotations.compiler_flag), namespace)
-    return namespace[node.name]
+    return {node.name: namespace[node.name] for node in nodes}
 
 
-def _tower_outputs(node: ast.FunctionDef, cues: VisualCues) -> tuple[Tensor, ...]:
-    """What the official vision tower would return, in the order in which ``encode_images`` names it."""
-    assignments = [
-        each
-        for each in ast.walk(node)
-        if isinstance(each, ast.Assign) and isinstance(each.targets[0], ast.Tuple) and isinstance(each.value, ast.Call)
+def _tower_outputs(node: ast.FunctionDef, cues: VisualCues) -> tuple[Any, ...]:
+    """What the official vision tower would return, in the order in which ``encode_images`` names it.
+
+    A value that is unpacked, at once or by a later assignment, is a tuple of its own.
+    """
+    assigned = [(each.targets[0], each.value) for each in ast.walk(node) if isinstance(each, ast.Assign)]
+    later = {value.id: names for names, value in assigned if isinstance(value, ast.Name) and _unpacks(names)}
+    from_tower = [
+        names
+        for names, value in assigned
+        if isinstance(value, ast.Call) and (value.args or value.keywords) and "tower" in ast.unparse(value.func)
     ]
-    from_tower = [each.targets[0].elts for each in assignments if "tower" in ast.unparse(each.value)]
-    if not from_tower:
+
+    def outputs(names: ast.expr, later: dict[str, ast.expr]) -> Any:
+        name = ast.unparse(names)
+        if name in later:
+            return outputs(later[name], {})  # the parts may bear the name of the whole
+        return tuple(outputs(each, later) for each in names.elts) if _unpacks(names) else _output(name.lower(), cues)
+
+    values = [outputs(names, later) for names in from_tower]
+    if not values or not isinstance(values[0], tuple):
         raise ValueError("encode_images does not unpack what its vision tower returns")
-    return tuple(_output(ast.unparse(name).lower(), cues) for name in from_tower[0])
+    return values[0]
+
+
+def _unpacks(names: ast.expr) -> bool:
+    return isinstance(names, ast.Tuple | ast.List)
 
 
 def _output(name: str, cues: VisualCues) -> Tensor:

@@ -15,6 +15,7 @@ from llava.bench.flops import TEXT_TOKENS
 from llava.bench.harness import Sample, extra_peak_mb, sample, summarize
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.model import LlavaLlamaForCausalLM
+from llava.model.multimodal_encoder.clip_encoder import TILES_PER_CALL
 from llava.pruners import Pruner, name_of
 from llava.pruners.base import CLIP_TEXT_CUES
 
@@ -22,7 +23,8 @@ BATCHES = (1, 2, 4, 8, 16, 32)
 NEW_TOKENS = 8
 SECONDS = 2.0
 FEWEST_CALLS = 5
-PROBES = (4, 8)
+PROBES = (TILES_PER_CALL, 2 * TILES_PER_CALL)
+"""Batches of no fewer tiles than the tower encodes at once: beyond them its memory grows no more."""
 
 
 def answer(model: LlavaLlamaForCausalLM, batch: int, seed: int = 0) -> Callable[[], Any]:
@@ -78,12 +80,34 @@ def weights_mb(model: LlavaLlamaForCausalLM) -> float:
 
 
 def largest_batch(model: LlavaLlamaForCausalLM, device: torch.device, memory_mb: float) -> int:
-    """How many requests fit beside the weights, by the peak memory of two batch sizes and a line through them."""
+    """How many requests fit beside the weights, by the peak memory of two batch sizes and a line through them.
+
+    Smaller sizes are tried where these do not fit; 0 where not even two requests do.
+    """
     small, large = PROBES
-    peaks = {batch: extra_peak_mb(answer(model, batch), device) for batch in PROBES}
-    per_request = (peaks[large] - peaks[small]) / (large - small)
-    fixed = weights_mb(model) + peaks[small] - small * per_request
+    peaks: dict[int, float] = {}
+    while not peaks:
+        if not small:
+            return 0
+        try:
+            peaks = {batch: _peak_mb(model, batch, device) for batch in (small, large)}
+        except torch.OutOfMemoryError:
+            small, large = small // 2, large // 2
+    # No request takes less than its keys and values.
+    cache = kv_mb_per_request(model, model.last_prune.visual_tokens[0])
+    per_request = max(cache, (peaks[large] - peaks[small]) / (large - small))
+    fixed = weights_mb(model) + peaks[large] - large * per_request
     return max(0, int((memory_mb - fixed) // per_request))
+
+
+def _peak_mb(model: LlavaLlamaForCausalLM, batch: int, device: torch.device) -> float:
+    """The peak memory of a batch and its inputs in MiB.
+
+    The second of two calls is measured: what the first leaves behind, such as a GPU's workspaces, CLIP's text side on
+    its device and the embeddings of texts, counted into one of two sizes, would bend the line through them.
+    """
+    answer(model, batch)()
+    return extra_peak_mb(lambda: answer(model, batch)(), device)
 
 
 @torch.no_grad()

@@ -34,6 +34,31 @@ class LlavaMetaForCausalLM:
     def DivPrune(self, vectors, length, cosine_matrix=None, threshold_ratio=0.1):
         return torch.arange(round(threshold_ratio * length)), self.pairwise_cosine_similarity(vectors)
 """
+MOST_VOTES = """
+def centred(values):
+    return values - values.mean()
+
+class LlavaMetaForCausalLM:
+    def get_model(self):
+        raise NotImplementedError
+
+    def compute_token_similarity(self, tokens):
+        unit = tokens / tokens.norm(dim=1, keepdim=True)
+        return self.mean_of(unit @ unit.t())
+
+    @staticmethod
+    def mean_of(matrix):
+        return matrix.mean(dim=1)
+
+    def encode_images(self, images, texts=None):
+        image_features, image_embeds, text_embeds = self.get_model().get_vision_tower()(images, texts)
+        image_features, image_attentions = image_features
+        image_features = self.get_model().mm_projector(image_features)
+        attention = centred(image_attentions.mean(dim=1)[0])
+        relevance = centred(-(image_embeds @ text_embeds.t()).mean(dim=-1)[0])
+        other = 1 - self.compute_token_similarity(image_features[0])
+        return torch.stack([attention, relevance, other]), self.visual_token_num
+"""
 
 
 @pytest.fixture
@@ -62,6 +87,32 @@ def test_the_official_function_sees_the_attention(root, cues):
 def test_divprune_is_called_with_the_share_kept(root, cues):
     chosen, cosine = official_selection(root, "divprune", cues, 4)()
     assert len(chosen) == 4 and cosine.shape == (72, 72)
+
+
+UNPACKINGS = {
+    "later": MOST_VOTES,
+    "at once": MOST_VOTES.replace("image_features, image_embeds, text_embeds =", "(a_feature, an_att), b_embed, text =")
+    .replace("        image_features, image_attentions = image_features\n", "")
+    .replace("mm_projector(image_features)", "mm_projector(a_feature)")
+    .replace("image_attentions", "an_att")
+    .replace("image_embeds @ text_embeds", "b_embed @ text"),
+    "of one value": MOST_VOTES.replace("image_features, image_embeds, text_embeds =", "outputs =").replace(
+        "image_features, image_attentions = image_features",
+        "(image_features, image_attentions), image_embeds, text_embeds = outputs",
+    ),
+}
+
+
+@pytest.mark.parametrize("source", UNPACKINGS.values(), ids=UNPACKINGS)
+def test_a_tower_that_returns_a_pair_and_helpers_of_the_same_file_are_followed(root, cues, source):
+    path = root / "MFPruner" / "llava_arch.py"
+    path.parent.mkdir()
+    path.write_text(source)
+    values, kept = official_selection(root, "mfpruner", cues, 4)()
+    unit = torch.nn.functional.normalize(cues.features[0], dim=1)
+    expected = [cues.cls_attention[0], cues.relevance[0]]
+    expected = [values - values.mean() for values in expected] + [1 - (unit @ unit.T).mean(dim=1)]
+    assert kept == 4 and torch.allclose(values, torch.stack(expected), atol=1e-5)
 
 
 def test_its_time_stands_in_the_row(root, cpu):

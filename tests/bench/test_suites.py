@@ -1,11 +1,13 @@
 """The suites that run a model: what their rows hold, never how long they took."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from llava.bench import clip, e2e, prefill, serve
 from llava.bench.flops import kv_cache_mb, prefill_flops
-from llava.bench.harness import Counter
+from llava.bench.harness import Counter, extra_peak_mb
 from llava.pruners import resolve_pruner
 
 
@@ -119,6 +121,54 @@ def test_more_memory_holds_more_requests_and_too_little_none(model, cpu):
     model.set_pruner(None)
     sizes = [serve.largest_batch(model, cpu, memory_mb=memory) for memory in (0.1, 64, 128)]
     assert sizes[0] == 0 < sizes[1] < sizes[2]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pruner", [None, resolve_pruner("cdpruner", visual_token_num=4)], ids=["none", "cdpruner"])
+def test_the_largest_batch_fits_and_the_next_does_not(model, cpu, pruner):
+    model.set_pruner(pruner)
+    number = serve.largest_batch(model, cpu, memory_mb=64)
+    assert number > serve.PROBES[1]
+    fits, does_not = (extra_peak_mb(lambda n=n: serve.answer(model, n)(), cpu) for n in (number, number + 1))
+    assert serve.weights_mb(model) + fits <= 64 < serve.weights_mb(model) + does_not
+
+
+@pytest.fixture
+def pretend(monkeypatch, model):
+    """Let a batch take 3 MiB and 0.5 for each request, the first call 40 that stay; no more than ``most`` fit."""
+
+    def pretend(most=1000, each=0.5):
+        left = []
+
+        def take(batch):
+            if batch > most:
+                raise torch.OutOfMemoryError
+            new, left[:] = 0 if left else 40, [40]
+            model.last_prune = SimpleNamespace(visual_tokens=[4])
+            return 3 + each * batch + new
+
+        monkeypatch.setattr(serve, "answer", lambda model, batch: lambda: take(batch))
+        monkeypatch.setattr(serve, "extra_peak_mb", lambda call, device: call())
+        monkeypatch.setattr(serve, "kv_mb_per_request", lambda model, visual: visual / 32)
+        monkeypatch.setattr(serve, "weights_mb", lambda model: 20.0)
+
+    return pretend
+
+
+@pytest.mark.parametrize("most", [1000, 128, 127, 20, 2])
+def test_what_a_first_call_leaves_behind_and_too_large_probes_change_nothing(pretend, model, cpu, most):
+    pretend(most)
+    assert serve.largest_batch(model, cpu, memory_mb=123) == 200
+
+
+def test_no_request_takes_less_than_its_keys_and_values(pretend, model, cpu):
+    pretend(each=0)
+    assert serve.largest_batch(model, cpu, memory_mb=123) == 928  # 100 MiB of an eighth each, beside the probe's 128
+
+
+def test_where_no_batch_fits_the_largest_is_none(pretend, model, cpu):
+    pretend(most=1)
+    assert serve.largest_batch(model, cpu, memory_mb=123) == 0
 
 
 def test_weights_count_the_text_side_only_where_it_is_read(model):
