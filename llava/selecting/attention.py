@@ -4,6 +4,8 @@ from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.clip.modeling_clip import eager_attention_forward
 
 SELECTED_BLOCK_CUES = frozenset({"cls_attention", "keys"})
 LAST_BLOCK_CUES = frozenset({"last_attention", "last_keys"})
@@ -22,6 +24,25 @@ def queries_and_keys(block: nn.Module, hidden_states: Tensor, rows: int | None =
     heads = (-1, attention.head_dim)
     query = attention.q_proj(hidden_states[:, :rows]).unflatten(-1, heads)
     return query, attention.k_proj(hidden_states).unflatten(-1, heads), attention.scale
+
+
+def run_block(block: nn.Module, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Run a block of CLIP's vision side step by step, so that its queries and keys are computed once.
+
+    Bits and attention implementation are those of calling the block.
+
+    Returns:
+        What the block returns (B, N, C), and queries, keys and scale as ``queries_and_keys`` has them.
+    """
+    attention = block.self_attn
+    inputs, heads = block.layer_norm1(hidden_states), (-1, attention.head_dim)
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    query, key, value = (projection(inputs).unflatten(-1, heads) for projection in projections)  # (B, N, H, d)
+    attend = ALL_ATTENTION_FUNCTIONS.get_interface(attention.config._attn_implementation, eager_attention_forward)
+    by_head = (part.transpose(1, 2) for part in (query, key, value))
+    attended, _ = attend(attention, *by_head, None, scaling=attention.scale, dropout=0.0)
+    hidden_states = hidden_states + attention.out_proj(attended.flatten(2))
+    return hidden_states + block.mlp(block.layer_norm2(hidden_states)), query, key, attention.scale
 
 
 def cues_of(
@@ -49,10 +70,10 @@ def cls_row(query: Tensor, key: Tensor, scale: float) -> Tensor:
 
     Equal to the row of eager attention. A sum where a product would do, which would round by the number of images.
     """
-    logits = (query[:, :1] * key).sum(dim=-1) * scale  # (B, N, H)
+    logits = (query[:, :1] * key).sum(dim=-1, dtype=torch.float32) * scale  # (B, N, H)
     if logits.shape[2] == 1:  # (B, N) takes another kernel, which rounds otherwise
-        return logits.squeeze(2).softmax(dim=1, dtype=torch.float32)
-    return logits.softmax(dim=1, dtype=torch.float32).mean(dim=-1)
+        return logits.squeeze(2).softmax(dim=1)
+    return logits.softmax(dim=1).mean(dim=-1)
 
 
 def received(query: Tensor, key: Tensor, scale: float) -> Tensor:

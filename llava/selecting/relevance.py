@@ -1,6 +1,7 @@
 """How relevant each patch is to the question, in CLIP's joint space of images and texts."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,12 @@ REMEMBERED_TEXTS = 1024
 def unit(x: Tensor) -> Tensor:
     """Scale the last dimension to length 1; a zero vector stays zero."""
     return x / x.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+
+
+def full_precision(device_type: str) -> AbstractContextManager:
+    """A context in which autocast leaves float32 products alone."""
+    known = torch.amp.is_autocast_available(device_type)
+    return torch.autocast(device_type, enabled=False) if known else nullcontext()
 
 
 def chunk_ids(ids: list[int], length: int, chunking: str) -> list[list[int]]:
@@ -67,43 +74,57 @@ class ClipRelevance:
         return cls(clip, CLIPTokenizer.from_pretrained(text_tower), text_chunking)
 
     def cues(self, names: Collection[str], patches: Tensor, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Return those in ``names`` of the cues that weigh patches (B, N, C) against texts, float32 (B, N) each."""
-        ways = {"relevance": self, "dot_relevance": self.dot}
-        return {name: way(patches, texts) for name, way in ways.items() if name in names}
-
-    def __call__(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
-        """Return the negated cosine of every patch to its tile's text, higher is more relevant.
-
-        CLIP's patches point away from the texts that describe them, hence the sign (as in CDPruner and TRIM).
+        """Return those in ``names`` of the cues that weigh patches (B, N, C) against texts, float32 (B, N) each.
 
         Args:
-            patches: (B, N, C) outputs of the vision tower after its final layer norm.
+            patches: outputs of the vision tower after its final layer norm.
             texts: B questions.
-
-        Returns:
-            float32 (B, N)
         """
-        with torch.autocast(patches.device.type, enabled=False):
-            embeds = unit(self._project(patches))  # (B, N, E)
-            return -(embeds * self._remembered(texts, self._embeddings, self.embed_texts)).sum(dim=-1)
+        return self.weigh(patches, self.embed(names, texts, patches.device))
 
-    def dot(self, patches: Tensor, texts: Sequence[str]) -> Tensor:
-        """Return the negated dot product of every patch and the beginning of its tile's text (TRIM), float32 (B, N).
+    def embed(self, names: Collection[str], texts: Sequence[str], device: torch.device) -> dict[str, Tensor]:
+        """Return what ``weigh`` makes each cue in ``names`` of: the embeddings of the texts, float32 (B, E) each.
 
-        Read as in ``__call__``, but neither is scaled to unit length, and the text is cut to CLIP's context.
+        All texts that are not remembered go through CLIP in one pass. It is in float32 whatever the tower computes in:
+        read in float16, a question makes CDPruner and MFPruner keep other tokens.
         """
-        with torch.autocast(patches.device.type, enabled=False):
-            embeds = self._project(patches)  # (B, N, E)
-            return -(embeds * self._remembered(texts, self._beginnings, self.embed_beginnings)).sum(dim=-1)
+        if self._device != device:
+            self.weights.to(device)
+        ways = {
+            "relevance": (self._embeddings, self.embed_texts),
+            "dot_relevance": (self._beginnings, self.embed_beginnings),
+        }
+        with full_precision(device.type):
+            return {name: self._remembered(texts, *way) for name, way in ways.items() if name in names}
 
-    def _project(self, patches: Tensor) -> Tensor:
-        self.weights.to(patches.device)
-        return self.weights["projection"](patches.float())
+    @torch.no_grad()
+    def weigh(self, patches: Tensor, embedded: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the cues that patches (B, N, C) have to embedded texts, float32 (B, N) each, higher is more relevant.
+
+        ``relevance`` is the negated cosine of every patch to its tile's text: CLIP's patches point away from the texts
+        that describe them, hence the sign (as in CDPruner and TRIM). ``dot_relevance`` is the negated dot product
+        (TRIM), neither scaled to unit length.
+
+        Args:
+            patches: outputs of the vision tower after its final layer norm.
+            embedded: as ``embed`` returns it for B texts, on the device of the patches.
+        """
+        cues = {}
+        with full_precision(patches.device.type):
+            projected = self.weights["projection"](patches.float())  # (B, N, E)
+            for name, text in embedded.items():
+                embeds = unit(projected) if name == "relevance" else projected
+                cues[name] = -(embeds * text.unsqueeze(1)).sum(dim=-1)
+        return cues
+
+    @property
+    def _device(self) -> torch.device:
+        return self.weights["projection"].weight.device
 
     def _remembered(
         self, texts: Sequence[str], memory: dict[str, Tensor], embed: Callable[[list[str]], Tensor]
     ) -> Tensor:
-        """Return the embedding of every text, (B, 1, E), each computed once however many images share its question."""
+        """Return the embedding of every text, (B, E), each computed once however many images share its question."""
         found = {text: memory.get(text) for text in texts}  # another thread may forget what is remembered
         unknown = [text for text, embedding in found.items() if embedding is None]
         new = dict(zip(unknown, embed(unknown) if unknown else [], strict=True))
@@ -111,14 +132,15 @@ class ClipRelevance:
         for text in list(memory)[:-REMEMBERED_TEXTS]:
             memory.pop(text, None)
         found |= new
-        device = next(self.weights.parameters()).device
-        return torch.stack([found[text].to(device) for text in texts]).unsqueeze(1)
+        return torch.stack([found[text].to(self._device) for text in texts])
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Return (len(texts), E): the mean of the unit embeddings of each text's chunks."""
         chunks = [chunk_ids(ids, self.context_length, self.text_chunking) for ids in self._ids(texts)]
         embeds = unit(self._embed_chunks([chunk for text_chunks in chunks for chunk in text_chunks]))
+        if len(embeds) == len(chunks):
+            return embeds  # each is the mean of itself
         return torch.stack([part.mean(dim=0) for part in embeds.split([len(parts) for parts in chunks])])
 
     @torch.no_grad()
@@ -131,11 +153,13 @@ class ClipRelevance:
 
     def _embed_chunks(self, chunks: list[list[int]]) -> Tensor:
         """Return (len(chunks), E): what CLIP makes of each list of at most as many token ids as it can read."""
-        device = next(self.weights.parameters()).device
+        device = self._device
         ids = torch.zeros(len(chunks), self.context_length, dtype=torch.long)  # id 0 pads, as in the releases
         mask = torch.zeros_like(ids)
         for row, chunk in enumerate(chunks):
             ids[row, : len(chunk)], mask[row, : len(chunk)] = torch.tensor(chunk), 1
         pooled = self.weights["text"](input_ids=ids.to(device), attention_mask=mask.to(device)).pooler_output
+        if device.type != "cpu":  # the pass itself rounds by the number of texts there
+            return self.weights["text_projection"](pooled)
         # Row by row: a product of few rows rounds by their number, and a text must not depend on its company.
         return torch.stack([self.weights["text_projection"](row) for row in pooled])

@@ -1,7 +1,7 @@
 """CLIP's vision tower: the features LLaVA reads, and the cues pruners ask for."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,14 @@ from transformers.utils import logging as transformers_logging
 from llava.layout import SELECT_FEATURES, check_key
 from llava.model.checkpoint import naming, read_json, refuse_mismatched, refuse_missing, weight_files
 from llava.pruners.base import CLIP_TEXT_CUES
-from llava.selecting.attention import LAST_BLOCK_CUES, SELECTED_BLOCK_CUES, cls_row, cues_of, queries_and_keys
+from llava.selecting.attention import (
+    LAST_BLOCK_CUES,
+    SELECTED_BLOCK_CUES,
+    cls_row,
+    cues_of,
+    queries_and_keys,
+    run_block,
+)
 from llava.selecting.relevance import ClipRelevance
 
 logger = logging.getLogger(__name__)
@@ -133,7 +140,6 @@ class CLIPVisionTower(nn.Module):
         hidden_states, _ = self._encode(images)
         return self._features(hidden_states).to(images.dtype)
 
-    @torch.no_grad()
     def cues(
         self, images: Tensor, needs: frozenset[str], texts: Sequence[str | None] | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -148,19 +154,37 @@ class CLIPVisionTower(nn.Module):
             Features (B, N, C), and a dict of the cues as ``VisualCues`` has them, float32; ``last_keys`` are in the
             tower's dtype.
         """
+        return self.with_cues(images, needs, self.embed_texts(needs, texts))
+
+    def embed_texts(self, needs: frozenset[str], texts: Sequence[str | None] | None) -> dict[str, Tensor]:
+        """Return what ``with_cues`` makes the cues of, in ``needs``, that read texts: float32 (B, E) each, or nothing.
+
+        Raises:
+            RuntimeError: CLIP's text side is not loaded.
+        """
+        if not needs & CLIP_TEXT_CUES or texts is None or all(text is None for text in texts):
+            return {}
+        if self.relevance is None:
+            raise RuntimeError("relevance needs CLIP's text tower: call load_text_tower, or the model's set_pruner")
+        return self.relevance.embed(needs, [text or "" for text in texts], self.device)
+
+    @torch.no_grad()
+    def with_cues(
+        self, images: Tensor, needs: frozenset[str], embedded: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """As ``cues``, with texts that are embedded already; nothing is read back from the device."""
         if self.select_feature != "patch":
             raise ValueError("pruning needs mm_vision_select_feature 'patch': with 'cls_patch' [CLS] is a visual token")
         hidden_states, cues = self._encode(images, needs)
-        if needs & CLIP_TEXT_CUES and texts is not None and any(text is not None for text in texts):
-            if self.relevance is None:
-                raise RuntimeError("relevance needs CLIP's text tower: call load_text_tower, or the model's set_pruner")
-            patches, words = self._vision.post_layernorm(hidden_states[:, 1:]), [text or "" for text in texts]
-            cues |= self.relevance.cues(needs, patches, words)
+        if embedded:
+            cues |= self.relevance.weigh(self._vision.post_layernorm(hidden_states[:, 1:]), embedded)
         return self._features(hidden_states).to(images.dtype), cues
 
     def _encode(self, images: Tensor, needs: frozenset[str] = frozenset()) -> tuple[Tensor, dict[str, Tensor]]:
         """Run the blocks up to the selected layer: its output (B, 1 + N, C), and the cues of blocks in ``needs``."""
         parts = [self._encode_part(part, needs) for part in images.split(TILES_PER_CALL)]
+        if len(parts) == 1:
+            return parts[0]
         hidden_states, cues = zip(*parts, strict=True)
         return torch.cat(hidden_states), {name: torch.cat([part[name] for part in cues]) for name in cues[0]}
 
@@ -174,14 +198,18 @@ class CLIPVisionTower(nn.Module):
             )
         cues = {}
         for index, block in enumerate(blocks[:depth]):
-            if index == depth - 1:
-                cues = _block_cues(block, hidden_states, needs & SELECTED_BLOCK_CUES)
-            before, hidden_states = hidden_states, block(hidden_states, None)
+            before = hidden_states
+            if index == depth - 1 and needs & SELECTED_BLOCK_CUES:
+                hidden_states, *read = run_block(block, hidden_states)
+                cues = _without_cls(cues_of(needs & SELECTED_BLOCK_CUES, *read, cls_row))
+            else:
+                hidden_states = block(hidden_states, None)
         if needs & LAST_BLOCK_CUES:
             inputs = before if depth == len(blocks) else hidden_states
             for block in blocks[depth:-1]:
                 inputs = block(inputs, None)
-            cues |= _block_cues(blocks[-1], inputs, needs & LAST_BLOCK_CUES)
+            read = queries_and_keys(blocks[-1], inputs, QUERY_ROWS)
+            cues |= _without_cls(cues_of(needs & LAST_BLOCK_CUES, *read, cls_row))
         return hidden_states, cues
 
     def _features(self, hidden_states: Tensor) -> Tensor:
@@ -257,11 +285,7 @@ def _check_processor(processor: CLIPImageProcessorPil, side: int) -> None:
         raise ValueError(f"crop_size is {crop['width']} x {crop['height']}, the tower reads {side} x {side} pixels")
 
 
-def _block_cues(block: nn.Module, hidden_states: Tensor, names: frozenset[str]) -> dict[str, Tensor]:
-    """The cues of a block in ``names`` from its input (B, 1 + N, C), without [CLS]."""
-    if not names:
-        return {}
-    cues = cues_of(names, *queries_and_keys(block, hidden_states, QUERY_ROWS), cls_row)
+def _without_cls(cues: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: cue[:, 1:] for name, cue in cues.items()}
 
 
