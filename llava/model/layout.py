@@ -44,6 +44,14 @@ class ImageLayout:
         by_patch = places[self.order[places].argsort()]
         return [Part(tile) for tile in by_patch.view(self.tiles, self.patches)]
 
+    def places(self, newline: int) -> Tensor:
+        """Of each token of the sequence, its place among the patches of all tiles of the batch, (L,).
+
+        Args:
+            newline: what stands for a newline token.
+        """
+        return (self.order + self.first_tile * self.patches).masked_fill(self.order == NEWLINE, newline)
+
     def visual(self, cues: Mapping[str, Tensor], newline: Tensor | None) -> Visual:
         """What can be chosen from, with cues (B, N, ...) of all tiles of the batch; ``newline`` (D,) is embedded."""
         own = {name: self.take(cue, newline=newline if name == "embeds" else None) for name, cue in cues.items()}

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, initialization
 
 from llava import compat
-from llava.constants import IGNORE_INDEX
 from llava.model.image_side import ImageSide
 from llava.model.inputs import check_call
 from llava.model.late_selection import LateSelection
@@ -20,7 +19,8 @@ from llava.model.multimodal_encoder.builder import build_vision_tower
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.multimodal_projector.builder import build_vision_projector
 from llava.model.prefill import Prefill
-from llava.model.splice import cut_rows, images_of_rows, pad_batch, splice_row, texts_of_images, visual_spans
+from llava.model.prompts import Prompts, on_host
+from llava.model.splice import embed_rows, shift_positions, visual_spans
 from llava.model.tiles import unpad_image
 from llava.selecting.at_layer import CHOOSE
 from llava.selecting.options import AS_SET, PruningOptions
@@ -135,13 +135,13 @@ class LlavaMetaForCausalLM(ImageSide):
             return input_ids, position_ids, attention_mask, past_key_values, None, labels, None
         side = getattr(self.config, "tokenizer_padding_side", "right")
         options = self.pruning  # read once: another thread may set another
-        embeds, mask, positions, targets, late = self._splice_batch(
+        embeds, mask, positions, targets, late, padded = self._splice_batch(
             input_ids, attention_mask, labels, images, image_sizes, texts, side, options
         )
         # Positions with gaps need a mask beside them: without one they read as several sequences in a row. So do
         # rows that are padded in front, and padded ones that are still to be pruned.
         gaps = not options.compact() and options.pruner is not None
-        needs_mask = gaps or ((side == "left" or late is not None) and not mask.all())
+        needs_mask = gaps or ((side == "left" or late is not None) and padded)
         mask_dtype = mask.dtype if attention_mask is None else attention_mask.dtype
         return (
             None,
@@ -156,34 +156,31 @@ class LlavaMetaForCausalLM(ImageSide):
     def _splice_batch(self, input_ids, attention_mask, labels, images, image_sizes, texts, padding_side, options):
         """Return embeddings, attention mask, position ids and labels of a batch, padded on ``padding_side``.
 
-        The fifth value is what is left to choose in the language model, None if nothing is.
+        The fifth value is what is left to choose in the language model, None if nothing is; the sixth, whether there is
+        padding.
         """
-        check_call(self.get_model(), input_ids, attention_mask, labels, images, image_sizes, texts)
-        real = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
-        labels = torch.full_like(input_ids, IGNORE_INDEX) if labels is None else labels
-        ids = [row[keep] for row, keep in zip(input_ids, real, strict=True)]
-        targets = [row[keep] for row, keep in zip(labels, real, strict=True)]
-        shown, sequences, late = [[] for _ in ids], {}, None
+        host = on_host(input_ids, attention_mask, labels)
+        check_call(self.get_model(), *host, images, image_sizes, texts)
+        prompts, batch, late, visual = Prompts.of(*host), None, None, None
+        spans = [[] for _ in prompts.ids]
         if images is not None:
-            shown = images_of_rows(ids, len(images))
-            texts = texts_of_images(texts, shown, len(images))
-            used = [image for indices in shown for image in indices]  # without LLaVA's placeholders
-            sequences, late = self.sequences_of(used, images, image_sizes, texts, options)
-        embed_tokens = self.get_model().embed_tokens
-        rows = [
-            splice_row(row, target, [sequences[image] for image in indices], embed_tokens)
-            for row, target, indices in zip(ids, targets, shown, strict=True)
-        ]
-        rows, cut = cut_rows(rows, getattr(self.config, "tokenizer_model_max_length", None))
-        self._note_cut(cut, late, bool(sequences))
-        embeds, targets, positions = zip(*rows, strict=True)
-        if options.compact():
-            positions = [torch.arange(len(row), device=row.device) for row in positions]
-        embeds, targets, position_ids, mask = pad_batch(embeds, targets, positions, padding_side)
+            batch, spans = self.plan_prompts(prompts.ids, images, image_sizes, texts, options)
+        layout = prompts.lay_out(spans, getattr(self.config, "tokenizer_model_max_length", None), padding_side)
+        # All that is known before is sent before: afterwards, a copy would wait for the image side.
+        words = self.get_model().embed_tokens(layout.words.to(input_ids.device, non_blocking=True))
+        placed = layout.to(words.device)
+        if batch is not None:
+            visual, late = self.read_batch(batch)
+        self._note_cut(layout.cut, late, batch is not None)
+        embeds = embed_rows(placed.sources, words, None if visual is None else visual.embeds, layout.padded)
+        position_ids = placed.numbered() if options.compact() else placed.positions
+        if not options.compact() and visual is not None and visual.positions is not None:
+            kept = visual.positions.to(position_ids.device)
+            position_ids = shift_positions(position_ids, placed.sources, len(layout.words), kept)
+        targets = layout.labels.to(input_ids.device if labels is None else labels.device)
         if late is not None:
-            of_rows = [[sequences[image] for image in indices] for indices in shown]
-            late.place([visual_spans(*row) for row in zip(ids, of_rows, strict=True)], mask, targets)
-        return embeds, mask, position_ids, targets, late
+            late.place([visual_spans(*row) for row in zip(prompts.ids, spans, strict=True)], placed.mask, targets)
+        return embeds, placed.mask, position_ids, targets, late, layout.padded
 
     def _note_cut(self, cut: list[int], late: LateSelection | None, has_images: bool) -> None:
         """Let the record of this call say how many positions each prompt has lost to the length limit."""
@@ -283,7 +280,7 @@ class LlavaMetaForCausalLM(ImageSide):
         kwargs.pop("position_ids", None)  # the tokens of a row are numbered here, padding left out
         attention_mask = kwargs.pop("attention_mask", None)
         hooks, options, self.last_prune = self._layer_pruning, self.pruning.brought(pruning), None
-        embeds, mask, position_ids, _, late = self._splice_batch(
+        embeds, mask, position_ids, _, late, _ = self._splice_batch(
             inputs, attention_mask, None, images, image_sizes, texts, "left", options
         )
         kwargs |= {"inputs_embeds": embeds, "attention_mask": mask.long(), "position_ids": position_ids}

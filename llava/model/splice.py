@@ -1,8 +1,9 @@
 """Image embeddings into the text they belong to: the last step before the language model."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -13,12 +14,37 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class VisualSequence:
-    """What the language model reads of one image."""
+class VisualBatch:
+    """What the language model reads of a batch of images.
 
-    embeds: Tensor  # (K, D)
-    positions: Tensor  # (K,) where the kept tokens stand in the image's whole sequence, ascending
-    length: int  # of that whole sequence
+    Args:
+        embeds: (K, D) of all images, one after the other.
+        positions: (K,) where the kept tokens stand in the whole sequences of their images, ascending; None where all
+            are kept.
+        counts: how many there are of each image.
+        lengths: of the whole sequences.
+    """
+
+    embeds: Tensor
+    positions: Tensor | None
+    counts: Sequence[int]
+    lengths: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where the tokens of an image lie: its first among those of all images, and how many there are."""
+
+    first: int
+    count: int
+    length: int  # of its whole sequence
+    whole: bool = True  # whether all are there, so that their positions are known
+
+
+def spans_of(counts: Sequence[int], lengths: Sequence[int], whole: bool) -> list[Span]:
+    """Count the tokens of a batch of images through; ``whole`` says whether nothing is chosen among them."""
+    firsts = accumulate(counts[:-1], initial=0)
+    return [Span(*span, whole) for span in zip(firsts, counts, lengths, strict=True)]
 
 
 def images_of_rows(input_ids: list[Tensor], num_images: int) -> list[list[int]]:
@@ -50,41 +76,47 @@ def texts_of_images(texts: str | Sequence[str | None] | None, shown: list[list[i
     return of_image
 
 
-def visual_spans(ids: Tensor, images: list[VisualSequence]) -> list[tuple[int, int]]:
+def visual_spans(ids: Tensor, images: Sequence[Span]) -> list[tuple[int, int]]:
     """Where in ``splice_row``'s result the images of a prompt stand: first column and last + 1 of each."""
     spans, grown = [], 0
     for cut, image in zip((ids == IMAGE_TOKEN_INDEX).nonzero().flatten().tolist(), images, strict=True):
-        spans.append((cut + grown, cut + grown + len(image.embeds)))
-        grown += len(image.embeds) - 1
+        spans.append((cut + grown, cut + grown + image.count))
+        grown += image.count - 1
     return spans
 
 
 def splice_row(
-    ids: Tensor, labels: Tensor, images: list[VisualSequence], embed_tokens: Callable[[Tensor], Tensor]
+    ids: Tensor, labels: Tensor, images: Sequence[Span], words: int, first_word: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Put each image in the place of its token.
+    """Put each image in the place of its token: bookkeeping on the CPU, which ``embed_rows`` applies.
 
     Args:
         ids: (L,) one prompt without padding, ``IMAGE_TOKEN_INDEX`` where an image stands; ``labels`` likewise.
         images: one per image token.
+        words: the number of other tokens of all prompts, behind which visual tokens are counted.
+        first_word: which of these is the prompt's first.
 
     Returns:
-        Embeddings (L', D); labels (L',), ``IGNORE_INDEX`` at visual tokens; and the positions (L',) that these tokens
-        have when nothing is pruned.
+        Sources (L',), the number of each token among words and visual tokens; labels (L',), ``IGNORE_INDEX`` at visual
+        tokens; and the positions (L',) that these tokens have when nothing is pruned, of an image that is chosen from
+        the position of its first token.
     """
     cuts = (ids == IMAGE_TOKEN_INDEX).nonzero().flatten().tolist()
     bounds = list(zip([-1, *cuts], [*cuts, len(ids)], strict=True))
-    text = embed_tokens(torch.cat([ids[start + 1 : stop] for start, stop in bounds]))  # one lookup for all pieces
-    pieces = text.split([stop - start - 1 for start, stop in bounds])
-    embeds, targets = [pieces[0]], [labels[: bounds[0][1]]]
-    positions, position = [torch.arange(len(pieces[0]), device=ids.device)], len(pieces[0])
-    for image, piece, (start, stop) in zip(images, pieces[1:], bounds[1:], strict=True):
-        embeds += [image.embeds.to(device=text.device, dtype=text.dtype), piece]
-        targets += [labels.new_full((len(image.embeds),), IGNORE_INDEX), labels[start + 1 : stop]]
-        after = torch.arange(image.length, image.length + len(piece), device=ids.device)
-        positions += [position + image.positions.to(ids.device), position + after]
-        position += image.length + len(piece)
-    return torch.cat(embeds), torch.cat(targets), torch.cat(positions)
+    word, position = first_word, 0
+    sources, targets, positions = [], [], []
+    for image, (start, stop) in zip([None, *images], bounds, strict=True):
+        if image is not None:
+            sources.append(torch.arange(words + image.first, words + image.first + image.count))
+            targets.append(labels.new_full((image.count,), IGNORE_INDEX))
+            positions.append(position + torch.arange(image.count) * image.whole)
+            position += image.length
+        piece = stop - start - 1
+        sources.append(torch.arange(word, word + piece))
+        targets.append(labels[start + 1 : stop])
+        positions.append(torch.arange(position, position + piece))
+        word, position = word + piece, position + piece
+    return torch.cat(sources), torch.cat(targets), torch.cat(positions)
 
 
 def cut_rows(rows: list[tuple[Tensor, ...]], limit: int | None) -> tuple[list[tuple[Tensor, ...]], list[int]]:
@@ -99,24 +131,49 @@ def cut_rows(rows: list[tuple[Tensor, ...]], limit: int | None) -> tuple[list[tu
     return [tuple(part[:limit] for part in row) for row in rows], cut
 
 
-def pad_batch(
-    embeds: list[Tensor], labels: list[Tensor], positions: list[Tensor], padding_side: str
+def pad_rows(
+    rows: Sequence[tuple[Tensor, Tensor, Tensor]], padding: int, padding_side: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Stack sequences of different lengths: per row ``embeds`` (L_i, D), ``labels`` and ``positions`` (L_i,).
+    """Stack what ``splice_row`` returned of prompts of different lengths; ``padding`` is the source of padding.
 
     Returns:
-        Embeddings (B, L, D) padded with zeros, labels (B, L) padded with ``IGNORE_INDEX``, position ids (B, L) padded
-        with zeros, and a boolean attention mask (B, L).
+        Sources (B, L), labels (B, L) padded with ``IGNORE_INDEX``, positions (B, L) padded with zeros, and a boolean
+        attention mask (B, L).
     """
-    length = max(len(row) for row in embeds)
-    first = embeds[0]
-    padded = first.new_zeros(len(embeds), length, first.shape[-1])
-    padded_labels = labels[0].new_full((len(embeds), length), IGNORE_INDEX)
-    position_ids = torch.zeros(len(embeds), length, dtype=torch.long, device=first.device)
-    mask = torch.zeros(len(embeds), length, dtype=torch.bool, device=first.device)
-    for row, (embed, label, position) in enumerate(zip(embeds, labels, positions, strict=True)):
-        start = length - len(embed) if padding_side == "left" else 0
-        real = slice(start, start + len(embed))
-        padded[row, real], padded_labels[row, real], position_ids[row, real] = embed, label, position
+    length = max(len(sources) for sources, _, _ in rows)
+    sources = torch.full((len(rows), length), padding)
+    labels = rows[0][1].new_full((len(rows), length), IGNORE_INDEX)
+    positions, mask = torch.zeros_like(sources), torch.zeros_like(sources, dtype=torch.bool)
+    for row, parts in enumerate(rows):
+        start = length - len(parts[0]) if padding_side == "left" else 0
+        real = slice(start, start + len(parts[0]))
+        sources[row, real], labels[row, real], positions[row, real] = parts
         mask[row, real] = True
-    return padded, padded_labels, position_ids, mask
+    return sources, labels, positions, mask
+
+
+def embed_rows(sources: Tensor, words: Tensor, visual: Tensor | None, padded: bool) -> Tensor:
+    """Gather the embeddings of prompts, (B, L, D), in one step, whatever the number of prompts and images.
+
+    Args:
+        sources: (B, L) as ``pad_rows`` returns them.
+        words: (W, D) embeddings of the words of all prompts.
+        visual: (K, D) those of all images.
+        padded: whether there is padding, whose source is W + K and whose embedding is zeros.
+    """
+    parts = [words] if visual is None else [words, visual.to(device=words.device, dtype=words.dtype)]
+    parts += [words.new_zeros(1, words.shape[1])] if padded else []
+    together = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return together.index_select(0, sources.flatten()).unflatten(0, sources.shape)
+
+
+def shift_positions(positions: Tensor, sources: Tensor, words: int, kept: Tensor) -> Tensor:
+    """Give the tokens of images that were chosen from the positions that they have when nothing is pruned, (B, L).
+
+    Args:
+        positions: (B, L) as ``pad_rows`` returns them.
+        sources: likewise, of ``words``, then visual tokens, then padding.
+        kept: (K,) the positions of the visual tokens in their images.
+    """
+    shifts = torch.cat([kept, kept.new_zeros(1)])
+    return positions + shifts[(sources - words).where(sources >= words, len(kept))]

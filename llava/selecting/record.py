@@ -28,12 +28,17 @@ class PruneRecord:
     cut: list[int] = field(default_factory=list)
 
     @classmethod
-    def of(cls, visuals: Sequence[Visual], kept: list[Tensor] | None) -> "PruneRecord":
-        """Count what was kept; ``kept`` is None where nothing was pruned."""
+    def of(cls, visuals: Sequence[Visual], kept: list[Tensor] | None, judged: bool = True) -> "PruneRecord":
+        """Count what was kept; ``kept`` is None where nothing was pruned.
+
+        ``judged`` says whether newline tokens could go; where they could, the device is waited for to count them.
+        """
         before = [visual.length for visual in visuals]
         newlines = [0 if visual.newline is None else int(visual.newline.sum()) for visual in visuals]
         if kept is None:
             return cls(None, list(before), newlines, before)
+        if not judged:
+            return cls(kept, [len(positions) for positions in kept], newlines, before)
         for index, (visual, positions) in enumerate(zip(visuals, kept, strict=True)):
             if newlines[index]:
                 newlines[index] = int(visual.newline[positions.cpu()].sum())

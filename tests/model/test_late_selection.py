@@ -9,7 +9,7 @@ from llava import compat
 from llava.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from llava.mm_utils import process_images
 from llava.model.late_selection import LateSelection
-from llava.model.splice import VisualSequence, splice_row, visual_spans
+from llava.model.splice import spans_of, splice_row, visual_spans
 from llava.pruners import PRUNERS, resolve_pruner
 from llava.pruners.base import INSIDE_CUES
 from llava.selecting.options import PruningOptions
@@ -252,11 +252,11 @@ def test_loss_and_backward_reach_the_projector(model_of, images):
 
 def test_spans_are_where_splicing_puts_the_images():
     ids = torch.tensor([4, IMAGE_TOKEN_INDEX, 5, 6, IMAGE_TOKEN_INDEX, IMAGE_TOKEN_INDEX, 7])
-    images = [VisualSequence(torch.randn(length, 2), torch.arange(length), length) for length in (3, 5, 1)]
-    embeds, _, _ = splice_row(ids, ids, images, torch.nn.Embedding(9, 2))
-    spans = visual_spans(ids, images)
-    assert spans == [(1, 4), (6, 11), (11, 12)]
-    assert all(torch.equal(embeds[slice(*span)], image.embeds) for span, image in zip(spans, images, strict=True))
+    images = spans_of([3, 5, 1], [3, 5, 1], whole=True)
+    sources, _, positions = splice_row(ids, ids, images, words=4, first_word=0)
+    assert (spans := visual_spans(ids, images)) == [(1, 4), (6, 11), (11, 12)]
+    assert sources.tolist() == [0, 4, 5, 6, 1, 2, 7, 8, 9, 10, 11, 12, 3] and positions.tolist() == list(range(13))
+    assert [sources[start].item() for start, _ in spans] == [4 + image.first for image in images]
 
 
 @pytest.mark.parametrize("pruner", ["divprune", "fastv"])
