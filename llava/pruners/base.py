@@ -95,7 +95,7 @@ class VisualCues:
         return next(iter(self._given().values())).device
 
     def _given(self) -> dict[str, Tensor]:
-        return {name: cue for name in CUES if (cue := getattr(self, name)) is not None}
+        return {name: getattr(self, name) for name in CUES if getattr(self, name) is not None}
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ class Pruner(ABC):
 
     def _in_float32(self, cues: VisualCues) -> VisualCues:
         """The cues with those that the method reads in float32; raises ValueError when one is missing or elsewhere."""
-        given = {name: cue.float() for name in self.needs if (cue := getattr(cues, name)) is not None}
+        given = {name: getattr(cues, name).float() for name in self.needs if getattr(cues, name) is not None}
         if missing := sorted(self.needs - set(given) - OPTIONAL_CUES):
             raise ValueError(f"{type(self).__name__} needs the cue {' and '.join(missing)}, which is None")
         places = {name: str(cue.device) for name, cue in given.items()}

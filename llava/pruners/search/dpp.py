@@ -82,7 +82,7 @@ def _pivots(row_of: Callable[[Tensor], Tensor], volume: Tensor, budget: int) -> 
         done = factor[:, :step]  # (B, step, N)
         of_pick = done.gather(2, pick.unsqueeze(1).expand(-1, step, 1)).mT  # (B, 1, step)
         row = torch.baddbmm(row_of(pick), of_pick, done, alpha=-1)
-        torch.div(row, best.sqrt().unsqueeze(2), out=factor[:, step : step + 1])
+        factor[:, step : step + 1] = row.div_(best.sqrt().unsqueeze(2))
         gain.addcmul_(factor[:, step], factor[:, step], value=-1).scatter_(1, pick, -torch.inf)
         picks.append(pick)
         gains.append(best)
