@@ -5,6 +5,7 @@
 # make test-EXTRA      the tests of one extra, installed alone: eval, kernels, lmms, lora, quant or video
 # make test-triton     the kernels compiled under several Tritons
 # make test-vllm       vLLM with CDPruner and without a pruner; test-vllm-all: with every pruner, and its server
+# make gpu             all that needs a GPU, with the Python that PYTHON names; OUT=results/gpu gets what it gave
 # make lint            style
 # make constraints     choose the packages anew, within .ci/pins.txt
 #
@@ -12,6 +13,7 @@
 # RECORD=docs/tested.md writes down what was tested with what.
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-newest test-oldest test-triton test-vllm test-vllm-all lint constraints constraints-vllm
+.PHONY: help demo test test-newest test-oldest test-triton gpu lint constraints
 
 VENV ?= .venv
 TESTS ?= tests
@@ -57,6 +59,10 @@ demo: $(VENV)/.eval
 
 test: $(VENV)/.test $(VENV)/.torchvision
 	$(call run,$(VENV),test) $(TESTS)
+
+# No environment is made: a machine with a GPU has a torch that fits it.
+gpu:
+	PYTHON="$(or $(PYTHON),python3)" bash scripts/gpu.sh --out $(or $(OUT),results/gpu)
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

@@ -24,6 +24,10 @@ CLIP_VISION = {"hidden_size": CLIP_WIDTH, "intermediate_size": CLIP_FFN, "num_hi
 CLIP_VISION |= {"num_attention_heads": 16, "image_size": 336, "patch_size": 14}
 CLIP_TEXT = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 JOINT_WIDTH = 768
+SMALL = Shape(layers=2, width=48, ffn=80, heads=4)
+SMALL_VISION = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 2}
+SMALL_VISION |= {"image_size": 56, "patch_size": 14}
+SMALL_TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
 VOCABULARY = 64  # small: the embeddings and the logits of one row take no part in what is measured
 
 

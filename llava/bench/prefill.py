@@ -15,9 +15,9 @@ LLAVA_15 = (576, 192, 128, 64, 32)
 LLAVA_NEXT = (2880, 640, 320, 160)
 
 
-def prefill(model: LlavaLlamaForCausalLM, tokens: int) -> Callable[[], Any]:
-    """One prompt of that many embeddings: keys and values of all, logits of the last."""
-    embeds = 0.02 * torch.randn(1, tokens, model.config.hidden_size, device=model.device).to(model.dtype)
+def prefill(model: LlavaLlamaForCausalLM, tokens: int, batch: int = 1) -> Callable[[], Any]:
+    """Prompts of that many embeddings: keys and values of all, logits of the last."""
+    embeds = 0.02 * torch.randn(batch, tokens, model.config.hidden_size, device=model.device).to(model.dtype)
     return partial(model, inputs_embeds=embeds, use_cache=True, logits_to_keep=1)
 
 
@@ -40,27 +40,29 @@ def run(
     reps: int,
     grids: Sequence[Sequence[int]] = (LLAVA_15,),
     text: int = TEXT_TOKENS,
+    batch: int = 1,
 ) -> list[dict[str, Any]]:
     """One row per number of visual tokens; the first of each grid is what its others are compared with.
 
-    Times, floors and peaks are those of the layers that ``model`` has; FLOPs and KV cache those of all of ``shape``.
+    Times, floors and peaks are those of the layers that ``model`` has; FLOPs and KV cache those of all of ``shape``,
+    for one of ``batch`` prompts.
     """
     rates = measure_rates(device, model.dtype)
     weights = sum(weight.nbytes for weight in model.get_model().layers.parameters())
     built = model.config.num_hidden_layers / shape.layers
     rows = []
     for grid in grids:
-        calls = {str(visual): prefill(model, visual + text) for visual in grid}
+        calls = {str(visual): prefill(model, visual + text, batch) for visual in grid}
         timings = measure(calls, device, reps)
         baseline = timings[str(grid[0])]
         for visual in grid:
             timing = timings[str(visual)]
             rows.append(
-                {"n": visual + text, "visual": visual, "ms": timing.steady_ms, "wall_ms": timing.wall_ms}
+                {"B": batch, "n": visual + text, "visual": visual, "ms": timing.steady_ms, "wall_ms": timing.wall_ms}
                 | {"cpu_ms": timing.cpu_ms, "min_ms": timing.min_ms, "gpu_ms": timing.gpu_ms}
                 | {"reps": timing.n, "noisy": timing.noisy or baseline.noisy}
                 | {"speedup": baseline.steady_ms / timing.steady_ms}
-                | {"floor_ms": rates.floor_ms(built * prefill_flops(shape, visual + text), weights)}
+                | {"floor_ms": rates.floor_ms(built * batch * prefill_flops(shape, visual + text), weights)}
                 | flop_columns(shape, visual, grid[0], text)
                 | {"kv_mb": kv_cache_mb(shape, visual + text), "peak_mb": extra_peak_mb(calls[str(visual)], device)}
                 | {"layers_run": model.config.num_hidden_layers, "layers": shape.layers}

@@ -8,7 +8,12 @@ COLUMNS = {
     "select": (
         {"pruner": "{method}", "features": "{variant}", "B": "{B}", "N": "{N}", "D": "{D}", "T": "{T}"}
         | {"CPU ms": "{cpu_ms:.2f}", "floor": "{floor_ms:.2f}", "wall ms": "{wall_ms:.2f}", "min": "{min_ms:.2f}"}
-        | {"n": "{n}", "ratio": "{ratio_to_reference:.3f}", "official": "{ratio_to_official:.3f}"}
+        | {
+            "n": "{n}",
+            "graph": "{graph_wall_ms:.2f}",
+            "ratio": "{ratio_to_reference:.3f}",
+            "official": "{ratio_to_official:.3f}",
+        }
         | {"same set": "{equal}", "Gram GFLOP": "{gram_gflop:.2f}", "of full": "{full_gram_gflop:.2f}", "ops": "{ops}"}
         | {"per token": "{ops_per_token:.1f}", "peak MB": "{peak_mb:.1f}", "of ref.": "{ratio_of_peaks:.2f}"}
         | {"noisy": "{noisy}"}
@@ -20,7 +25,7 @@ COLUMNS = {
         | {"of ref.": "{ratio_of_peaks:.2f}", "noisy": "{noisy}"}
     ),
     "prefill": (
-        {"visual": "{visual}", "tokens": "{n}", "ms": "{ms:.0f}", "floor": "{floor_ms:.0f}"}
+        {"B": "{B}", "visual": "{visual}", "tokens": "{n}", "ms": "{ms:.0f}", "floor": "{floor_ms:.0f}"}
         | {"wall ms": "{wall_ms:.0f}", "min": "{min_ms:.0f}", "n": "{reps}", "speed-up": "{speedup:.2f}"}
         | {"FLOP ratio": "{flop_ratio:.2f}", "DivPrune T": "{tera_divprune:.3f}", "CDPruner T": "{tera_cdpruner:.3f}"}
         | {"VisPruner T": "{tera_vispruner:.3f}", "true T": "{tera_true:.3f}", "KV MB": "{kv_mb:.0f}"}
@@ -52,8 +57,7 @@ FOOTNOTES = {
 
 def table(suite: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows of one suite, aligned, with what one has to know to read them; an absent value leaves its cell empty."""
-    columns = {head: form for head, form in COLUMNS[suite].items() if any(_cell(form, row) for row in rows)}
-    lines = [list(columns), *([_cell(form, row) for form in columns.values()] for row in rows)]
+    lines = cells(COLUMNS[suite], rows)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [f"== {suite} =="]
     text += ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
@@ -62,9 +66,15 @@ def table(suite: str, rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(text)
 
 
+def cells(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """What stands over the columns, then what stands in each row; a column without a value in any row is left out."""
+    columns = {head: form for head, form in columns.items() if any(_cell(form, row) for row in rows)}
+    return [list(columns), *([_cell(form, row) for form in columns.values()] for row in rows)]
+
+
 def _cell(form: str, row: Mapping[str, Any]) -> str:
     try:
-        return form.format_map({name: _word(value) for name, value in row.items()})
+        return form.format_map({name: _word(value) for name, value in row.items() if value is not None})
     except KeyError:
         return ""
 

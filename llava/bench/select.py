@@ -1,6 +1,7 @@
 """Suite ``select``: each pruner against the plain form in ``reference``, on the same synthetic cues."""
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from llava.bench.flops import selection_flops
 from llava.bench.harness import Counter, extra_peak_mb, measure
 from llava.bench.official import IMPORTANT_RATIO, official_selection
 from llava.pruners import VisualCues, resolve_pruner
+
+logger = logging.getLogger(__name__)
 
 SIDE = 24
 TILE = SIDE * SIDE
@@ -98,6 +101,27 @@ def floor_ms(case: Case, rates: Rates) -> float:
     return rates.floor_ms(flops, 4 * case.batch * case.tokens * case.width)
 
 
+def captured(call: Callable[[], Tensor]) -> Callable[[], Tensor] | None:
+    """A replay of the call's operations without their launches; None, with a warning, where it chooses otherwise."""
+    beside, expected = torch.cuda.Stream(), call()
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):
+        call()
+    torch.cuda.current_stream().wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = call()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return result
+
+    if torch.equal(replay(), expected):
+        return replay
+    logger.warning("a captured selection chooses otherwise when it is replayed, not timed")
+    return None
+
+
 def measure_case(
     case: Case, device: torch.device, reps: int, seed: int, official_root: Path | None = None
 ) -> dict[str, Any]:
@@ -109,6 +133,8 @@ def measure_case(
         variants["official"] = official
     with torch.no_grad():
         same = torch.equal(variants["ours"](), variants["reference"]())
+        if device.type == "cuda" and (graph := captured(variants["ours"])):
+            variants["graph"] = graph
         timings = measure(variants, device, reps)
         with Counter(width=case.width) as counter:
             variants["ours"]()
@@ -133,9 +159,14 @@ def measure_case(
 
 
 def run(
-    width: int, device: torch.device, reps: int, seed: int, official_root: Path | None = None
+    width: int,
+    device: torch.device,
+    reps: int,
+    seed: int,
+    official_root: Path | None = None,
+    rows: Sequence[Case] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield one row per case."""
+    """Yield one row per case, those of ``cases`` if none are given."""
     rates = measure_rates(device, torch.float32)
-    for case in tqdm(cases(width), desc="select", unit="case", leave=None):
+    for case in tqdm(rows or cases(width), desc="select", unit="case", leave=None):
         yield measure_case(case, device, reps, seed, official_root) | {"floor_ms": floor_ms(case, rates)}

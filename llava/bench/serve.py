@@ -27,31 +27,44 @@ PROBES = (TILES_PER_CALL, 2 * TILES_PER_CALL)
 """Batches of no fewer tiles than the tower encodes at once: beyond them its memory grows no more."""
 
 
-def answer(model: LlavaLlamaForCausalLM, batch: int, seed: int = 0) -> Callable[[], Any]:
-    """One call of ``generate``: as many prompts, each of one image and some text, and a fixed number of new tokens."""
+def request(
+    model: LlavaLlamaForCausalLM, batch: int, seed: int = 0, texts: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """What ``generate`` is given for as many prompts, each of one image and some text.
+
+    Args:
+        texts: their questions; one and the same if not given.
+    """
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(3, model.config.vocab_size, (batch, TEXT_TOKENS + 1), generator=generator)
     ids[:, TEXT_TOKENS // 2] = IMAGE_TOKEN_INDEX
-    return partial(
-        model.generate,
-        ids.to(model.device),
-        attention_mask=torch.ones_like(ids, device=model.device),
-        images=random_images(model.get_vision_tower(), batch, seed),
-        texts=[QUESTION] * batch,
-        do_sample=False,
-        min_new_tokens=NEW_TOKENS,
-        max_new_tokens=NEW_TOKENS,
-        pad_token_id=0,
-    )
+    return {
+        "inputs": ids.to(model.device),
+        "attention_mask": torch.ones_like(ids, device=model.device),
+        "images": random_images(model.get_vision_tower(), batch, seed),
+        "texts": list(texts or [QUESTION] * batch),
+    }
 
 
-def sustain(calls: Mapping[str, Callable[[], Any]], device: torch.device, seconds: float) -> dict[str, list[Sample]]:
+def fixed_length(new_tokens: int = NEW_TOKENS) -> dict[str, Any]:
+    """Options of ``generate`` for that many new tokens, greedy, whatever they are."""
+    return {"do_sample": False, "min_new_tokens": new_tokens, "max_new_tokens": new_tokens, "pad_token_id": 0}
+
+
+def answer(model: LlavaLlamaForCausalLM, batch: int, seed: int = 0) -> Callable[[], Any]:
+    """One call of ``generate`` on a ``request``, with a fixed number of new tokens."""
+    return partial(model.generate, **request(model, batch, seed), **fixed_length())
+
+
+def sustain(
+    calls: Mapping[str, Callable[[], Any]], device: torch.device, seconds: float, fewest: int = FEWEST_CALLS
+) -> dict[str, list[Sample]]:
     """Call all in turn, again and again until each has had its time, after one call of each that does not count."""
     for call in calls.values():
         call()
     samples: dict[str, list[Sample]] = {name: [] for name in calls}
     start, rounds = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds * len(calls) or rounds < FEWEST_CALLS:
+    while time.perf_counter() - start < seconds * len(calls) or rounds < fewest:
         for name, call in calls.items():
             samples[name].append(sample(call, device))
         rounds += 1
@@ -79,12 +92,14 @@ def weights_mb(model: LlavaLlamaForCausalLM) -> float:
     return sum(weight.nbytes for weight in weights) / 2**20
 
 
-def largest_batch(model: LlavaLlamaForCausalLM, device: torch.device, memory_mb: float) -> int:
+def largest_batch(
+    model: LlavaLlamaForCausalLM, device: torch.device, memory_mb: float, probes: tuple[int, int] = PROBES
+) -> int:
     """How many requests fit beside the weights, by the peak memory of two batch sizes and a line through them.
 
     Smaller sizes are tried where these do not fit; 0 where not even two requests do.
     """
-    small, large = PROBES
+    small, large = probes
     peaks: dict[int, float] = {}
     while not peaks:
         if not small:
@@ -119,13 +134,14 @@ def run(
     memory_gb: float,
     batches: Sequence[int] = BATCHES,
     seconds: float = SECONDS,
+    probes: tuple[int, int] = PROBES,
 ) -> list[dict[str, Any]]:
     """Two rows per batch size, without and with ``pruner``; every request of a batch waits for the whole batch."""
     pruners = {name_of(chosen): chosen for chosen in (None, pruner)}
     fits = {}
     for method, chosen in pruners.items():
         model.set_pruner(chosen)
-        fits[method] = largest_batch(model, device, 1024 * memory_gb)
+        fits[method] = largest_batch(model, device, 1024 * memory_gb, probes)
     rows = []
     for batch in tqdm(batches, desc=f"serve {name}", unit="batch size", leave=None):
         visual: dict[str, int] = {}
@@ -135,12 +151,13 @@ def run(
         }
         for method, samples in sustain(calls, device, seconds).items():
             row = {"suite": "serve", "model": name, "method": method, "B": batch, "visual": visual[method]}
-            row |= _speed(samples, batch) | {"kv_mb_per_request": kv_mb_per_request(model, visual[method])}
+            row |= speed(samples, batch) | {"kv_mb_per_request": kv_mb_per_request(model, visual[method])}
             rows.append(row | {"memory_gb": memory_gb, "largest_batch": fits[method], "dtype": str(model.dtype)[6:]})
     return rows
 
 
-def _speed(samples: Sequence[Sample], batch: int) -> dict[str, Any]:
+def speed(samples: Sequence[Sample], batch: int) -> dict[str, Any]:
+    """Throughput and latency of calls of that many prompts each."""
     walls = [wall for _, wall, _ in samples]
     return {
         "images_per_second": 1000 * batch * len(walls) / sum(walls),

@@ -5,17 +5,7 @@ import torch
 
 from llava.bench import floors
 from llava.bench.flops import Shape
-from llava.bench.models import random_llava
-
-VISION = {
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 2,
-    "image_size": 56,
-    "patch_size": 14,
-}
-TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+from llava.bench.models import SMALL_TEXT, SMALL_VISION, random_llava
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +16,7 @@ def shape() -> Shape:
 
 @pytest.fixture(scope="session")
 def model(shape):
-    return random_llava(shape, 2, torch.device("cpu"), torch.float32, vision=VISION, text=TEXT)
+    return random_llava(shape, 2, torch.device("cpu"), torch.float32, vision=SMALL_VISION, text=SMALL_TEXT)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import pytest
 
 from llava.bench import __main__ as program
 from llava.bench import flops, prefill, report, select
+from llava.bench.gpu import __main__ as gpu_program
 from llava.bench.select import Case
 from llava.command import run_program
 from llava.records import InputError
@@ -98,10 +99,11 @@ def test_senseless_values_are_usage_errors(words, capsys):
 
 def test_the_documented_commands_are_valid():
     document = Path(__file__).parents[2] / "docs" / "performance.md"
-    commands = re.findall(r"^python -m llava\.bench(.*)$", document.read_text(), re.MULTILINE)
-    assert len(commands) > 1
-    for command in commands:
-        program.build_parser().parse_args(shlex.split(command))
+    commands = re.findall(r"^python -m llava\.bench(|\.gpu)( .*)$", document.read_text(), re.MULTILINE)
+    parsers = {"": program.build_parser(), ".gpu": gpu_program.build_parser()}
+    assert {module for module, _ in commands} == set(parsers)
+    for module, words in commands:
+        parsers[module].parse_args(shlex.split(words))
 
 
 def test_the_program_starts_without_transformers():
