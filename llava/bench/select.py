@@ -102,15 +102,18 @@ def floor_ms(case: Case, rates: Rates) -> float:
 
 
 def captured(call: Callable[[], Tensor]) -> Callable[[], Tensor] | None:
-    """A replay of the call's operations without their launches; None, with a warning, where it chooses otherwise."""
-    beside, expected = torch.cuda.Stream(), call()
+    """A replay of the call's operations without their launches; None, with a warning, where that cannot be."""
+    beside, graph, expected = torch.cuda.Stream(), torch.cuda.CUDAGraph(), call()
     beside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(beside):
         call()
     torch.cuda.current_stream().wait_stream(beside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = call()
+    try:
+        with torch.cuda.graph(graph):
+            result = call()
+    except RuntimeError as error:
+        logger.warning("a selection cannot be captured: %s", error)
+        return None
 
     def replay() -> Tensor:
         graph.replay()

@@ -1,3 +1,6 @@
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -55,3 +58,39 @@ def test_the_cases_cover_every_method_a_large_set_and_five_tiles():
     assert {(row.method, row.tokens, row.kept) for row in rows} >= {("cdpruner", 2880, 288), ("mfpruner", 2880, 288)}
     assert any(row.batch == 5 for row in rows)
     assert len(set(rows)) == len(rows)
+
+
+@pytest.fixture
+def pretended_graphs(monkeypatch):
+    """CUDA's graphs, as far as a machine without a GPU can have them: a replay does nothing but count."""
+    replays = []
+    graph = SimpleNamespace(replay=lambda: replays.append(1))
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    for name, value in {"Stream": lambda: stream, "current_stream": lambda: stream, "CUDAGraph": lambda: graph}.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph: nullcontext())
+    return replays
+
+
+def test_a_captured_selection_is_called_no_more(pretended_graphs):
+    calls = []
+    replay = select.captured(lambda: calls.append(1) or torch.arange(3))
+    assert len(calls) == 3 and torch.equal(replay(), torch.arange(3)) and len(calls) == 3
+    assert len(pretended_graphs) == 2
+
+
+def test_one_that_chooses_otherwise_or_cannot_be_captured_is_left_out_with_a_warning(pretended_graphs, caplog):
+    picks = iter([torch.arange(3), torch.arange(3), torch.ones(3)])
+    assert select.captured(lambda: next(picks)) is None
+    assert "chooses otherwise" in caplog.text
+
+    def recorded():
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return torch.arange(3)
+
+    calls = []
+    assert select.captured(recorded) is None
+    assert "cannot be captured: operation not permitted" in caplog.text
