@@ -47,7 +47,8 @@ def writes(result: str) -> str:
 
 
 def test_all_is_done_and_written_with_what_it_depends_on(run, capsys):
-    results = run({"golden": writes(ROW), "select": writes(ROW)}, "--commit", "abc1234")
+    slow = writes(ROW) + "import time; time.sleep(0.2)"
+    results = run({"golden": slow, "select": writes(ROW)}, "--commit", "abc1234")
     assert results["exit"] is None and list(results["parts"]) == ["golden", "select"]
     part = results["parts"]["golden"]
     assert (part["status"], part["reason"], part["rows"]) == ("done", None, [{"equal": True}])

@@ -1,6 +1,7 @@
 """The tables of a document, each made from a run's gpu.json between ``<!-- gpu: NAME -->`` and ``<!-- /gpu -->``."""
 
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ BLOCK = re.compile(r"(?<=<!-- gpu: )(?P<name>[\w ]+)(?P<open> -->\n)(?P<content>
 NOTHING = "not measured on a GPU"
 EMPTY = "Not measured on a GPU.\n"
 PICTURE, PICTURE_SAYS = "gpu_pays.svg", "When does it pay: bars of the gain by model, prompts at once and tokens kept"
+CAPTION = "How many times faster a 7B of random weights in float16 is with pruned images than without. A bar that ends "
+CAPTION += "at the line gains nothing."
+LINE = 120  # as long as the lines of the documents
 Row = Mapping[str, Any]
 Columns = Mapping[str, str]
 
@@ -100,16 +104,16 @@ def _run(results: Row) -> str:
     """Where and with what the run was, and how each of its parts ended."""
     rows = [part | {"name": name, "number": len(part["rows"])} for name, part in results["parts"].items()]
     table = markdown(PARTS, [row | {"reason": row["reason"] or "; ".join(row["notes"])} for row in rows])
-    return f"{_machine(results['meta'])}, {results['meta']['seconds']:.0f} s in all.\n\n{table}"
+    where = f"{_machine(results['meta'])}, {results['meta']['seconds']:.0f} s in all."
+    return f"{textwrap.fill(where, LINE)}\n\n{table}"
 
 
 def _pays(results: Row) -> str:
     """The picture and what it shows."""
-    caption = (
-        "How many times faster a 7B of random weights in float16 is with pruned images than without. A bar that ends "
-    )
-    caption += f"at the line gains nothing. Measured on {_machine(results['meta'])}."
-    return f"![{PICTURE_SAYS}]({PICTURE})\n\n{caption}\n" if figure.cases(results) else EMPTY
+    if not figure.cases(results):
+        return EMPTY
+    caption = f"{CAPTION} Measured on {_machine(results['meta'])}."
+    return f"![{PICTURE_SAYS}]({PICTURE})\n\n{textwrap.fill(caption, LINE)}\n"
 
 
 def _goals(results: Row) -> str:
