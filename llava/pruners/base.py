@@ -203,7 +203,7 @@ class Pruner(ABC):
             with torch.no_grad(), _full_precision(cues.device.type):
                 weights = self.merge(self._in_float32(cues), keep)
         if weights is None:
-            return tokens.take_along_dim(keep.unsqueeze(2), dim=1)
+            return tokens.gather(1, keep.unsqueeze(2).expand(-1, -1, tokens.shape[2]))
         with _full_precision(tokens.device.type):
             finite = tokens.float().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
             return product(weights.to(tokens.device), finite).to(tokens.dtype)

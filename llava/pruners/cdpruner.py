@@ -48,12 +48,12 @@ class CDPruner(Pruner):
         if cues.relevance is None:
             return torch.ones(cues.shape, device=cues.device)
         low, high = image_min(cues.relevance, cues.image_index), image_max(cues.relevance, cues.image_index)
-        span = high - low  # (B, 1)
+        span = (high - low).nan_to_num(nan=0.0, posinf=0.0)  # (B, 1)
         if self.theta is None:
             quality = (cues.relevance - low + 1e-6) / span
         else:
             quality = _weighted(cues.relevance, high, span, strength=self.theta / (2 * (1 - self.theta)))
-        return quality.where(span.isfinite() & (span >= 1e-12), 1.0)
+        return quality.masked_fill(span < 1e-12, 1.0)
 
 
 def _weighted(relevance: Tensor, high: Tensor, span: Tensor, strength: float) -> Tensor:

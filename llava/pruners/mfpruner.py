@@ -4,12 +4,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import threshold
 
 from llava.pruners.base import Pruner, VisualCues
 from llava.pruners.functional import image_max, image_min, rank
-from llava.pruners.search.products import directions
+from llava.pruners.search.device import on_cpu
+from llava.pruners.search.products import directions, measured
 
 RULES = ("paper", "qwen_release")
+VOTE = 2**31  # more than any sum of cues in bits
 
 
 @dataclass(frozen=True)
@@ -47,34 +50,40 @@ class MFPruner(Pruner):
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
         if self.cues == "qwen_release":
-            votes = _votes([cues.cls_attention, dissimilarity(cues.embeds)], budget)
+            votes = _votes(torch.stack([cues.cls_attention, dissimilarity(cues.embeds)], dim=1), budget)
             rest = cues.cls_attention if cues.relevance is None else cues.relevance
-            return rank(rest, tier=votes == 2)[:, :budget]
-        scores = [_min_max(cues.cls_attention, cues.image_index), dissimilarity(cues.embeds)]
-        if cues.relevance is not None:
-            scores.append(_min_max(cues.relevance, cues.image_index))
-        votes = _votes(scores, budget)
-        return rank(sum(scores), tier=votes.where(votes >= 2, 0))[:, :budget]
+            return rank(rest, tier=votes > VOTE)[:, :budget]
+        given = [cues.cls_attention] if cues.relevance is None else [cues.cls_attention, cues.relevance]
+        spread = _min_max(torch.stack(given, dim=1), cues.image_index)
+        scores = torch.cat([spread[:, :1], dissimilarity(cues.embeds).unsqueeze(1), spread[:, 1:]], dim=1)  # (B, 3, N)
+        votes = threshold(_votes(scores, budget), VOTE, 0)  # one alone is none
+        total = scores.sum(dim=1).view(torch.int32)  # (B, N): read as integers, positive float32 numbers ascend as well
+        return (votes + total).argsort(dim=1, descending=True, stable=True)[:, :budget]
 
 
 def dissimilarity(tokens: Tensor) -> Tensor:
     """One minus the mean cosine of each token with the others, their sum divided by N: (B, N, D) -> (B, N)."""
-    tokens, scale = directions(tokens)
-    total = scale.unsqueeze(1) @ tokens  # (B, 1, D) of all unit vectors
-    with_all = (total @ tokens.mT).squeeze(1) * scale  # (B, N)
-    with_itself = (scale > 0).float()
+    if on_cpu(tokens):
+        tokens, scale = directions(tokens)
+        with_itself = (scale > 0).float()
+        total = scale.unsqueeze(1) @ tokens  # (B, 1, D) of all unit vectors
+        with_all = (total @ tokens.mT).squeeze(1) * scale  # (B, N)
+    else:
+        tokens, length = measured(tokens)
+        with_itself = (length < torch.inf).float().squeeze(2)
+        unit = tokens.div_(length)
+        with_all = (with_itself.unsqueeze(1) @ unit @ unit.mT).squeeze(1)
     return 1 - (with_all - with_itself) / tokens.shape[1]
 
 
-def _votes(scores: list[Tensor], budget: int) -> Tensor:
-    """How many of the scores have each token among their best ``budget``, (B, N) int64."""
-    nominated = rank(torch.stack(scores, dim=1))[..., :budget].flatten(1)  # (B, cues * budget)
-    return torch.zeros_like(scores[0], dtype=torch.long).scatter_add_(1, nominated, torch.ones_like(nominated))
+def _votes(scores: Tensor, budget: int) -> Tensor:
+    """``VOTE`` times how many of the scores (B, cues, N) have each token among their best ``budget``, (B, N) int64."""
+    nominated = rank(scores)[..., :budget]  # (B, cues, budget)
+    return torch.zeros_like(scores, dtype=torch.int64).scatter_(2, nominated, VOTE).sum(dim=1)
 
 
 def _min_max(values: Tensor, image_index: Tensor | None) -> Tensor:
-    """Spread the finite values of each image over (0, 1]; the others become 0, (B, N) -> (B, N)."""
-    finite = values.isfinite()
-    low = image_min(values.where(finite, torch.inf), image_index)
-    high = image_max(values.where(finite, -torch.inf), image_index)
-    return ((values - low + 1e-6) / (high - low + 1e-6)).where(finite, 0.0)
+    """Spread the finite values of each image over (0, 1]; the others become 0, (B, cues, N) -> (B, cues, N)."""
+    low = image_min(values.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=torch.inf), image_index)
+    high = image_max(values.nan_to_num(nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf), image_index)
+    return ((values - low + 1e-6) / (high - low + 1e-6)).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)

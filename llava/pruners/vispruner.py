@@ -41,6 +41,7 @@ class VisPruner(Pruner):
         if num_important == budget:
             return by_attention[:, :budget]
         rest = by_attention[:, num_important:]
-        features = cues.features.take_along_dim(rest.unsqueeze(2), dim=1)  # (B, R, C)
+        places = rest.unsqueeze(2).expand(-1, -1, cues.features.shape[2])
+        features = cues.features.gather(1, places)  # (B, R, C)
         diverse = search.remove_duplicates(features, budget - num_important)
         return torch.cat([by_attention[:, :num_important], rest.gather(1, diverse)], dim=1)

@@ -1,12 +1,28 @@
-"""Cues that many tests draw."""
+"""Cues that many tests draw, and the ways in which they are searched."""
+
+from contextlib import ExitStack, contextmanager, nullcontext
+from unittest.mock import patch
 
 import pytest
 import torch
 
-from llava.pruners import VisualCues
+from llava.pruners import VisualCues, mfpruner
 from llava.pruners.base import CUES
+from llava.pruners.search import dpp, duplicates, farthest, products
 
 PER_TOKEN = ("features", "embeds", "keys", "last_keys")  # a vector each; of the other cues a number
+
+
+@contextmanager
+def as_on_a_device():
+    """The form of a selection that other devices than the CPU take, of tensors wherever they are."""
+    with ExitStack() as stack:
+        for module in (dpp, duplicates, farthest, mfpruner, products):
+            stack.enter_context(patch.object(module, "on_cpu", lambda _: False))
+        yield
+
+
+FORMS = {"cpu": nullcontext, "device": as_on_a_device}
 
 
 def _random_cues(seed=0, tiles=1, tokens=16, width=24, image_index=None, dtype=torch.float32):

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from llava.pruners import PRUNERS, VisualCues
 from llava.pruners.base import CUES
 
-from .conftest import PER_TOKEN
+from .conftest import FORMS, PER_TOKEN
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 KINDS = ("plain", "few dimensions", "duplicates", "small integers", "zero rows", "constant", "NaN", "infinite", "huge")
 
 each_pruner = pytest.mark.parametrize("name", PRUNERS)
+each_form = pytest.mark.parametrize("form", FORMS)
 
 
 def spoilt(kind, shape, generator):
@@ -62,37 +63,43 @@ def only(cues, rows):
     return dataclasses.replace(cues, **{name: getattr(cues, name)[rows] for name in (*CUES, "image_index")})
 
 
+@each_form
 @each_pruner
 @settings(max_examples=60, deadline=None)
 @given(cues=troubled_cues(), budget=st.integers(0, 45))
-def test_keeps_exactly_the_budget_in_ascending_order(name, cues, budget):
-    keep = PRUNERS[name](budget)(cues)
+def test_keeps_exactly_the_budget_in_ascending_order(name, form, cues, budget):
+    with FORMS[form]():
+        keep = PRUNERS[name](budget)(cues)
     tiles, tokens = cues.shape
     assert keep.dtype == torch.int64 and keep.shape == (tiles, min(budget, tokens))
     assert (keep.diff(dim=1) > 0).all()
     assert ((keep >= 0) & (keep < tokens)).all()
 
 
+@each_form
 @each_pruner
 @settings(max_examples=30, deadline=None)
 @given(cues=troubled_cues(), budget=st.integers(1, 30), order=st.permutations(range(3)))
-def test_permuting_the_images_permutes_the_choice(name, cues, budget, order):
+def test_permuting_the_images_permutes_the_choice(name, form, cues, budget, order):
     images = torch.tensor(order)[(cues.image_index + 3) // 7]
     rows = images.argsort(stable=True)  # tiles of one image stay in order
     pruner = PRUNERS[name](budget)
-    assert torch.equal(pruner(only(cues, rows)), pruner(cues)[rows])
+    with FORMS[form]():
+        assert torch.equal(pruner(only(cues, rows)), pruner(cues)[rows])
 
 
+@each_form
 @each_pruner
 @settings(max_examples=30, deadline=None)
 @given(cues=troubled_cues(), budget=st.integers(1, 30))
-def test_an_image_in_a_batch_is_pruned_as_if_alone(name, cues, budget):
+def test_an_image_in_a_batch_is_pruned_as_if_alone(name, form, cues, budget):
     pruner = PRUNERS[name](budget)
-    in_batch = pruner(cues)
-    for image in cues.image_index.unique():
-        rows = cues.image_index == image
-        alone = dataclasses.replace(only(cues, rows), image_index=None)
-        assert torch.equal(pruner(alone), in_batch[rows])
+    with FORMS[form]():
+        in_batch = pruner(cues)
+        for image in cues.image_index.unique():
+            rows = cues.image_index == image
+            alone = dataclasses.replace(only(cues, rows), image_index=None)
+            assert torch.equal(pruner(alone), in_batch[rows])
 
 
 @each_pruner

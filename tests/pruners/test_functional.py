@@ -34,3 +34,11 @@ def test_extremes_run_over_the_tiles_of_an_image():
     assert image_max(values, labels)[[0, 2], 0].tolist() == [5, 5]
     assert image_min(values, labels)[1].isnan() and image_max(values, labels)[1].isnan()
     assert image_min(values[[0, 2]], None).tolist() == [[-2], [-2]]
+
+
+def test_extremes_of_several_cues_are_those_of_each():
+    values = torch.randn(4, 3, 7, generator=torch.Generator().manual_seed(0))
+    for labels in (None, torch.tensor([2, 0, 2, 5])):
+        for extreme in (image_min, image_max):
+            apart = torch.stack([extreme(cue, labels) for cue in values.unbind(1)], dim=1)  # (4, 3, 1)
+            assert torch.equal(extreme(values, labels), apart)

@@ -1,4 +1,4 @@
-"""Every pruner chooses exactly what the official code chose."""
+"""Every pruner chooses exactly what the official code chose, in either form of its search."""
 
 from pathlib import Path
 
@@ -8,6 +8,8 @@ import torch
 
 from llava.pruners import PRUNERS, VisualCues
 from llava.pruning.prompts import text_relevance
+
+from .conftest import FORMS
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 FILES = sorted(path for path in GOLDEN.glob("*.npz") if not path.name.startswith("anyres"))
@@ -59,10 +61,12 @@ def load(path):
         return algo, {name: torch.from_numpy(arrays[name]) for name in arrays if arrays[name].dtype.kind in "fi"}
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_chooses_what_the_official_code_chose(path):
+def test_chooses_what_the_official_code_chose(path, form):
     algo, case = load(path)
-    assert torch.equal(CHOOSE[algo](case), case["indices"])
+    with FORMS[form]():
+        assert torch.equal(CHOOSE[algo](case), case["indices"])
 
 
 def test_every_official_selection_is_represented():

@@ -28,7 +28,10 @@ _runs: dict[tuple, bool] = {}  # whether a program, once tried, runs
 
 
 def on_cpu(tensor: Tensor) -> bool:
-    """Whether a search may read values back as it goes; elsewhere that would wait for the device at every step."""
+    """Whether a search takes the form that does little work and reads values back as it goes.
+
+    Elsewhere every operation is launched and reading waits for the device: that form has few operations, reads nothing.
+    """
     return tensor.device.type == "cpu"
 
 

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from llava.pruners.functional import rank
 from llava.pruners.search.device import compiled, on_cpu
-from llava.pruners.search.products import ALIGNMENT, directions, fits_gram, gram, product_row
+from llava.pruners.search.products import ALIGNMENT, directions, fits_gram, gram, measured, product_row
 from llava.pruners.search.rows import ProductRows
 
 SMALLEST_GAIN = 1e-10
 SPANNED = 1e-5  # the share of a token's own volume that its gain keeps by rounding alone, once the others span it
 SHARE_BY_ROWS = 3  # up to a third of the tokens, the rows of the kernel that are visited cost less than half of it
+FIRST = torch.finfo(torch.float32).max  # beyond any quality
 
 
 def greedy_map(tokens: Tensor, quality: Tensor, budget: int) -> Tensor:
@@ -28,24 +28,25 @@ def greedy_map(tokens: Tensor, quality: Tensor, budget: int) -> Tensor:
         budget: number of tokens to choose, 0 < budget < N.
 
     Returns:
-        (B, budget) int64, distinct.
+        (B, budget) int64, distinct, in no order.
     """
-    tokens, scale = directions(tokens)
-    volume = quality.square().where(scale > 0, 0.0)  # (B, N) of every token alone
     num_tokens = quality.shape[1]
     few = SHARE_BY_ROWS * budget <= num_tokens or not fits_gram(num_tokens)
-    by_rows = few and on_cpu(tokens)
-    search = _search_by_rows if by_rows else _search_gram
-    chosen = search(tokens, scale * quality, volume, budget)  # (B, N)
-    return rank(quality, tier=chosen)[:, :budget]
+    search = _search_by_rows if few and on_cpu(tokens) else _search_gram
+    return search(tokens, quality, budget).argsort(dim=1, descending=True, stable=True)[:, :budget]
 
 
-def _search_gram(tokens: Tensor, weight: Tensor, volume: Tensor, budget: int) -> Tensor:
-    """Greedy search over the whole kernel, all tiles in step and nothing read back: 1 for the chosen tokens, (B, N)."""
-    num_tokens = volume.shape[1]
+def _search_gram(tokens: Tensor, quality: Tensor, budget: int) -> Tensor:
+    """Greedy search over the whole kernel, all tiles in step and nothing read back.
+
+    Returns:
+        (B, N') the quality, with ``FIRST`` added for the chosen tokens and zeros behind the N of the others.
+    """
+    num_tokens = quality.shape[1]
     # Zero tokens gain nothing and are never chosen; they align the rows that the search multiplies.
     if rest := -num_tokens % ALIGNMENT:
-        tokens, weight, volume = pad(tokens, (0, 0, 0, rest)), pad(weight, (0, rest)), pad(volume, (0, rest))
+        tokens, quality = pad(tokens, (0, 0, 0, rest)), pad(quality, (0, rest))
+    tokens, weight, volume = _weighted(tokens, quality)
     if fits_gram(num_tokens):
         kernel = gram(tokens, weight)
         kernel.diagonal(dim1=1, dim2=2).copy_(volume)
@@ -53,8 +54,21 @@ def _search_gram(tokens: Tensor, weight: Tensor, volume: Tensor, budget: int) ->
     else:
         picks, gains = _pivots(lambda pick: product_row(tokens, weight, pick).unsqueeze(1), volume, budget)
     # Gains only shrink: once all are -inf or NaN, picks may repeat, and none of them counts.
-    useful = (gains > _floor(volume).gather(1, picks)).long()  # (B, budget)
-    return torch.zeros_like(volume, dtype=torch.long).scatter_add_(1, picks, useful)[:, :num_tokens]
+    useful = gains > _floor(volume).gather(1, picks)  # (B, budget)
+    return quality.scatter_add(1, picks, useful * FIRST)
+
+
+def _weighted(tokens: Tensor, quality: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Tokens (B, N, D') and weights (B, N) whose products are the kernel, and the volume (B, N) of every token alone.
+
+    A weight of None has been multiplied into the tokens, which takes fewer operations and more work.
+    """
+    if on_cpu(tokens):
+        tokens, scale = directions(tokens)
+        return tokens, scale * quality, quality.square().where(scale > 0, 0.0)
+    tokens, length = measured(tokens)
+    directed = quality.unsqueeze(2).masked_fill(length == torch.inf, 0.0)  # (B, N, 1)
+    return tokens.mul_(directed / length), None, directed.squeeze(2).square()
 
 
 def pivots(kernel: Tensor, budget: int) -> tuple[Tensor, Tensor]:
@@ -89,12 +103,13 @@ def _pivots(row_of: Callable[[Tensor], Tensor], volume: Tensor, budget: int) -> 
     return torch.cat(picks, dim=1), torch.cat(gains, dim=1)
 
 
-def _search_by_rows(tokens: Tensor, weight: Tensor, volume: Tensor, budget: int) -> Tensor:
+def _search_by_rows(tokens: Tensor, quality: Tensor, budget: int) -> Tensor:
     """The same search, tile by tile on the CPU, over the few rows of the kernel that it visits."""
-    chosen = torch.zeros_like(volume, dtype=torch.long)
-    for tile, tile_chosen in enumerate(chosen):
-        tile_chosen[_pivots_by_rows(tokens[tile], weight[tile], volume[tile], budget)] = 1
-    return chosen
+    tokens, weight, volume = _weighted(tokens, quality)
+    quality = quality.clone()
+    for tile, of_tile in enumerate(quality):
+        of_tile[_pivots_by_rows(tokens[tile], weight[tile], volume[tile], budget)] = FIRST
+    return quality
 
 
 def _pivots_by_rows(tokens: Tensor, weight: Tensor, volume: Tensor, budget: int) -> list[int]:
