@@ -12,8 +12,7 @@
 # Each sets up what it needs first, in $(VENV) or a folder of that name and the target's. TESTS="tests/model" runs a part;
 # RECORD=docs/tested.md writes down what was tested with what.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest test-oldest test-triton test-vllm test-vllm-all lint constraints constraints-vllm
-.PHONY: help demo test test-newest test-oldest test-triton gpu lint constraints
+.PHONY: help demo test test-newest test-oldest test-triton test-vllm test-vllm-all gpu lint constraints constraints-vllm
 
 VENV ?= .venv
 TESTS ?= tests
