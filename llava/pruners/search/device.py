@@ -2,8 +2,9 @@
 
 import logging
 import re
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
+from functools import partial, wraps
 from importlib import import_module
 from threading import Lock
 from types import ModuleType
@@ -32,7 +33,34 @@ def on_cpu(tensor: Tensor) -> bool:
 
     Elsewhere every operation is launched and reading waits for the device: that form has few operations, reads nothing.
     """
-    return tensor.device.type == "cpu"
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def one_operator(shape: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Let ``torch.compile`` record a search as one operator, which decides when it runs how to search.
+
+    Without ``torch.compile`` the search is called as it is, at no cost.
+
+    Args:
+        shape: from the search's arguments to empty tensors in the form of what it returns.
+    """
+
+    def decorate(search: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(search)
+        def as_shaped(*args: Any) -> Any:
+            found = search(*args)  # a kernel may return a part of what it wrote
+            return tuple(part.contiguous() for part in found) if isinstance(found, tuple) else found.contiguous()
+
+        operator = torch.library.custom_op(f"llava::{search.__name__}", as_shaped, mutates_args=())
+        operator.register_fake(shape)
+
+        @wraps(search)
+        def call(*args: Any) -> Any:
+            return operator(*args) if torch.compiler.is_compiling() else search(*args)
+
+        return call
+
+    return decorate
 
 
 def compiled(search: str, matrix: Tensor, *rest: Any) -> Any:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from llava.pruners.search.device import compiled, on_cpu
+from llava.pruners.search.device import compiled, on_cpu, one_operator
 from llava.pruners.search.products import ALIGNMENT, directions, fits_gram, gram, measured, product_row
 from llava.pruners.search.rows import ProductRows
 
@@ -71,6 +71,11 @@ def _weighted(tokens: Tensor, quality: Tensor) -> tuple[Tensor, Tensor | None, T
     return tokens.mul_(directed / length), None, directed.squeeze(2).square()
 
 
+def _empty_pivots(kernel: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+    return kernel.new_empty(len(kernel), budget, dtype=torch.int64), kernel.new_empty(len(kernel), budget)
+
+
+@one_operator(_empty_pivots)
 def pivots(kernel: Tensor, budget: int) -> tuple[Tensor, Tensor]:
     """The order in which tokens are added and the factor by which each enlarges the determinant, both (B, budget).
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from llava.pruners.search.device import compiled, on_cpu
+from llava.pruners.search.device import compiled, on_cpu, one_operator
 from llava.pruners.search.products import ROWS_AT_ONCE, fits_gram, gram, unit_vectors
 from llava.pruners.search.rows import NearestNeighbours
 
@@ -26,6 +26,7 @@ def remove_duplicates(tokens: Tensor, budget: int) -> Tensor:
     return least_duplicated(gram(unit), budget) if fits_gram(tokens.shape[1]) else _by_rows(unit, budget)
 
 
+@one_operator(lambda cosine, budget: cosine.new_empty(len(cosine), budget, dtype=torch.int64))
 def least_duplicated(cosine: Tensor, budget: int) -> Tensor:
     """The search over a whole matrix, (B, R, R) -> (B, budget) int64."""
     if (found := compiled("remove_duplicates", cosine, budget, REMOVED_PER_ROUND)) is not None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from llava.pruners.search.device import compiled, on_cpu
+from llava.pruners.search.device import compiled, on_cpu, one_operator
 from llava.pruners.search.products import directions, fits_gram, gram, largest_product, product_row
 from llava.pruners.search.rows import ProductRows
 
@@ -41,6 +41,7 @@ def max_min(tokens: Tensor, budget: int) -> Tensor:
     return _search(row, first, budget)
 
 
+@one_operator(lambda distance, first, budget: first.new_empty(len(first), budget))
 def farthest_points(distance: Tensor, first: Tensor, budget: int) -> Tensor:
     """The search over a whole matrix, -> (B, budget) int64, distinct.
 
