@@ -91,6 +91,5 @@ class ServedImages(ImageSide):
         """
         if sizes is not None:
             pixels = [tiles[: self._sizes.tiles(size)] for tiles, size in zip(pixels, sizes, strict=True)]
-        everyone = list(range(len(texts)))
-        sequences, _ = self.sequences_of(everyone, pixels, sizes, list(texts), self.pruning)
-        return [sequences[image].embeds for image in everyone]
+        read, _ = self.read_batch(self.plan_batch(pixels, sizes, list(texts), self.pruning))
+        return list(read.embeds.split(read.counts))

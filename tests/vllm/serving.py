@@ -67,16 +67,25 @@ class Own:
             do_sample=False,
             max_new_tokens=self.new_tokens,
         )
-        everyone = list(range(len(pixels)))
-        texts = [item.query] * len(pixels)
-        found, _ = self.model.sequences_of(everyone, pixels, sizes, texts, self.model.pruning)
-        sequences = [found[image] for image in everyone]
+        known = known_of(self.model, pixels, sizes, item.query) if pixels else []
         placeholder = len(self.preparer.tokenizer)  # the first token that converting adds
-        shown = iter([placeholder] * len(sequence.embeds) for sequence in sequences)
+        shown = iter([placeholder] * len(embeds) for _, embeds in known)
         prompt = [each for id in item.ids.tolist() for each in (next(shown) if id == IMAGE_TOKEN_INDEX else [id])]
-        kept = [sequence.positions.tolist() for sequence in sequences]
-        embeds = [sequence.embeds for sequence in sequences]
+        kept, embeds = [kept for kept, _ in known], [embeds for _, embeds in known]
         return Said(prompt, output[0].tolist(), kept, embeds, pixels, item.query)
+
+
+def known_of(images: Any, pixels: Sequence[Tensor], sizes: Any, query: str) -> list[tuple[list[int], Tensor]]:
+    """Kept positions and embeddings of each picture of a prompt."""
+    batch = images.plan_batch(pixels, sizes, [query] * len(pixels), images.pruning)
+    return split(images.read_batch(batch)[0])
+
+
+def split(read: Any) -> list[tuple[list[int], Tensor]]:
+    """What was read of a batch, picture by picture."""
+    everything = [torch.arange(count) for count in read.counts]
+    positions = everything if read.positions is None else read.positions.split(read.counts)
+    return [(kept.tolist(), embeds) for kept, embeds in zip(positions, read.embeds.split(read.counts), strict=True)]
 
 
 class Engine:
@@ -87,14 +96,15 @@ class Engine:
         self.model = llm.llm_engine.model_executor.driver_worker.worker.model_runner.model
         self.encoded: list[tuple[str, Tensor, list[int], Tensor]] = []
         if hasattr(self.model, "images"):
-            self._own = self.model.images.sequences_of
-            self.model.images.sequences_of = self._noted
+            self._own = self.model.images.read_batch
+            self.model.images.read_batch = self._noted
 
-    def _noted(self, used: list[int], pixels: Any, sizes: Any, texts: list[str], options: Any) -> Any:
-        found = self._own(used, pixels, sizes, texts, options)
-        for index in used:
-            sequence = found[0][index]
-            self.encoded.append((texts[index], pixels[index], sequence.positions.tolist(), sequence.embeds.clone()))
+    def _noted(self, batch: Any) -> Any:
+        found = self._own(batch)
+        tiles = [layout.tiles for layout in batch.plan.layouts]
+        texts = [text[0] for text in torch.arange(len(batch.texts)).split(tiles)]
+        for pixels, text, (kept, embeds) in zip(batch.pixels.split(tiles), texts, split(found[0]), strict=True):
+            self.encoded.append((batch.texts[text], pixels, kept, embeds.clone()))
         return found
 
     def ask(self, asked: Sequence[Asked], new_tokens: int = 8, **request: Any) -> list[Said]:
@@ -111,7 +121,9 @@ class Engine:
     def of(self, pixels: Tensor, query: str) -> tuple[list[int], Tensor]:
         """Kept positions and embeddings of a picture that was asked about; no query for a pruner that reads none."""
         found = (
-            (kept, embeds) for asked, seen, kept, embeds in self.encoded if asked == query and torch.equal(seen, pixels)
+            (kept, embeds)
+            for asked, seen, kept, embeds in self.encoded
+            if asked == query and torch.equal(seen, pixels.view(-1, *seen.shape[1:]))
         )
         return next(found)
 
