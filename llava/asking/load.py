@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 DTYPES = ("float32", "float16", "bfloat16")
 FLAGS = {"attn_implementation": "--attn", "load_8bit": "--load-8bit", "load_4bit": "--load-4bit"}
+FLAGS |= {"cuda_graphs": "--cuda-graphs"}
 """Flags that are not called as the option of the builder."""
 BUILDER_OPTIONS = (*LOADING_OPTIONS, "load_8bit", "load_4bit")
 
@@ -99,6 +100,8 @@ def add_model_args(parser: ArgumentParser) -> None:
     group = add_running_args(parser, dtype="float16 on a GPU, else float32")
     group.add_argument("--anyres", choices=ANYRES, default="native", help="tiles of a LLaVA-NeXT model")
     group.add_argument("--vision_dtype", choices=DTYPES, help="as --dtype if not given")
+    graphs = "capture image side and decoding in CUDA graphs; with one GPU"
+    group.add_argument("--cuda-graphs", action="store_true", default=None, help=graphs)
     add_pruning_args(parser, NATIVE)
 
 

@@ -87,8 +87,9 @@ def load_pretrained_model(
         options: the pruner's options; ``budget_scope`` ("tile", "image"), ``positions`` ("compact", "original"),
             ``prune_layer``, the decoder layer from which on the kept tokens are alone, counted from 0, the default,
             which prunes before the language model (from 1 on, positions are original),
-            ``text_chunking`` ("release", "bos_eos"), ``vision_dtype``, ``attn_implementation``, and ``torch_dtype``,
-            the old name of ``dtype``.
+            ``text_chunking`` ("release", "bos_eos"), ``vision_dtype``, ``attn_implementation``, ``torch_dtype``, the
+            old name of ``dtype``, and ``cuda_graphs``: True captures the image side and decoding steps, and replays
+            them; for a model on one CUDA device.
 
     Returns:
         tokenizer, model, image processor and context length in tokens.
@@ -116,6 +117,8 @@ def load_pretrained_model(
     model.pruning = pruning
     if anyres == "fixed":
         model.fix_layout()
+    if place.cuda_graphs:
+        model.use_cuda_graphs()
     return tokenizer, model.eval(), model.get_vision_tower().image_processor, _context_length(config)
 
 

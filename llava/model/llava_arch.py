@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, initialization
 
 from llava import compat
+from llava.model.decoding import SlotCache, lent
 from llava.model.image_side import ImageSide
 from llava.model.inputs import check_call
 from llava.model.late_selection import LateSelection
@@ -19,8 +20,8 @@ from llava.model.multimodal_encoder.builder import build_vision_tower
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.multimodal_projector.builder import build_vision_projector
 from llava.model.prefill import Prefill
-from llava.model.prompts import Prompts, on_host
-from llava.model.splice import embed_rows, shift_positions, visual_spans
+from llava.model.prompts import Prompts, needed, on_host
+from llava.model.splice import embed_rows, visual_spans
 from llava.model.tiles import unpad_image
 from llava.selecting.at_layer import CHOOSE
 from llava.selecting.options import AS_SET, PruningOptions
@@ -173,10 +174,7 @@ class LlavaMetaForCausalLM(ImageSide):
             visual, late = self.read_batch(batch)
         self._note_cut(layout.cut, late, batch is not None)
         embeds = embed_rows(placed.sources, words, None if visual is None else visual.embeds, layout.padded)
-        position_ids = placed.numbered() if options.compact() else placed.positions
-        if not options.compact() and visual is not None and visual.positions is not None:
-            kept = visual.positions.to(position_ids.device)
-            position_ids = shift_positions(position_ids, placed.sources, len(layout.words), kept)
+        position_ids = placed.numbered() if options.compact() else placed.unpruned(visual)
         targets = layout.labels.to(input_ids.device if labels is None else labels.device)
         if late is not None:
             late.place([visual_spans(*row) for row in zip(prompts.ids, spans, strict=True)], placed.mask, targets)
@@ -184,11 +182,10 @@ class LlavaMetaForCausalLM(ImageSide):
 
     def _note_cut(self, cut: list[int], late: LateSelection | None, has_images: bool) -> None:
         """Let the record of this call say how many positions each prompt has lost to the length limit."""
-        if late is None and not has_images:
-            self.last_prune = PruneRecord(cut=cut) if any(cut) else None
+        if late is not None or has_images:
+            (late or self.last_prune).cut = cut
         else:
-            noted = self.last_prune if late is None else late
-            noted.cut = cut
+            self.last_prune = PruneRecord(cut=cut) if any(cut) else None
 
     def forward(
         self,
@@ -216,9 +213,10 @@ class LlavaMetaForCausalLM(ImageSide):
         ``cache`` is what Transformers 5.24 calls ``past_key_values``; either name is taken.
         """
         past_key_values = past_key_values if cache is None else cache
+        if isinstance(past_key_values, SlotCache) and past_key_values.get_seq_length():
+            return past_key_values.step(super().forward, input_ids, position_ids, attention_mask)
         prefill = self._threads.value.prefill
-        if prefill is not None and prefill.answered:
-            prefill = None
+        prefill = None if prefill is not None and prefill.answered else prefill
         if inputs_embeds is None and prefill is None:
             prepared = self.prepare_with_choice(
                 input_ids, position_ids, attention_mask, past_key_values, labels, images, image_sizes, texts
@@ -229,6 +227,7 @@ class LlavaMetaForCausalLM(ImageSide):
                 prefill = Prefill.of(inputs_embeds, self.last_prune, late)
         if prefill is not None:
             prefill.enter(self, super().forward, inputs_embeds, past_key_values)
+        attention_mask = needed(attention_mask, self.device, past_key_values)
         late_labels = None if choose_tokens is None else labels  # to be shortened when the kept tokens are known
         asked = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
         asked |= {"return_dict": return_dict, CHOOSE: choose_tokens}
@@ -280,16 +279,20 @@ class LlavaMetaForCausalLM(ImageSide):
         kwargs.pop("position_ids", None)  # the tokens of a row are numbered here, padding left out
         attention_mask = kwargs.pop("attention_mask", None)
         hooks, options, self.last_prune = self._layer_pruning, self.pruning.brought(pruning), None
-        embeds, mask, position_ids, _, late, _ = self._splice_batch(
+        embeds, mask, position_ids, _, late, padded = self._splice_batch(
             inputs, attention_mask, None, images, image_sizes, texts, "left", options
         )
-        kwargs |= {"inputs_embeds": embeds, "attention_mask": mask.long(), "position_ids": position_ids}
-        kwargs |= {} if late is None else {CHOOSE: late}
+        made = {"inputs_embeds": embeds, "position_ids": position_ids}
+        made["attention_mask"] = mask.long() if padded else torch.ones(mask.shape, dtype=torch.long)  # on the host
+        made |= {} if late is None else {CHOOSE: late}
         thread = self._threads.value
         thread.prefill = prefill = Prefill.of(embeds, self.last_prune, late)
         try:
-            with nullcontext() if late is None else unchanged("prune_layer", hooks, lambda: self._layer_pruning):
-                output = super().generate(**kwargs)
+            with (
+                nullcontext() if late is None else unchanged("prune_layer", hooks, lambda: self._layer_pruning),
+                lent(None if late is not None else self._decoder, self.config, embeds, kwargs) as cache,
+            ):
+                output = super().generate(**kwargs, **made, **cache)
         finally:
             thread.prefill = None
         if prefill is not None and not prefill.answered:

@@ -9,7 +9,7 @@ from llava.pruners.base import BUDGETS
 from llava.selecting.options import NATIVE, PruningOptions, check_choice, names_of
 
 ANYRES = ("native", "fixed")
-PLACING = ("vision_dtype", "attn_implementation", "torch_dtype")
+PLACING = ("vision_dtype", "attn_implementation", "torch_dtype", "cuda_graphs")
 LOADING_OPTIONS = (*names_of(NATIVE), *PLACING)
 
 

@@ -1,13 +1,14 @@
 """Where and in what form a model's weights are loaded."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import BitsAndBytesConfig
 
-from llava.model.devices import FLASH, check_attention, check_bits, check_device, check_device_map, check_dtype
+from llava.model.devices import FLASH, SPREAD, check_attention, check_bits, check_device, check_device_map, check_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +22,7 @@ class Placement:
     vision_dtype: torch.dtype
     attn_implementation: str | None
     quantization: BitsAndBytesConfig | None
+    cuda_graphs: bool = False
 
 
 def placement(
@@ -46,6 +48,8 @@ def placement(
     if len(dtypes) > 1:
         raise ValueError(f"dtype {dtype} and torch_dtype {loading['torch_dtype']} are two names of one option")
     chosen = next(iter(dtypes), torch.float32 if on_cpu else torch.float16)
+    if loading["cuda_graphs"]:
+        _check_graphs(loading["cuda_graphs"], devices, load_8bit or load_4bit)
     attention = loading["attn_implementation"]
     if use_flash_attn and attention not in (None, FLASH):
         raise ValueError(f"use_flash_attn and attn_implementation {attention!r} exclude each other")
@@ -57,7 +61,20 @@ def placement(
         vision_dtype=check_dtype("vision_dtype", loading["vision_dtype"]) or chosen,
         attn_implementation=attention,
         quantization=_quantization(load_8bit, load_4bit, chosen) if load_8bit or load_4bit else None,
+        cuda_graphs=bool(loading["cuda_graphs"]),
     )
+
+
+def _check_graphs(value: Any, devices: Iterable[Any], in_few_bits: bool) -> None:
+    if value is not True:
+        raise ValueError(f"cuda_graphs must be True or False, not {value!r}")
+    if in_few_bits:
+        raise ValueError("cuda_graphs and load_8bit or load_4bit exclude each other")
+    for each in devices:
+        if isinstance(each, str) and each in SPREAD:
+            continue  # known when the model is loaded
+        if torch.device(each).type != "cuda":
+            raise ValueError(f"cuda_graphs needs a CUDA device, such as cuda; here it is {each}")
 
 
 def _device_map(device_map: Any, device: Any) -> Any:

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from llava.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
-from llava.model.splice import Span, cut_rows, pad_rows, splice_row
+from llava.model.splice import Span, VisualBatch, cut_rows, pad_rows, shift_positions, splice_row
 
 
 @dataclass(frozen=True)
@@ -59,15 +60,31 @@ class Layout:
     padded: bool
 
     def to(self, device: torch.device) -> "Layout":
-        """The same on another device."""
-        names = ("words", "sources", "labels", "positions", "mask")
+        """The same on another device, but for the words, which are looked up where they were given."""
+        names = ("sources", "labels", "positions", "mask")
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
     def numbered(self) -> Tensor:
         """Positions (B, L) without gaps, padding left out."""
         return (self.mask.cumsum(dim=1) - 1).where(self.mask, 0)
 
+    def unpruned(self, visual: VisualBatch | None) -> Tensor:
+        """Positions (B, L) as they are when nothing is pruned; ``visual`` is what is left of the images, if any."""
+        if visual is None or visual.positions is None:
+            return self.positions
+        kept = visual.positions.to(self.positions.device)
+        return shift_positions(self.positions, self.sources, len(self.words), kept)
+
 
 def on_host(*values: Tensor | None) -> list[Tensor | None]:
     """Fetch what came with a call; it is waited for here, where a device has nothing to do yet."""
     return [value.cpu() if isinstance(value, Tensor) else value for value in values]
+
+
+def needed(mask: Tensor | None, device: torch.device, cache: Any) -> Tensor | None:
+    """Leave out a mask (B, L) on the host, beside a cache, that excludes nothing: on a device it would be waited for.
+
+    Without a cache, a mask says besides that positions with gaps are those of one sequence.
+    """
+    on_host = mask is not None and mask.ndim == 2 and mask.device.type == "cpu" != device.type
+    return None if on_host and cache is not None and bool(mask.all()) else mask

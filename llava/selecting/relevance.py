@@ -41,6 +41,8 @@ def chunk_ids(ids: list[int], length: int, chunking: str) -> list[list[int]]:
 class ClipRelevance:
     """CLIP's text tower and both projections, in float32.
 
+    ``run`` calls a pass through the text tower; who replays passes puts another one in its place.
+
     A plain object, not a module: the weights belong to CLIP and must not end up in LLaVA's checkpoints.
     """
 
@@ -53,6 +55,7 @@ class ClipRelevance:
             {"text": clip.text_model, "text_projection": clip.text_projection, "projection": clip.visual_projection}
         )
         self.weights.float().eval().requires_grad_(False)
+        self.run: Callable[..., tuple[Tensor]] = _call
         self._embeddings: dict[str, Tensor] = {}
         self._beginnings: dict[str, Tensor] = {}
 
@@ -158,8 +161,16 @@ class ClipRelevance:
         mask = torch.zeros_like(ids)
         for row, chunk in enumerate(chunks):
             ids[row, : len(chunk)], mask[row, : len(chunk)] = torch.tensor(chunk), 1
-        pooled = self.weights["text"](input_ids=ids.to(device), attention_mask=mask.to(device)).pooler_output
-        if device.type != "cpu":  # the pass itself rounds by the number of texts there
-            return self.weights["text_projection"](pooled)
+        given = {"ids": ids.to(device, non_blocking=True), "mask": mask.to(device, non_blocking=True)}
+        return self.run("CLIP's text side", self._encode, given)[0]
+
+    def _encode(self, ids: Tensor, mask: Tensor) -> tuple[Tensor]:
+        pooled = self.weights["text"](input_ids=ids, attention_mask=mask).pooler_output
+        if pooled.device.type != "cpu":  # the pass itself rounds by the number of texts there
+            return (self.weights["text_projection"](pooled),)
         # Row by row: a product of few rows rounds by their number, and a text must not depend on its company.
-        return torch.stack([self.weights["text_projection"](row) for row in pooled])
+        return (torch.stack([self.weights["text_projection"](row) for row in pooled]),)
+
+
+def _call(name: str, function: Callable[..., tuple[Tensor]], arguments: Mapping[str, Tensor]) -> tuple[Tensor]:
+    return function(**arguments)

@@ -67,6 +67,11 @@ def test_a_static_cache_and_pruning_inside_the_language_model_exclude_each_other
         load_model(args, choose_pruner(args))
 
 
+def test_graphs_are_refused_where_there_is_no_gpu():
+    with pytest.raises(InputError, match="--cuda-graphs needs a CUDA device, such as cuda; here it is cpu"):
+        load_model(parsed("--device", "cpu", "--cuda-graphs"), None)
+
+
 def test_a_pruner_that_reads_the_language_model_is_refused_in_front_of_it():
     args = parsed("--pruner", "fastv", "--keep_ratio", "0.5")
     with pytest.raises(InputError, match="fastv needs prune_layer of 1 or more"):

@@ -97,6 +97,9 @@ def test_few_bits_need_their_package_and_one_number(monkeypatch):
         ({"anyres": None}, "anyres None is not one of native, fixed"),
         ({"visual_token_num": True}, "visual_token_num must be an integer"),
         ({"keep_ratio": float("nan")}, "keep_ratio must be a number"),
+        ({"cuda_graphs": True}, "cuda_graphs needs a CUDA device, such as cuda; here it is cpu"),
+        ({"cuda_graphs": True, "device": "cpu"}, "cuda_graphs needs a CUDA device"),
+        ({"cuda_graphs": "yes"}, "cuda_graphs must be True or False, not 'yes'"),
     ],
 )
 def test_loading_refuses_what_cannot_work_before_it_looks_at_the_checkpoint(monkeypatch, options, message):

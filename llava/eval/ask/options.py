@@ -18,14 +18,14 @@ from llava.records import local_path, read_utf8
 
 NEUTRAL = (
     *("answers_file", "overwrite", "batch_size", "num_workers", "on_error", "save_latency"),
-    *("profile", "static_cache"),
+    *("profile", "static_cache", "cuda_graphs"),
     *("device", "answer_prompter", "question_file", "questions_file"),
 )
 """Options that change no answer, or stand for a file whose content counts."""
 DECODING = ("temperature", "top_p", "num_beams", "max_new_tokens")
 CHOSEN = (
     *("anyres", "budget_scope", "positions", "prune_layer", "text_chunking", "vision_dtype", "conv_mode"),
-    *(*DECODING, "static_cache"),
+    *(*DECODING, "static_cache", "cuda_graphs"),
 )
 """Flags whose values the answers of LLaVA's own models record."""
 

@@ -1,0 +1,261 @@
+"""What is captured, kept and replayed, with graphs that are none; and a cache whose steps can be."""
+
+import copy
+import pickle
+import threading
+
+import pytest
+import torch
+
+from llava.constants import IMAGE_TOKEN_INDEX
+from llava.mm_utils import process_images
+from llava.model import decoding, replay
+from llava.model.decoding import Decoder, SlotCache
+from llava.model.prompts import needed
+from llava.model.replay import Recent, Replays
+from llava.pruners import resolve_pruner
+
+from .conftest import QUESTIONS, generate, question_prompts
+
+
+class Recorder:
+    """Stands for a CUDA graph: computes in tensors of its own, which the next call overwrites."""
+
+    made: list["Recorder"] = []
+
+    def __init__(self, function, arguments, pool=None, copied=True):
+        self.function = function
+        self.inputs = {name: value.clone() if copied else value for name, value in arguments.items()}
+        self.calls = 0
+        self.made.append(self)
+
+    def __call__(self, arguments):
+        self.calls += 1
+        for name, value in arguments.items():
+            self.inputs[name].copy_(value)
+        return tuple(None if each is None else each.clone() for each in self.function(**self.inputs))
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """The graphs that were captured."""
+    monkeypatch.setattr(Recorder, "made", [])
+    monkeypatch.setattr(decoding, "Graph", Recorder)
+    return Recorder.made
+
+
+def double(x):
+    return 2 * x, None
+
+
+def test_what_is_called_again_in_the_same_form_is_captured(graphs):
+    replays = Replays(Recorder)
+    for number in range(4):
+        assert replays("double", double, {"x": torch.tensor([number])})[0].item() == 2 * number
+    assert [graph.calls for graph in graphs] == [3]
+    for _ in range(2):
+        replays("double", double, {"x": torch.zeros(2)})
+        replays("double", double, {"x": torch.zeros(1)})
+        replays("twice", double, {"x": torch.zeros(1)})
+    assert [graph.calls for graph in graphs] == [3, 1, 1, 1]
+
+
+def test_a_bounded_number_of_graphs_is_kept(graphs, monkeypatch):
+    monkeypatch.setattr(replay, "GRAPHS", 2)
+    replays = Replays(Recorder)
+    for size in (1, 1, 2, 2, 3, 3, 1):
+        replays("double", double, {"x": torch.zeros(size)})
+    assert [len(graph.inputs["x"]) for graph in graphs] == [1, 2, 3, 1]
+    assert len(replays._graphs._values) == 2
+
+
+def test_what_cannot_be_captured_is_called_as_it_is_and_told_once(caplog):
+    def refuse(*_):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    replays = Replays(refuse)
+    for number in range(4):
+        assert replays("double", double, {"x": torch.tensor([number])})[0].item() == 2 * number
+    assert len(caplog.messages) == 1 and "not permitted when stream is capturing" in caplog.messages[0]
+
+
+def test_threads_share_graphs(graphs):
+    replays, wrong = Replays(Recorder), []
+
+    def call(number):
+        for _ in range(50):
+            if replays("double", double, {"x": torch.tensor([number])})[0].item() != 2 * number:
+                wrong.append(number)
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong and len(graphs) == 1
+
+
+def test_copies_of_a_model_remember_nothing(graphs):
+    replays, recent, decoder = Replays(Recorder), Recent(3), Decoder(capture=False)
+    for _ in range(2):
+        replays("double", double, {"x": torch.zeros(1)})
+    recent.put("a", 1)
+    for copied in (copy.deepcopy(replays), pickle.loads(pickle.dumps(replays))):
+        assert not copied._graphs._values and not copied._seen._values
+    assert not copy.deepcopy(recent)._values and pickle.loads(pickle.dumps(recent)).limit == 3
+    assert copy.deepcopy(decoder).capture is pickle.loads(pickle.dumps(decoder)).capture is False
+
+
+def with_graphs(model):
+    """As ``use_cuda_graphs`` makes a model."""
+    model._replays, model._decoder = Replays(Recorder), Decoder()
+
+
+@pytest.mark.parametrize("name", ["none", "uniform", "cdpruner", "mfpruner", "trim", "fastv"])
+@pytest.mark.parametrize("backbone", ["checkpoint", "anyres_checkpoint"])
+def test_answers_and_kept_tokens_are_those_without_graphs(load, request, graphs, images, name, backbone):
+    """Prompts of several lengths, padded, some images of several tiles; the third time all is replayed."""
+    options = {"pruner": name, "visual_token_num": 6, "prune_layer": int(name == "fastv")} if name != "none" else {}
+    tokenizer, model, processor, _ = load(request.getfixturevalue(backbone), **options)
+    prompts = question_prompts(tokenizer, QUESTIONS)
+
+    def answers():
+        found = []
+        for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
+            shown, texts = [images[index] for index in order], [QUESTIONS[index] for index in order]
+            rows = [prompts[index] for index in order]
+            ids = generate(model, tokenizer, processor, shown, texts, rows, min_new_tokens=8)
+            kept = model.last_prune.keep
+            found.append((ids.tolist(), None if kept is None else [each.tolist() for each in kept]))
+        return found
+
+    plain = answers()
+    with_graphs(model)
+    assert answers() == plain and answers() == plain
+    replayed = [graph.calls for graph in graphs]
+    if name == "fastv":  # layers have caches of different lengths, and choose where nothing is captured
+        assert not replayed
+    else:
+        assert max(replayed) >= 30  # steps of six answers, the first two of which are not replayed
+        side = [graph for graph in graphs if "images" in graph.inputs]
+        assert bool(side) == (name != "trim")
+
+
+def test_a_stopwatch_times_what_is_replayed(load, checkpoint, graphs, images):
+    from llava.model.stages import Stopwatch
+
+    tokenizer, model, processor, _ = load(checkpoint, pruner="divprune", visual_token_num=6)
+    with_graphs(model)
+    for _ in range(3):
+        with Stopwatch(model) as stopwatch:
+            generate(model, tokenizer, processor, images[:1], QUESTIONS[:1], question_prompts(tokenizer, QUESTIONS[:1]))
+        seconds, steps = stopwatch.lap()
+    assert seconds["vision"] > 0 and seconds["decode"] > 0 and steps
+
+
+def test_gradients_are_not_replayed(load, checkpoint, graphs, images):
+    tokenizer, model, processor, _ = load(checkpoint, pruner="divprune", visual_token_num=6)
+    with_graphs(model)
+    ids, pixels = (
+        question_prompts(tokenizer, QUESTIONS[:1])[0][None],
+        process_images(images[:1], processor, model.config),
+    )
+    for _ in range(3):
+        model(ids, images=pixels, labels=ids.clone()).loss.backward()
+    assert not graphs and model.get_model().mm_projector[0].weight.grad.abs().sum() > 0
+
+
+def test_a_stale_position_is_not_read(load, checkpoint, graphs, images):
+    """A slot holds what an earlier, longer prompt left, which may be anything."""
+    tokenizer, model, processor, _ = load(checkpoint)
+    inputs = (images[:1], QUESTIONS[:1], question_prompts(tokenizer, QUESTIONS[:1]))
+    plain = generate(model, tokenizer, processor, *inputs, min_new_tokens=8)
+    with_graphs(model)
+    generate(model, tokenizer, processor, *inputs, min_new_tokens=8)
+    (slot,) = model._decoder._free
+    slot.states.fill_(float("nan"))
+    assert torch.equal(generate(model, tokenizer, processor, *inputs, min_new_tokens=8), plain)
+    assert model._decoder._free == [slot]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_beams": 2},
+        {"max_new_tokens": 1},
+        {"cache_implementation": "static"},
+        {"use_cache": False},
+        {"num_return_sequences": 2},
+    ],
+)
+def test_other_ways_to_decode_have_their_own_caches(load, checkpoint, options):
+    model = load(checkpoint)[1]
+    decoder = Decoder(capture=False)
+    embeds = torch.zeros(2, 5, 32)
+    assert decoder.cache(model.config, embeds, {"max_new_tokens": 8} | options) is None
+    lent = decoder.cache(model.config, embeds, {"max_new_tokens": 8, "do_sample": False, "num_beams": 1})
+    assert isinstance(lent, SlotCache) and not lent.is_compileable and lent.get_seq_length() == 0
+
+
+def test_caches_are_lent_to_one_call_at_a_time(load, checkpoint, monkeypatch):
+    monkeypatch.setattr(decoding, "KEPT", 1)
+    config, decoder = load(checkpoint)[1].config, Decoder(capture=False)
+    one, other = (decoder.cache(config, torch.zeros(1, 5, 32), {"max_new_tokens": 8}) for _ in range(2))
+    assert one.slot is not other.slot
+    decoder.give_back(one), decoder.give_back(other)
+    again = decoder.cache(config, torch.zeros(1, 30, 32), {"max_new_tokens": 8})
+    assert again.slot is other.slot and decoder._free == []  # lengths up to 64 share one
+    assert decoder.cache(config, torch.zeros(1, 60, 32), {"max_new_tokens": 8}).slot.capacity == 128
+
+
+def test_a_mask_is_left_out_where_it_would_be_waited_for():
+    device, cache, full = torch.device("meta"), object(), torch.ones(2, 3, dtype=torch.long)
+    assert needed(full, device, cache) is None
+    gap = full.clone()
+    gap[0, 0] = 0
+    for mask, place, beside in ((gap, device, cache), (full, device, None), (full, torch.device("cpu"), cache)):
+        assert needed(mask, place, beside) is mask
+    assert needed(full[:, None, None], device, cache) is not None and needed(None, device, cache) is None
+
+
+def test_a_model_that_is_not_on_one_gpu_is_refused(load, checkpoint):
+    with pytest.raises(ValueError, match="cuda_graphs needs a model that is on one CUDA device; this one is on cpu"):
+        load(checkpoint)[1].use_cuda_graphs()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", ["none", "uniform", "cdpruner", "divprune", "vispruner", "mfpruner"])
+def test_on_a_gpu_ids_and_kept_tokens_are_those_without_graphs(gpu_model, name, batch):
+    model, ids = gpu_model, torch.tensor([[1, 5, IMAGE_TOKEN_INDEX, 7, 8, 9]]).repeat(batch, 1).cuda()
+    model.set_pruner(resolve_pruner(name, None if name == "none" else 24))
+    generator = torch.Generator().manual_seed(2)
+    drawn = [torch.randn(batch, 3, 112, 112, generator=generator).cuda() for _ in range(4)]
+    inputs = {"do_sample": False, "max_new_tokens": 12, "min_new_tokens": 12}
+
+    def answers():
+        found = []
+        for number, pixels in enumerate(drawn):
+            new = model.generate(ids, images=pixels, texts=f"What is number {number}?", **inputs)
+            kept = model.last_prune.keep
+            found.append((new.tolist(), None if kept is None else [each.tolist() for each in kept]))
+        return found
+
+    model._replays = model._decoder = None
+    plain = answers()
+    model.use_cuda_graphs()
+    assert answers() == plain and answers() == plain
+    assert len(model._replays._graphs._values) >= 1 and "failed" not in model._replays._seen._values.values()
+    assert [slot._graph is not None for slot in model._decoder._free] == [True]
+
+
+@pytest.fixture(scope="module")
+def gpu_model():
+    """A small LLaVA of random weights, in float32: float16 would round ties of a random model."""
+    from llava.bench.flops import Shape
+    from llava.bench.models import random_llava
+
+    vision = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
+    vision |= {"image_size": 112, "patch_size": 14}
+    text = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return random_llava(Shape(2, 64, 64, 4), 2, torch.device("cuda"), torch.float32, vision=vision, text=text)
