@@ -117,8 +117,7 @@ def load_pretrained_model(
     model.pruning = pruning
     if anyres == "fixed":
         model.fix_layout()
-    if place.cuda_graphs:
-        model.use_cuda_graphs()
+    model.cuda_graphs = place.cuda_graphs
     return tokenizer, model.eval(), model.get_vision_tower().image_processor, _context_length(config)
 
 

@@ -14,6 +14,7 @@ from llava.pruners.base import CLIP_TEXT_CUES
 from llava.selecting.options import PruningOptions
 from llava.selecting.parts import Visual
 from llava.selecting.planning import Plan, plan_of
+from llava.selecting.relevance import Embedded
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +117,7 @@ def encode(
     tower: Any,
     project: Callable[[Tensor], Tensor],
     images: Tensor,
-    embedded: Mapping[str, Tensor],
+    embedded: Embedded,
     newline: Tensor | None = None,
     stage: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext(),
 ) -> tuple[Tensor, Tensor | None]:
@@ -127,7 +128,7 @@ def encode(
         tower: a ``CLIPVisionTower``.
         project: the projector.
         images: (B, 3, H, W), the tiles of all images.
-        embedded: the questions of the tiles, as the tower's ``embed_texts`` returns them.
+        embedded: the questions of the tiles, as the tower's ``embed_texts`` returns them, or what calls it.
         newline: (D,) the embedded newline token.
         stage: what a stage runs under.
 

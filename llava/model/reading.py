@@ -1,6 +1,7 @@
 """The way of a batch of images through a model: planned, encoded, chosen from, recorded."""
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
@@ -20,8 +21,11 @@ from llava.selecting.choose import choose
 from llava.selecting.options import PruningOptions
 from llava.selecting.parts import judges_newlines
 from llava.selecting.record import PruneRecord
+from llava.selecting.relevance import call
 
 logger = logging.getLogger(__name__)
+
+EmbedTexts = Callable[[], dict[str, Tensor]]
 
 PLANS = 64  # that a model remembers, of batches of the same sizes
 LARGEST_CAPTURED = 32  # tiles; with more of them, launches are not what takes time
@@ -109,55 +113,65 @@ class ImageReading:
         The second value is what is left to do inside the language model, None if nothing is.
         """
         plan, pruner = batch.plan, batch.plan.options.pruner
-        embedded = self._embed_texts(batch.texts, pruner)
+        embed_texts = self._text_side(batch.texts, pruner)
         newline = getattr(self.get_model(), "image_newline", None)
         if not plan.in_one_pass:
-            return self._read_in_parts(batch, embedded, newline)
-        embeds, positions = self._encode_in_one_pass(plan, batch.pixels, embedded, newline)
+            return self._read_in_parts(batch, embed_texts(), newline)
+        embeds, positions = self._encode_in_one_pass(plan, batch.pixels, embed_texts, newline)
         kept = None if positions is None else list(positions.split(plan.counts))
         self.last_prune = PruneRecord.of(plan.visuals(), kept, pruner is not None and judges_newlines(pruner))
         return VisualBatch(embeds, positions, plan.counts, plan.lengths), None
 
-    def _encode_in_one_pass(self, plan: ImagePlan, pixels: Tensor, embedded: dict[str, Tensor], newline: Tensor | None):
+    def _encode_in_one_pass(
+        self, plan: ImagePlan, pixels: Tensor, embed_texts: EmbedTexts, newline: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         """``encode``, replayed where it may be: without gradients, as one stage."""
         tower = self.get_vision_tower()
         if self._replays is None or torch.is_grad_enabled() or len(pixels) > LARGEST_CAPTURED:
-            return encode(plan, tower, self._projected, pixels, embedded, newline, self.stage)
+            return encode(plan, tower, self._projected, pixels, embed_texts, newline, self.stage)
 
         def read(images: Tensor, **embedded: Tensor) -> tuple[Tensor, Tensor | None]:
             return encode(plan, tower, self._projected, images, embedded, newline)
 
         with self.stage("vision"):
             pixels = pixels.to(tower.device, non_blocking=True)
-            return self._replays((plan, *self._weights()), read, {"images": pixels, **embedded})
+            return self._replays((plan, *self._weights()), read, {"images": pixels, **embed_texts()})
 
     def _weights(self) -> list[int]:
         """Where weights lie; a graph that was captured with others is of no use."""
         tower, projector = self.get_vision_tower(), self.get_model().mm_projector
         return [each.data_ptr() for part in (tower, projector) for each in islice(part.parameters(), 1)]
 
-    def use_cuda_graphs(self) -> None:
-        """Capture the image side and decoding steps in CUDA graphs, when they are called again, and replay them.
+    @property
+    def cuda_graphs(self) -> bool:
+        """Whether the image side and decoding steps are captured, when they are called again, and replayed.
 
-        Raises:
-            ValueError: the model is not on one CUDA device.
+        Set to True, ValueError is raised for a model that is not on one CUDA device; set to False, graphs go, and with
+        them the memory that they hold.
         """
+        return self._replays is not None
+
+    @cuda_graphs.setter
+    def cuda_graphs(self, on: bool) -> None:
         devices = {weight.device for weight in self.parameters()}
-        if len(devices) != 1 or next(iter(devices)).type != "cuda":
+        if on and (len(devices) != 1 or next(iter(devices)).type != "cuda"):
             names = ", ".join(sorted(map(str, devices)))
             raise ValueError(f"cuda_graphs needs a model that is on one CUDA device; this one is on {names}")
-        self._replays, self._decoder = Replays(), Decoder()
+        self._replays, self._decoder = (Replays(), Decoder()) if on else (None, None)
 
-    def _embed_texts(self, texts: list[str | None], pruner: Pruner | None) -> dict[str, Tensor]:
+    def _text_side(self, texts: list[str | None], pruner: Pruner | None) -> EmbedTexts:
+        """What embeds the questions of tiles, once it is called."""
         if pruner is None or not pruner.needs & CLIP_TEXT_CUES:
-            return {}
+            return dict
         self._ensure_text_tower(self.text_chunking)
         if None in texts:
             self._report_missing_text(pruner)
-        if self._replays is not None:
-            self.get_vision_tower().relevance.run = self._replays
+        self.get_vision_tower().relevance.run = self._replays or call
+        return partial(self._embed_texts, pruner.needs, texts)
+
+    def _embed_texts(self, needs: frozenset[str], texts: list[str | None]) -> dict[str, Tensor]:
         with self.stage("vision"):
-            return self.get_vision_tower().embed_texts(pruner.needs, texts)
+            return self.get_vision_tower().embed_texts(needs, texts)
 
     def _read_in_parts(
         self, batch: ImageBatch, embedded: dict[str, Tensor], newline: Tensor | None

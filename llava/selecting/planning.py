@@ -24,7 +24,7 @@ class Rows:
         names: of the cues that are read of these rows.
         owners: whose they are.
         ids: (R, P) the tokens, counted through the sequences of all images; None for one row that holds 0 to P - 1.
-        image_index: (R,) as in ``VisualCues``; None where all are one image's.
+        image_index: (R,) as in ``VisualCues``; None for one row.
         fixed: (R, K) what a pruner keeps that reads no cue, else None.
     """
 
@@ -133,7 +133,7 @@ def _rows(pruner: Pruner, names: tuple[str, ...], group: list[Row], starts: Tens
     images = {key: number for number, key in enumerate(dict.fromkeys((index, part.group) for index, part in group))}
     image_index = torch.tensor([images[index, part.group] for index, part in group])
     ids = torch.stack([starts[index] + part.positions for index, part in group])
-    rows = Rows(pruner, names, group, ids, image_index if len(images) > 1 else None, None)
+    rows = Rows(pruner, names, group, ids, image_index if len(group) > 1 else None, None)
     if not pruner.needs:  # zeros tell how many tokens there are
         rows = replace(rows, fixed=pruner(rows.visual_cues({"cls_attention": torch.zeros(ids.shape)})))
     return replace(rows, ids=None) if torch.equal(ids, torch.arange(ids.shape[1]).unsqueeze(0)) else rows

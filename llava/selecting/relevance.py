@@ -1,6 +1,6 @@
 """How relevant each patch is to the question, in CLIP's joint space of images and texts."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -11,6 +11,12 @@ from llava.selecting.options import TEXT_CHUNKING, check_choice
 from llava.utils import encodable
 
 REMEMBERED_TEXTS = 1024
+WIDTHS, ROWS = (16, 32, 48), (1, 4, 16)
+"""What texts are padded to on a device that launches: few forms, so that a pass can be replayed; questions are short.
+On the CPU they have the context's width and no rows are added: a text has the same bits in any company there.
+"""
+Embedded = dict[str, Tensor] | Callable[[], dict[str, Tensor]]
+"""What texts come to, by the name of the cue, or what returns it."""
 
 
 def unit(x: Tensor) -> Tensor:
@@ -41,7 +47,7 @@ def chunk_ids(ids: list[int], length: int, chunking: str) -> list[list[int]]:
 class ClipRelevance:
     """CLIP's text tower and both projections, in float32.
 
-    ``run`` calls a pass through the text tower; who replays passes puts another one in its place.
+    ``run`` calls a pass through the text tower on a device that launches; who replays passes puts another in its place.
 
     A plain object, not a module: the weights belong to CLIP and must not end up in LLaVA's checkpoints.
     """
@@ -55,7 +61,7 @@ class ClipRelevance:
             {"text": clip.text_model, "text_projection": clip.text_projection, "projection": clip.visual_projection}
         )
         self.weights.float().eval().requires_grad_(False)
-        self.run: Callable[..., tuple[Tensor]] = _call
+        self.run: Callable[..., tuple[Tensor]] = call
         self._embeddings: dict[str, Tensor] = {}
         self._beginnings: dict[str, Tensor] = {}
 
@@ -152,25 +158,35 @@ class ClipRelevance:
         return self._embed_chunks([chunk_ids(ids, self.context_length, "bos_eos")[0] for ids in self._ids(texts)])
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        return [self.tokenizer(encodable(text), verbose=False)["input_ids"] for text in texts]
+        return self.tokenizer([encodable(text) for text in texts], verbose=False)["input_ids"]
 
     def _embed_chunks(self, chunks: list[list[int]]) -> Tensor:
         """Return (len(chunks), E): what CLIP makes of each list of at most as many token ids as it can read."""
-        device = self._device
-        ids = torch.zeros(len(chunks), self.context_length, dtype=torch.long)  # id 0 pads, as in the releases
-        mask = torch.zeros_like(ids)
-        for row, chunk in enumerate(chunks):
-            ids[row, : len(chunk)], mask[row, : len(chunk)] = torch.tensor(chunk), 1
-        given = {"ids": ids.to(device, non_blocking=True), "mask": mask.to(device, non_blocking=True)}
-        return self.run("CLIP's text side", self._encode, given)[0]
+        if self._device.type == "cpu":
+            ids = _padded(chunks, len(chunks), self.context_length)
+            mask = (torch.arange(self.context_length) < torch.tensor([[len(chunk)] for chunk in chunks])).long()
+            return self._encode(ids, mask)[0]
+        width = next((width for width in WIDTHS if width >= max(map(len, chunks))), self.context_length)
+        rows = next((rows for rows in ROWS if rows >= len(chunks)), -(-len(chunks) // ROWS[-1]) * ROWS[-1])
+        ids = _padded(chunks, rows, min(width, self.context_length)).to(self._device, non_blocking=True)
+        key = ("CLIP's text side", self.weights["projection"].weight.data_ptr())
+        return self.run(key, self._encode, {"ids": ids})[0][: len(chunks)]
 
-    def _encode(self, ids: Tensor, mask: Tensor) -> tuple[Tensor]:
+    def _encode(self, ids: Tensor, mask: Tensor | None = None) -> tuple[Tensor]:
+        """Embed rows of ids (R, L): (R, E). What pads stands behind each text, where no token looks at it."""
         pooled = self.weights["text"](input_ids=ids, attention_mask=mask).pooler_output
-        if pooled.device.type != "cpu":  # the pass itself rounds by the number of texts there
+        if mask is None:
             return (self.weights["text_projection"](pooled),)
         # Row by row: a product of few rows rounds by their number, and a text must not depend on its company.
         return (torch.stack([self.weights["text_projection"](row) for row in pooled]),)
 
 
-def _call(name: str, function: Callable[..., tuple[Tensor]], arguments: Mapping[str, Tensor]) -> tuple[Tensor]:
+def _padded(chunks: list[list[int]], rows: int, width: int) -> Tensor:
+    """Stack ids, (rows, width); id 0 pads, as in the releases."""
+    chunks = [*chunks, *([[]] * (rows - len(chunks)))]
+    return torch.tensor([chunk + [0] * (width - len(chunk)) for chunk in chunks])
+
+
+def call(key: Hashable, function: Callable[..., tuple[Tensor]], arguments: Mapping[str, Tensor]) -> tuple[Tensor]:
+    """Call a function as it is, whatever ``key`` it has: how a pass runs that is not replayed."""
     return function(**arguments)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from llava.mm_utils import process_images
 from llava.model.builder import load_pretrained_model
 from llava.pruners import resolve_pruner
 from llava.selecting.attention import run_block
+from llava.selecting.relevance import _padded
 
 from .conftest import E2E
 
@@ -73,15 +75,44 @@ def test_a_block_whose_queries_are_read_computes_the_same_bits(dtype, attention)
 
 def test_questions_go_through_the_text_side_once_and_in_one_pass():
     relevance, rows = small_tower().relevance, []
-    relevance.weights["text"].register_forward_hook(
-        lambda _, __, kwargs, ___: rows.append(len(kwargs["input_ids"])), with_kwargs=True
-    )
+    note_rows = partial(_note, rows)
+    relevance.weights["text"].register_forward_hook(note_rows, with_kwargs=True)
     texts = ["What is it?", "Is it red? " * 40, "How many?", "What is it?"]
     first = relevance.embed({"relevance"}, texts, torch.device("cpu"))
-    (chunks,) = rows
+    ((chunks, _),) = rows
     assert chunks > 3  # the long one has several
     again = relevance.embed({"relevance"}, texts[::-1], torch.device("cpu"))
     assert len(rows) == 1 and torch.equal(first["relevance"].flip(0), again["relevance"])
+
+
+def _note(shapes, module, args, kwargs, output):
+    shapes.append(tuple(kwargs["input_ids"].shape))
+
+
+@pytest.mark.parametrize(("texts", "rows"), [(1, 1), (2, 4), (16, 16), (40, 48)])
+@pytest.mark.parametrize(("words", "width"), [(2, 16), (30, 48), (60, 77), (200, 77)])
+def test_on_a_device_that_launches_questions_have_few_forms(texts, rows, words, width):
+    """Of the meta device: what reads a value back fails."""
+    relevance, shapes = small_tower().relevance, []
+    relevance.weights["text"].register_forward_hook(partial(_note, shapes), with_kwargs=True)
+    asked = [f"{number} " + "red " * words for number in range(texts)]
+    embedded = relevance.embed({"relevance"}, asked, torch.device("meta"))["relevance"]
+    assert embedded.shape == (texts, JOINT_WIDTH) and embedded.is_meta
+    if words < 77:
+        assert shapes == [(rows, width)]
+    assert len(shapes) == 1
+
+
+def test_questions_in_short_rows_come_to_the_same():
+    """The rows of a device that launches, computed on the CPU: no mask, a multiple of rows, no longer than needed."""
+    relevance = small_tower().relevance
+    texts = ["What is it?", "How many red circles are there in the picture?", "a " * 40]
+    ids = relevance._ids(texts)
+    expected = relevance.embed_beginnings(texts)
+    for chosen, rows, width in (([0, 1], 4, 16), ([2], 1, 48), ([0, 1, 2], 16, 77)):
+        with torch.no_grad():
+            found = relevance._encode(_padded([ids[number] for number in chosen], rows, width))[0]
+        torch.testing.assert_close(found[: len(chosen)], expected[chosen], atol=1e-5, rtol=1e-5)
 
 
 def test_the_text_side_is_float32_since_in_float16_other_tokens_are_kept():

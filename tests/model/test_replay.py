@@ -7,12 +7,15 @@ import threading
 import pytest
 import torch
 
+from llava.bench.flops import Shape
+from llava.bench.models import random_llava
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.mm_utils import process_images
 from llava.model import decoding, replay
 from llava.model.decoding import Decoder, SlotCache
 from llava.model.prompts import needed
 from llava.model.replay import Recent, Replays
+from llava.model.stages import Stopwatch
 from llava.pruners import resolve_pruner
 
 from .conftest import QUESTIONS, generate, question_prompts
@@ -107,7 +110,7 @@ def test_copies_of_a_model_remember_nothing(graphs):
 
 
 def with_graphs(model):
-    """As ``use_cuda_graphs`` makes a model."""
+    """What ``cuda_graphs`` does to a model."""
     model._replays, model._decoder = Replays(Recorder), Decoder()
 
 
@@ -142,8 +145,6 @@ def test_answers_and_kept_tokens_are_those_without_graphs(load, request, graphs,
 
 
 def test_a_stopwatch_times_what_is_replayed(load, checkpoint, graphs, images):
-    from llava.model.stages import Stopwatch
-
     tokenizer, model, processor, _ = load(checkpoint, pruner="divprune", visual_token_num=6)
     with_graphs(model)
     for _ in range(3):
@@ -219,43 +220,53 @@ def test_a_mask_is_left_out_where_it_would_be_waited_for():
 
 
 def test_a_model_that_is_not_on_one_gpu_is_refused(load, checkpoint):
+    model = load(checkpoint)[1]
     with pytest.raises(ValueError, match="cuda_graphs needs a model that is on one CUDA device; this one is on cpu"):
-        load(checkpoint)[1].use_cuda_graphs()
+        model.cuda_graphs = True
+    assert model.cuda_graphs is False
+
+
+@pytest.fixture(scope="module")
+def gpu_models():
+    """A small LLaVA of random weights in two dtypes."""
+    vision = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
+    vision |= {"image_size": 112, "patch_size": 14}
+    text = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    shape = Shape(2, 64, 64, 4)
+    return {
+        dtype: random_llava(shape, 2, torch.device("cuda"), dtype, vision=vision, text=text)
+        for dtype in (torch.float32, torch.float16)
+    }
+
+
+def answers_on_gpu(model, batch: int) -> list:
+    """New ids and kept tokens of four batches of prompts, of which some are padded."""
+    ids = torch.tensor([[1, 5, IMAGE_TOKEN_INDEX, 7, 8, 9]]).repeat(batch, 1).cuda()
+    mask = torch.ones_like(ids)
+    ids[1:, :1], mask[1:, :1] = 0, 0
+    generator = torch.Generator().manual_seed(2)
+    found = []
+    for number in range(4):
+        pixels = torch.randn(batch, 3, 112, 112, generator=generator).to("cuda", model.dtype)
+        inputs = {"images": pixels, "texts": f"What is number {number}?", "attention_mask": mask}
+        new = model.generate(ids, **inputs, do_sample=False, max_new_tokens=12, min_new_tokens=12)
+        kept = model.last_prune.keep
+        found.append((new.tolist(), None if kept is None else [each.tolist() for each in kept]))
+    return found
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("name", ["none", "uniform", "cdpruner", "divprune", "vispruner", "mfpruner"])
-def test_on_a_gpu_ids_and_kept_tokens_are_those_without_graphs(gpu_model, name, batch):
-    model, ids = gpu_model, torch.tensor([[1, 5, IMAGE_TOKEN_INDEX, 7, 8, 9]]).repeat(batch, 1).cuda()
+@pytest.mark.parametrize(("dtype", "growing"), [(torch.float32, True), (torch.float32, False), (torch.float16, False)])
+def test_on_a_gpu_ids_and_kept_tokens_are_those_without_graphs(gpu_models, name, batch, dtype, growing):
+    """Of the same cache without replay, to the bit; in float32, of a cache that grows, too."""
+    model = gpu_models[dtype]
+    model.cuda_graphs = False
     model.set_pruner(resolve_pruner(name, None if name == "none" else 24))
-    generator = torch.Generator().manual_seed(2)
-    drawn = [torch.randn(batch, 3, 112, 112, generator=generator).cuda() for _ in range(4)]
-    inputs = {"do_sample": False, "max_new_tokens": 12, "min_new_tokens": 12}
-
-    def answers():
-        found = []
-        for number, pixels in enumerate(drawn):
-            new = model.generate(ids, images=pixels, texts=f"What is number {number}?", **inputs)
-            kept = model.last_prune.keep
-            found.append((new.tolist(), None if kept is None else [each.tolist() for each in kept]))
-        return found
-
-    model._replays = model._decoder = None
-    plain = answers()
-    model.use_cuda_graphs()
-    assert answers() == plain and answers() == plain
+    model._decoder = None if growing else Decoder(capture=False)
+    plain = answers_on_gpu(model, batch)
+    model.cuda_graphs = True
+    assert answers_on_gpu(model, batch) == plain and answers_on_gpu(model, batch) == plain
     assert len(model._replays._graphs._values) >= 1 and "failed" not in model._replays._seen._values.values()
     assert [slot._graph is not None for slot in model._decoder._free] == [True]
-
-
-@pytest.fixture(scope="module")
-def gpu_model():
-    """A small LLaVA of random weights, in float32: float16 would round ties of a random model."""
-    from llava.bench.flops import Shape
-    from llava.bench.models import random_llava
-
-    vision = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
-    vision |= {"image_size": 112, "patch_size": 14}
-    text = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    return random_llava(Shape(2, 64, 64, 4), 2, torch.device("cuda"), torch.float32, vision=vision, text=text)

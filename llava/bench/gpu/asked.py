@@ -1,6 +1,5 @@
 """Prompts that are asked again and again of one model under one pruner."""
 
-import inspect
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from llava.bench.serve import fixed_length, request
 from llava.pruners import Pruner
 from llava.pruners.base import CLIP_TEXT_CUES
 
-NO_GRAPHS = "cuda_graphs: LLaVA's models have no such switch in this version; nothing was measured with it"
+NO_GRAPHS = "cuda_graphs: this model cannot be captured where it is; nothing was measured with it"
 
 
 def reads_text(pruner: Pruner | None) -> bool:
@@ -21,8 +20,13 @@ def reads_text(pruner: Pruner | None) -> bool:
 
 
 def can_switch_graphs(model: Any) -> bool:
-    """Whether CUDA graphs can be switched on a model."""
-    return inspect.getattr_static(type(model), "cuda_graphs", None) is not None
+    """Whether CUDA graphs can be switched on for a model; they are off afterwards."""
+    try:
+        model.cuda_graphs = True
+    except ValueError:  # it is not on a GPU
+        return False
+    model.cuda_graphs = False
+    return True
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """CLIP's vision tower: the features LLaVA reads, and the cues pruners ask for."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from llava.selecting.attention import (
     queries_and_keys,
     run_block,
 )
-from llava.selecting.relevance import ClipRelevance
+from llava.selecting.relevance import ClipRelevance, Embedded
 
 logger = logging.getLogger(__name__)
 
@@ -169,13 +169,12 @@ class CLIPVisionTower(nn.Module):
         return self.relevance.embed(needs, [text or "" for text in texts], self.device)
 
     @torch.no_grad()
-    def with_cues(
-        self, images: Tensor, needs: frozenset[str], embedded: Mapping[str, Tensor]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """As ``cues``, with texts that are embedded already; nothing is read back from the device."""
+    def with_cues(self, images: Tensor, needs: frozenset[str], embedded: Embedded) -> tuple[Tensor, dict[str, Tensor]]:
+        """As ``cues``, of texts that are embedded, now or while a device computes features; nothing is read back."""
         if self.select_feature != "patch":
             raise ValueError("pruning needs mm_vision_select_feature 'patch': with 'cls_patch' [CLS] is a visual token")
         hidden_states, cues = self._encode(images, needs)
+        embedded = embedded if isinstance(embedded, dict) else embedded()
         if embedded:
             cues |= self.relevance.weigh(self._vision.post_layernorm(hidden_states[:, 1:]), embedded)
         return self._features(hidden_states).to(images.dtype), cues
