@@ -81,7 +81,7 @@ def compiled(search: str, matrix: Tensor, *rest: Any) -> Any:
     kernels = _kernels_on(matrix.device) if matrix.is_cuda else None
     if kernels is None or matrix.shape[1] > kernels.LARGEST_TILE:
         return None
-    program = (search, matrix.device, kernels.built_for(search, matrix.shape[1]))
+    program = (search, matrix.device, kernels.built_for(search, matrix, *rest))
     launch = partial(getattr(kernels, search), matrix, *rest)
     with _current(matrix.device):
         if program not in _runs:

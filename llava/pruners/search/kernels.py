@@ -1,14 +1,20 @@
-"""The pruners' search loops as Triton kernels: one program per tile, the whole loop in one launch.
+"""The pruners' search loops as Triton kernels: the whole loop in one launch.
 
 A loop of torch operations on a GPU waits for a launch at every step. Here the state of a tile stays in the registers of
-one program; what is passed from step to step lies in the cache of its multiprocessor. Needs the optional dependency
-Triton; each function returns what the torch loop beside it returns, for at most ``LARGEST_TILE`` tokens.
+one program; what is passed from step to step lies in the cache of its multiprocessor. Where that is too much for one,
+several programs share a tile (``greedy_kernel``, ``duplicates_kernel``). Needs the optional dependency Triton; each
+function returns what the torch loop beside it returns, for at most ``LARGEST_TILE`` tokens.
 """
+
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from llava.pruners.search import duplicates_kernel, greedy_kernel
+from llava.pruners.search.together import multiprocessors
 
 LARGEST_TILE = 4096
 
@@ -19,6 +25,8 @@ def greedy_map(kernel: Tensor, budget: int) -> tuple[Tensor, Tensor]:
     From the first gain that is not positive on, the picks mean nothing.
     """
     batch, num_tokens, _ = kernel.shape
+    if shared := greedy_kernel.shape(batch, num_tokens, budget, multiprocessors(kernel.device)):
+        return greedy_kernel.greedy_map(kernel, budget, shared)
     factor = kernel.new_empty(batch, budget, num_tokens)
     picks = torch.empty(batch, budget, dtype=torch.int64, device=kernel.device)
     gains = kernel.new_empty(batch, budget)
@@ -39,6 +47,8 @@ def farthest_points(distance: Tensor, first: Tensor, budget: int) -> Tensor:
 def remove_duplicates(cosine: Tensor, budget: int, removed_per_round: int) -> Tensor:
     """As ``duplicates.least_duplicated``: cosines (B, R, R) -> the tokens that are left (B, budget)."""
     batch, num_tokens, _ = cosine.shape
+    if shared := duplicates_kernel.shape(batch, num_tokens, multiprocessors(cosine.device)):
+        return duplicates_kernel.remove_duplicates(cosine, budget, removed_per_round, shared)
     pool = torch.arange(num_tokens, device=cosine.device).repeat(batch, 1)
     scores = cosine.new_empty(batch, num_tokens)
     launch, shape = _remove_duplicates[(batch,)], remove_duplicates_shape(num_tokens)
@@ -46,8 +56,8 @@ def remove_duplicates(cosine: Tensor, budget: int, removed_per_round: int) -> Te
     return pool[:, :budget]
 
 
-# Shapes of the programs: the state of a tile, and what is read at a time, fit the registers of one multiprocessor. A
-# program is compiled once for all budgets.
+# Shapes of programs that have a tile for themselves: its state, and what is read at a time, fit the registers of one
+# multiprocessor. A program is compiled once for all budgets.
 
 
 def greedy_map_shape(num_tokens: int) -> dict[str, int]:
@@ -69,14 +79,22 @@ def remove_duplicates_shape(num_tokens: int) -> dict[str, int]:
     return {"HALF": half, "COLUMNS": min(16, max(4, 8192 // half)), "num_warps": 16}
 
 
-def built_for(search: str, num_tokens: int) -> tuple:
-    """What tells a program of the search from its others: its shape, and whether rows start at whole cache lines."""
-    shapes = {
-        "greedy_map": greedy_map_shape,
-        "farthest_points": farthest_points_shape,
-        "remove_duplicates": remove_duplicates_shape,
-    }
-    return (*shapes[search](num_tokens).items(), num_tokens % 16 == 0)
+def built_for(search: str, matrix: Tensor, *rest: Any) -> tuple:
+    """What tells a program of the search from its others: its shape, and whether rows start at whole cache lines.
+
+    Args:
+        search: name of the function.
+        matrix: (B, N, N) what is searched.
+        rest: further arguments of that function.
+    """
+    batch, num_tokens, processors = *matrix.shape[:2], multiprocessors(matrix.device)
+    if search == "greedy_map":
+        shape = greedy_kernel.shape(batch, num_tokens, rest[0], processors) or greedy_map_shape(num_tokens)
+    elif search == "farthest_points":
+        shape = farthest_points_shape(num_tokens)
+    else:
+        shape = duplicates_kernel.shape(batch, num_tokens, processors) or remove_duplicates_shape(num_tokens)
+    return (*shape.items(), num_tokens % 16 == 0)
 
 
 @triton.jit(do_not_specialize=["budget"])

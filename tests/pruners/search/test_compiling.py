@@ -15,8 +15,9 @@ triton = pytest.importorskip("triton")
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.runtime import jit  # noqa: E402
 
-from llava.pruners.search import kernels  # noqa: E402
+from llava.pruners.search import duplicates_kernel, greedy_kernel, kernels  # noqa: E402
 from llava.pruners.search.duplicates import REMOVED_PER_ROUND  # noqa: E402
+from llava.pruners.search.together import FIRST_TOGETHER  # noqa: E402
 
 pytestmark = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter compiles nothing")
 
@@ -26,6 +27,7 @@ TARGETS |= {"gfx942": GPUTarget("hip", "gfx942", 64), "gfx1100": GPUTarget("hip"
 FIRST = {"sm_100": (3, 4), "sm_120": (3, 4), "gfx942": (3, 6), "gfx1100": (3, 6)}  # the Triton that compiles for them
 TILES = (144, 576, 729, 2880)  # tokens
 BUDGETS = range(8, 289)
+PROCESSORS = (0, 132) if VERSION >= FIRST_TOGETHER else (0,)  # whose programs may wait for each other
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 
@@ -47,24 +49,38 @@ class StandInDriver:
 
 @pytest.fixture
 def compile_for(monkeypatch, tmp_path):
-    """A function from a target, a search, tokens and budget to the program that a launch would run."""
+    """A function from target, search, tokens, budget and processors to the program that a launch would run."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
 
-    def compile_for(target, search, tokens, budget):
-        program, compiled = getattr(kernels, f"_{search}"), []
-        run = program.run
+    def compile_for(target, search, tokens, budget, processors):
+        compiled = []
+
+        def compiles(run):
+            return lambda *a, warmup, **b: compiled.append(run(*a, warmup=True, **b))
+
         with monkeypatch.context() as patch:
             patch.setattr(jit, "driver", SimpleNamespace(active=StandInDriver(target)))
-            patch.setattr(program, "run", lambda *a, warmup, **b: compiled.append(run(*a, warmup=True, **b)))
-            SEARCHES[search](torch.empty(2, tokens, tokens, device="meta"), budget=budget)
+            patch.setattr(kernels, "multiprocessors", lambda device: processors)
+            for program in PROGRAMS[search]:
+                patch.setattr(program, "run", compiles(program.run))
+            SEARCHES[search](matrix(tokens), budget=budget)
         return compiled.pop()
 
     return compile_for
 
 
+def matrix(tokens):
+    return torch.empty(1, tokens, tokens, device="meta")
+
+
+PROGRAMS = {
+    "greedy_map": (kernels._greedy_map, greedy_kernel._greedy_map_together),
+    "farthest_points": (kernels._farthest_points,),
+    "remove_duplicates": (kernels._remove_duplicates, duplicates_kernel._remove_duplicates_together),
+}
 SEARCHES = {
     "greedy_map": kernels.greedy_map,
-    "farthest_points": partial(kernels.farthest_points, first=torch.empty(2, 1, dtype=torch.int64, device="meta")),
+    "farthest_points": partial(kernels.farthest_points, first=torch.empty(1, 1, dtype=torch.int64, device="meta")),
     "remove_duplicates": partial(kernels.remove_duplicates, removed_per_round=REMOVED_PER_ROUND),
 }
 
@@ -78,46 +94,60 @@ def launched(search, tokens, budget):
     return tokens, budget
 
 
-def programs(search):
-    """One size for each program that the search is compiled to: (tokens, budget)."""
+def built_for(search, tokens, budget, processors):
+    """What tells apart the programs that the search launches on a device."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "multiprocessors", lambda device: processors)
+        return kernels.built_for(search, matrix(tokens), budget)
+
+
+def cases(search):
+    """One for each program that the search is compiled to: (tokens, budget, processors)."""
     sizes = [launched(search, tokens, budget) for tokens in TILES for budget in BUDGETS if budget < tokens]
-    return {kernels.built_for(search, size[0]): size for size in sizes}.values()
+    sizes = [(*size, processors) for processors in PROCESSORS for size in sizes]
+    return {built_for(search, *size): size for size in sizes}.values()
 
 
-def usual(search, tokens, target):
+def usual(search, case, target):
     """Whether the case is among the few of the default suite."""
-    return target in ("sm_75", "sm_120") and tokens == max(size for size, _ in programs(search))
+    largest = max(size for size, _, processors in cases(search) if processors == case[2])
+    return target in ("sm_75", "sm_120") and case[0] == largest
 
 
 CASES = [
-    pytest.param(search, *size, target, marks=() if usual(search, size[0], target) else pytest.mark.slow)
+    pytest.param(search, *case, target, marks=() if usual(search, case, target) else pytest.mark.slow)
     for search in SEARCHES
-    for size in programs(search)
+    for case in cases(search)
     for target in TARGETS
+    if target.startswith("sm") or not case[2]
 ]
 
 
-@pytest.mark.parametrize(("search", "tokens", "budget", "target"), CASES)
-def test_compiles(search, tokens, budget, target, compile_for):
+@pytest.mark.parametrize(("search", "tokens", "budget", "processors", "target"), CASES)
+def test_compiles(search, tokens, budget, processors, target, compile_for):
     if VERSION < FIRST.get(target, VERSION):
         pytest.skip(f"Triton {triton.__version__} does not know {target}")
     binary = "cubin" if target.startswith("sm") else "hsaco"
-    assert compile_for(target, search, tokens, budget).asm[binary]
+    assert compile_for(target, search, tokens, budget, processors).asm[binary]
 
 
 @pytest.mark.skipif(not CUOBJDUMP.exists(), reason="needs cuobjdump")
-@pytest.mark.parametrize("tokens", [576, 2880])
+@pytest.mark.parametrize("processors", PROCESSORS)
+@pytest.mark.parametrize(("tokens", "budget"), [(576, 64), (576, 192), (2880, 288)])
 @pytest.mark.parametrize("search", SEARCHES)
-def test_spills_no_registers(search, tokens, compile_for, tmp_path):
-    (tmp_path / "kernel.cubin").write_bytes(compile_for("sm_90", search, tokens, 64).asm["cubin"])
+def test_spills_no_registers(search, tokens, budget, processors, compile_for, tmp_path):
+    (tmp_path / "kernel.cubin").write_bytes(compile_for("sm_90", search, tokens, budget, processors).asm["cubin"])
     command = [CUOBJDUMP, "--dump-resource-usage", tmp_path / "kernel.cubin"]
     used = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    spilled = 16 if VERSION < (3, 7) and (search, tokens) == ("remove_duplicates", 576) else 0  # bytes
-    assert int(re.search(r"\bSTACK:(\d+)", used)[1]) <= spilled and re.search(r"\bLOCAL:0\b", used), used
+    spills = VERSION < (3, 7) and (search, tokens, processors) == ("remove_duplicates", 576, 0)
+    assert int(re.search(r"\bSTACK:(\d+)", used)[1]) <= 16 * spills and re.search(r"\bLOCAL:0\b", used), used
 
 
+@pytest.mark.parametrize("processors", PROCESSORS)
 @pytest.mark.parametrize("search", SEARCHES)
-def test_one_program_is_built_for_all_sizes_that_are_said_to_share_it(search, compile_for):
-    sizes = [(tokens, budget) for tokens in (576, 590, 592) for budget in (1, 2, 64, 75)]
-    programs = {(kernels.built_for(search, size[0]), compile_for("sm_90", search, *size).hash) for size in sizes}
-    assert len(programs) == len({shape for shape, _ in programs}) == len({program for _, program in programs}) == 2
+def test_one_program_is_built_for_all_sizes_that_are_said_to_share_it(search, processors, compile_for):
+    sizes = [(tokens, budget) for tokens in (576, 590, 592) for budget in (72, 96, 129, 200)]
+    sizes = [(*size, processors) for size in sizes]
+    built = {(built_for(search, *size), compile_for("sm_90", search, *size).hash) for size in sizes}
+    programs = 4 if (search, processors) == ("greedy_map", 132) else 2  # that one holds 128 or 256 rows of its factor
+    assert len(built) == len({shape for shape, _ in built}) == len({program for _, program in built}) == programs
