@@ -100,7 +100,8 @@ def test_the_image_side_has_a_row_for_each_pruner_and_kind_of_question(tmp_path)
     assert set(rows) == {("none", "-"), ("uniform", "-"), ("divprune", "-"), ("vispruner", "-")} | {
         (method, question) for method in ("cdpruner", "mfpruner") for question in ("known", "new")
     }
-    assert result["notes"] == [asked.NO_GRAPHS] and not any(row["graphs"] for row in rows.values())
+    assert len(result["notes"]) == 1 and "cuda_graphs" in result["notes"][0]
+    assert not any(row["graphs"] for row in rows.values())
     none, uniform = rows["none", "-"], rows["uniform", "-"]
     assert (none["T"], uniform["T"], none["first_token_of_none"]) == (16, 1, 1)
     for (method, _), row in rows.items():
@@ -110,12 +111,18 @@ def test_the_image_side_has_a_row_for_each_pruner_and_kind_of_question(tmp_path)
             assert row["share_of_prefill"] == row["over_uniform_ms"] / row["prefill_ms"]
 
 
-def test_a_model_that_has_graphs_is_measured_with_and_without(model, monkeypatch):
+def test_a_model_that_has_graphs_is_measured_without_and_then_with(model, monkeypatch):
     switched = []
     monkeypatch.setattr(type(model), "cuda_graphs", property(lambda m: False, lambda m, on: switched.append(on)))
     assert [row.get("graphs") for row in image_side.run(SMALL)] == [False] * 8 + [True] * 8
-    assert [row["graphs"] for row in answers.run(SMALL) if "graphs" in row] == [False] * 5 + [True] * 5
-    assert switched == [True, False, False, True] * 2
+    assert [row.get("graphs") for row in answers.run(SMALL)] == [False] * 5 + [None] * 2 + [True] * 5
+    assert switched == [True] * 2
+
+
+def test_a_model_that_cannot_have_graphs_here_says_why(model):
+    *rows, note = image_side.run(SMALL)
+    assert note["note"].startswith("cuda_graphs")
+    assert not any(row["graphs"] for row in rows)
 
 
 def test_a_new_question_is_none_that_was_asked_before(model):

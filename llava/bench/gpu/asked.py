@@ -11,22 +11,19 @@ from llava.bench.serve import fixed_length, request
 from llava.pruners import Pruner
 from llava.pruners.base import CLIP_TEXT_CUES
 
-NO_GRAPHS = "cuda_graphs: this model cannot be captured where it is; nothing was measured with it"
-
 
 def reads_text(pruner: Pruner | None) -> bool:
     """Whether CLIP's text side runs for a pruner."""
     return pruner is not None and bool(pruner.needs & CLIP_TEXT_CUES)
 
 
-def can_switch_graphs(model: Any) -> bool:
-    """Whether CUDA graphs can be switched on for a model; they are off afterwards."""
+def switch_on_graphs(model: Any) -> str | None:
+    """Let a model use CUDA graphs from now on; None, or what stands in the way."""
     try:
         model.cuda_graphs = True
-    except ValueError:  # it is not on a GPU
-        return False
-    model.cuda_graphs = False
-    return True
+    except ValueError as error:  # it is not on a GPU
+        return f"cuda_graphs: {error}"
+    return None
 
 
 @dataclass

@@ -10,7 +10,7 @@ import torch
 
 from llava.bench.e2e import METHODS
 from llava.bench.flops import TEXT_TOKENS
-from llava.bench.gpu.asked import NO_GRAPHS, Asked, can_switch_graphs, reads_text
+from llava.bench.gpu.asked import Asked, reads_text, switch_on_graphs
 from llava.bench.gpu.setting import Row, Rows, Setting
 from llava.bench.harness import Timing, sample, summarize
 from llava.bench.prefill import prefill
@@ -76,11 +76,11 @@ def run(setting: Setting) -> Rows:
     """Rows at batch 1 and 16, without CUDA graphs and, where this version has them, with."""
     model = setting.model()
     kept = setting.kept(model.get_vision_tower().num_patches)
-    can_switch = can_switch_graphs(model)
-    for batch in BATCHES[: 2 if not setting.small else 1]:
-        for graphs in (False, True)[: 1 + can_switch]:
-            if can_switch:
-                model.cuda_graphs = graphs
-            yield from measured(model, batch, kept, graphs, setting)
-    if not can_switch:
-        yield {"note": NO_GRAPHS}
+    batches = BATCHES[: 1 if setting.small else 2]
+    for batch in batches:
+        yield from measured(model, batch, kept, False, setting)
+    if missing := switch_on_graphs(model):
+        yield {"note": missing}
+        return
+    for batch in batches:
+        yield from measured(model, batch, kept, True, setting)
