@@ -105,10 +105,28 @@ def test_the_image_side_has_a_row_for_each_pruner_and_kind_of_question(tmp_path)
     none, uniform = rows["none", "-"], rows["uniform", "-"]
     assert (none["T"], uniform["T"], none["first_token_of_none"]) == (16, 1, 1)
     for (method, _), row in rows.items():
-        assert row["first_token_of_none"] == row["first_token_ms"] / none["first_token_ms"]
+        assert row["first_token_of_none"] == row["first_token_ms"] / none["first_token_ms"]  # of one round
         if method in MAIN:
             assert row["over_uniform_ms"] == row["image_side_ms"] - uniform["image_side_ms"]
             assert row["share_of_prefill"] == row["over_uniform_ms"] / row["prefill_ms"]
+
+
+def test_what_takes_turns_is_compared_round_by_round(monkeypatch):
+    slow = iter([1, 1, 3, 3, 1, 1])  # the second round is three times as slow
+    taken = {"a": 10.0, "b": 11.0}
+    made, calls = [], {name: (lambda name=name: made.append(name), lambda name=name: name) for name in taken}
+    monkeypatch.setattr(image_side, "sample", lambda call, device: (0.0, taken[call()] * next(slow), None))
+    samples = image_side.in_turn(calls, Setting("cpu"), rounds=3)
+    assert made == list("ab" * 3) and [wall for _, wall, _ in samples["b"]] == [11, 33, 11]
+    assert image_side.ratio(samples["b"], samples["a"]) == pytest.approx(1.1)
+    assert image_side.difference(samples["b"], samples["a"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("warm", "expected"), [(1, 2 * 3), (3, 2 * 3 + 2)])
+def test_every_sample_follows_a_call_and_the_first_several(warm, expected):
+    calls = []
+    image_side.in_turn({"a": (lambda: None, lambda: calls.append(1))}, Setting("cpu"), rounds=3, warm=warm)
+    assert len(calls) == expected
 
 
 def test_a_model_that_has_graphs_is_measured_without_and_then_with(model, monkeypatch):

@@ -8,25 +8,27 @@ import torch
 
 from llava.bench.e2e import METHODS
 from llava.bench.gpu.asked import Asked, reads_text, switch_on_graphs
-from llava.bench.gpu.image_side import timings
+from llava.bench.gpu.image_side import in_turn, ratio
 from llava.bench.gpu.setting import Row, Rows, Setting
+from llava.bench.harness import summarize
 from llava.bench.serve import largest_batch
 from llava.pruners import Pruner, name_of, resolve_pruner
 
 BATCHES = (1, 16)
 NEW_TOKENS = 16
+ROUNDS = 3
 
 
 def measured(model: Any, pruners: Sequence[Pruner | None], batch: int, graphs: bool, setting: Setting) -> list[Row]:
     """A row per pruner, with a new question for every image where it is read."""
     asked = {name_of(pruner): Asked(model, pruner, batch, reads_text(pruner)) for pruner in pruners}
     blocks = {name: (calls.prepare, partial(calls.answer, NEW_TOKENS)) for name, calls in asked.items()}
-    taken = timings(blocks, setting, reps=2, warm=3 if graphs else 1)
+    samples = in_turn(blocks, setting, ROUNDS, warm=3 if graphs else 1)
     rows = []
-    for name, timing in taken.items():
+    for name, timing in ((name, summarize(taken)) for name, taken in samples.items()):
         row = {"method": name, "B": batch, "graphs": graphs, "new_tokens": NEW_TOKENS, "n": timing.n}
         row |= {"answer_ms": timing.wall_ms, "gpu_ms": timing.gpu_ms, "noisy": timing.noisy}
-        rows.append(row | {"speedup": taken["none"].wall_ms / timing.wall_ms})
+        rows.append(row | {"speedup": ratio(samples["none"], samples[name])})
     return rows
 
 

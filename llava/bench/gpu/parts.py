@@ -107,7 +107,7 @@ def embedded(setting: Setting) -> Rows:
 
     _, model, _, _ = load_pretrained_model(checkpoint_path(), None, "llava-shapes", device=setting.device)
     pruner = resolve_pruner("cdpruner", visual_token_num=model.get_vision_tower().num_patches // 8)
-    batches, seconds = ((1,), 0.0) if setting.small else ((1, 8, 32), 1.0)
+    batches, seconds = ((1,), 0.0) if setting.small else ((1, 32), 1.0)
     yield from serve.run(
         model, "llava-shapes", pruner, setting.where, setting.memory_gb, batches, seconds, setting.probes
     )

@@ -1,5 +1,7 @@
 """What the parts of one run share."""
 
+import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,8 @@ import torch
 
 from llava.bench.flops import SHAPES, Shape
 from llava.provenance import PACKAGE
+
+logger = logging.getLogger(__name__)
 
 TESTS = PACKAGE.parent / "tests"
 Row = dict[str, Any]
@@ -53,9 +57,13 @@ class Setting:
         """The LLaVA of random weights: a whole 7B in float16, or a tiny one in float32."""
         from llava.bench.models import SMALL_TEXT, SMALL_VISION, random_llava
 
+        start, layers = time.monotonic(), self.shape.layers
         if self.small:
-            return random_llava(self.shape, self.shape.layers, self.where, torch.float32, 0, SMALL_VISION, SMALL_TEXT)
-        return random_llava(self.shape, self.shape.layers, self.where, torch.float16)
+            model = random_llava(self.shape, layers, self.where, torch.float32, 0, SMALL_VISION, SMALL_TEXT)
+        else:
+            model = random_llava(self.shape, layers, self.where, torch.float16)
+        logger.info("the model was built in %.1f s", time.monotonic() - start)
+        return model
 
     @property
     def probes(self) -> tuple[int, int]:
