@@ -115,7 +115,7 @@ class Workplace:
         binaries = self.folder.parent / "bin"
         self.stub(binaries / "python")
         self.put_stub(binaries / "make", f'"{shutil.which("make")}" --dry-run -C "{REPOSITORY}" "$@"')
-        for name in ("curl", "git", "hf", "pip", "unzip", "wget"):
+        for name in ("curl", "git", "hf", "pip", "unzip", "vllm", "wget"):
             self.put_stub(binaries / name, "true")
         kept = {key: value for key, value in os.environ.items() if key in ("HOME", "LANG", "PATH", "TMPDIR")}
         environment["PATH"] = f"{binaries}{os.pathsep}{kept['PATH']}"
