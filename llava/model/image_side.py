@@ -70,9 +70,13 @@ class ImageSide(ImageReading):
     def post_init(self) -> None:
         super().post_init()
         compat.warn_if_newer()
+        self.start_reading()
+        count_positions(self.get_model())
+
+    def start_reading(self) -> None:
+        """Make what calls are kept in, before the first."""
         self._threads = PerThread(ThreadState)
         self._plans: Recent[ImagePlan] = Recent(PLANS)
-        count_positions(self.get_model())
 
     @property
     def pruning(self) -> PruningOptions:

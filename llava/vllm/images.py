@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig
 
 from llava.mm_utils import get_anyres_image_grid_shape
-from llava.model.image_side import ImageSide, ThreadState
+from llava.model.image_side import ImageSide
 from llava.model.layout import layouts_of
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.selecting.parts import Visual, kept_of
-from llava.selecting.per_thread import PerThread
 from llava.vllm.options import Served
 
 Size = tuple[int, int]  # width and height in pixels
@@ -69,7 +68,7 @@ class ServedImages(ImageSide):
 
     def __init__(self, served: Served, tower: CLIPVisionTower, projector: nn.Module, newline: Tensor | None):
         self.config = SimpleNamespace(**served.settings)
-        self._threads = PerThread(ThreadState)
+        self.start_reading()
         self._tower, self._parts = tower, SimpleNamespace(mm_projector=projector, image_newline=newline)
         self._sizes = Sizes(served, tower.config, newline is not None)
         self.pruning = served.options
