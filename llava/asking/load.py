@@ -100,7 +100,7 @@ def add_model_args(parser: ArgumentParser) -> None:
     group = add_running_args(parser, dtype="float16 on a GPU, else float32")
     group.add_argument("--anyres", choices=ANYRES, default="native", help="tiles of a LLaVA-NeXT model")
     group.add_argument("--vision_dtype", choices=DTYPES, help="as --dtype if not given")
-    graphs = "capture image side and decoding in CUDA graphs; with one GPU"
+    graphs = "capture image side, prefill and decoding in CUDA graphs; with one GPU"
     group.add_argument("--cuda-graphs", action="store_true", default=None, help=graphs)
     add_pruning_args(parser, NATIVE)
 

@@ -88,7 +88,7 @@ def load_pretrained_model(
             ``prune_layer``, the decoder layer from which on the kept tokens are alone, counted from 0, the default,
             which prunes before the language model (from 1 on, positions are original),
             ``text_chunking`` ("release", "bos_eos"), ``vision_dtype``, ``attn_implementation``, ``torch_dtype``, the
-            old name of ``dtype``, and ``cuda_graphs``: True captures the image side and decoding steps, and replays
+            old name of ``dtype``, and ``cuda_graphs``: True captures image side, prefill and decoding steps and replays
             them; for a model on one CUDA device.
 
     Returns:

@@ -23,8 +23,8 @@ KNOWN = frozenset(
 )
 """What ``generate`` may be called with for its steps to be replayed."""
 LONGER_BY = 64  # caches are made in such steps of length, so that later prompts find theirs
-LARGEST_BATCH = 32  # of larger ones a step takes longer than its launches
-KEPT = 2  # caches that nobody uses and that are kept, with their graphs
+LARGEST_BATCH = 16  # of larger ones a step takes longer than its launches
+KEPT, KEPT_BYTES = 2, 4 * 2**30  # of caches that nobody uses and that are kept, with their graphs; one is, of any size
 
 
 class Slot:
@@ -46,15 +46,25 @@ class Slot:
 
     def begin(self, layer: int, keys: Tensor, values: Tensor) -> None:
         """Take the prompts' keys and values (B, H, L, d) of a layer."""
+        if layer == 0:
+            self._empty(keys)
+        for own, given in zip(self.states[layer], (keys, values), strict=True):
+            own[:, :, : self.length].copy_(given)
+
+    def fill(self, states: Tensor) -> None:
+        """Take the prompts' keys and values (layers, 2, B, H, L, d) of all layers."""
+        self._empty(states[0, 0])
+        self.states[..., : self.length, :].copy_(states)
+
+    def _empty(self, keys: Tensor) -> None:
+        """Make room for keys (B, H, L, d); what is masked is multiplied by zero, and must be finite."""
+        self.length = keys.shape[2]
         if self.states is None:
             shape = (self.layers, 2, *keys.shape[:2], self.capacity, keys.shape[3])
             with torch.inference_mode(False):  # it outlives this call
                 self.states = torch.zeros(shape, dtype=keys.dtype, device=keys.device)
-        elif layer == 0:
-            self.states.zero_()  # what is masked is multiplied by zero, and must be finite
-        self.length = keys.shape[2]
-        for own, given in zip(self.states[layer], (keys, values), strict=True):
-            own[:, :, : self.length].copy_(given)
+        else:
+            self.states.zero_()
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Put one token's keys and values (B, H, 1, d) to the others, and return all of the layer."""
@@ -104,6 +114,10 @@ class Slot:
             return self._graph({})[0]
         return run(**self._inputs)[0]
 
+    def nbytes(self) -> int:
+        """The memory of keys and values."""
+        return 0 if self.states is None else self.states.nbytes
+
     def reset(self) -> None:
         """Make room for other prompts."""
         self.length = self._steps = 0
@@ -152,6 +166,12 @@ class SlotCache(Cache):
         super().__init__(layers=[SlotLayer(slot, index) for index in range(slot.layers)])
         self.slot = slot
 
+    def fill(self, states: Tensor) -> None:
+        """Take the prompts' keys and values (layers, 2, B, H, L, d) of all layers."""
+        self.slot.fill(states)
+        for layer in self.layers:
+            layer.prompt, layer.is_initialized = self.slot.length, True
+
     def step(
         self, forward: Callable[..., Any], ids: Tensor, positions: Tensor, mask: Tensor | None
     ) -> CausalLMOutputWithPast:
@@ -198,7 +218,8 @@ class Decoder:
         cache.slot.reset()
         with self._lock:
             self._free.append(cache.slot)
-            del self._free[:-KEPT]
+            while len(self._free) > KEPT or (len(self._free) > 1 and sum(map(Slot.nbytes, self._free)) > KEPT_BYTES):
+                del self._free[0]
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Decoder":
         return type(self)(self.capture)

@@ -231,20 +231,14 @@ class LlavaMetaForCausalLM(ImageSide):
         late_labels = None if choose_tokens is None else labels  # to be shortened when the kept tokens are known
         asked = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
         asked |= {"return_dict": return_dict, CHOOSE: choose_tokens}
-        output = super().forward(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            labels=labels if late_labels is None else None,
-            use_cache=use_cache,
-            logits_to_keep=logits_to_keep,
-            **compat.cache_argument(past_key_values),
-            **{name: value for name, value in asked.items() if value is not None},
-            **kwargs,
-        )
+        given = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
+        given |= {"inputs_embeds": inputs_embeds, "labels": labels if late_labels is None else None}
+        given |= {"use_cache": use_cache, "logits_to_keep": logits_to_keep, **compat.cache_argument(past_key_values)}
+        given |= {name: value for name, value in asked.items() if value is not None} | kwargs
+        replayed = None if self._prompt_pass is None else self._prompt_pass(self, given)
+        output = super().forward(**given) if replayed is None else replayed
         if prefill is not None:
-            prefill.leave(self, past_key_values)
+            prefill.leave(self, past_key_values, replayed is not None)
         return output if late_labels is None else self._with_loss(output, choose_tokens.shorten(late_labels), kwargs)
 
     def _with_loss(self, output: Any, labels: Tensor, kwargs: dict[str, Any]) -> Any:

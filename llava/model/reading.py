@@ -13,6 +13,7 @@ from llava.model.decoding import Decoder
 from llava.model.encoding import ImageBatch, ImagePlan, encode, plan_images
 from llava.model.late_selection import LateSelection
 from llava.model.layout import layouts_of
+from llava.model.prompt_pass import PromptPass
 from llava.model.replay import Recent, Replays
 from llava.model.splice import Span, VisualBatch, images_of_rows, spans_of, texts_of_images
 from llava.pruners import Pruner
@@ -38,6 +39,7 @@ class ImageReading:
     _plans: Recent[ImagePlan]
     _replays: Replays | None = None
     _decoder: Decoder | None = None
+    _prompt_pass: PromptPass | None = None
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Return the projected features of ``images`` (B, 3, H, W): (B, N, D), nothing pruned."""
@@ -144,7 +146,7 @@ class ImageReading:
 
     @property
     def cuda_graphs(self) -> bool:
-        """Whether the image side and decoding steps are captured, when they are called again, and replayed.
+        """Whether image side, prefill and decoding steps are captured, when they are called again, and replayed.
 
         Set to True, ValueError is raised for a model that is not on one CUDA device; set to False, graphs go, and with
         them the memory that they hold.
@@ -157,7 +159,9 @@ class ImageReading:
         if on and (len(devices) != 1 or next(iter(devices)).type != "cuda"):
             names = ", ".join(sorted(map(str, devices)))
             raise ValueError(f"cuda_graphs needs a model that is on one CUDA device; this one is on {names}")
-        self._replays, self._decoder = (Replays(), Decoder()) if on else (None, None)
+        self._replays, self._decoder, self._prompt_pass = (
+            (Replays(), Decoder(), PromptPass()) if on else (None, None, None)
+        )
 
     def _text_side(self, texts: list[str | None], pruner: Pruner | None) -> EmbedTexts:
         """What embeds the questions of tiles, once it is called."""

@@ -40,6 +40,12 @@ class Recent(Generic[T]):
         self.put(key, value := make())
         return value
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
     def put(self, key: Hashable, value: T) -> None:
         """Set a value, and forget the oldest of too many."""
         with self._lock:
@@ -114,12 +120,24 @@ class Replays:
     """Calls functions of tensors; one that is called again in the same form is captured, and replayed from then on.
 
     A function that cannot be captured is called as it is, which is told once. Safe to use from several threads.
+
+    Args:
+        capture: makes a graph, as ``Graph`` does.
+        limit: of graphs that are kept.
+        calls: of a form before it is captured.
+        replaces: whether a new form takes the place of the one that was not called for longest; else the first stay.
     """
 
-    def __init__(self, capture: Callable[..., Callable[[Mapping[str, Tensor]], Outputs]] = Graph):
-        self._capture = capture
-        self._graphs: Recent[Any] = Recent(GRAPHS)
-        self._seen: Recent[str] = Recent(FORMS)
+    def __init__(
+        self,
+        capture: Callable[..., Callable[[Mapping[str, Tensor]], Outputs]] = Graph,
+        limit: int = GRAPHS,
+        calls: int = 1,
+        replaces: bool = True,
+    ):
+        self._settings = (capture, limit, calls, replaces)
+        self._graphs: Recent[Any] = Recent(limit)
+        self._seen: Recent[int | None] = Recent(FORMS)  # how often; None of what cannot be captured
         self._lock = threading.Lock()
         self._pool: Any = None
 
@@ -134,34 +152,45 @@ class Replays:
         Returns:
             What the function returns; tensors that no later call changes.
         """
+        found = self.replayed(key, function, arguments)
+        return function(**arguments) if found is None else found
+
+    def replayed(
+        self, key: Hashable, function: Callable[..., Outputs], arguments: Mapping[str, Tensor]
+    ) -> Outputs | None:
+        """As a call, but None where nothing is replayed."""
         form = tuple((name, tuple(value.shape), value.dtype, value.device) for name, value in arguments.items())
         with self._lock:
             graph = self._graph((key, form), function, arguments)
-            if graph is not None:
-                return graph(arguments)
-        return function(**arguments)
+            return None if graph is None else graph(arguments)
 
     def _graph(self, form: Hashable, function: Callable[..., Outputs], arguments: Mapping[str, Tensor]) -> Any:
         """The graph of a form that was seen before, None of another and of one that cannot be captured."""
-        seen = self._seen.get(form, lambda: "new")
-        if seen == "new":
-            self._seen.put(form, "once")
+        _, limit, calls, replaces = self._settings
+        seen = self._seen.get(form, lambda: 0)
+        if seen is None:
             return None
-        return None if seen == "failed" else self._graphs.get(form, lambda: self._captured(form, function, arguments))
+        if seen < calls:
+            self._seen.put(form, seen + 1)
+            return None
+        if form not in self._graphs and len(self._graphs) == limit and not replaces:
+            return None
+        return self._graphs.get(form, lambda: self._captured(form, function, arguments))
 
     def _captured(self, form: Hashable, function: Callable[..., Outputs], arguments: Mapping[str, Tensor]) -> Any:
+        capture = self._settings[0]
         try:
-            if self._pool is None and self._capture is Graph:
+            if self._pool is None and capture is Graph:
                 self._pool = torch.cuda.graph_pool_handle()
-            return self._capture(function, arguments, self._pool)
+            return capture(function, arguments, self._pool)
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             logger.warning("not captured in a CUDA graph, so it runs launch by launch: %s", reason)
-            self._seen.put(form, "failed")
+            self._seen.put(form, None)
             return None
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Replays":
-        return type(self)(self._capture)
+        return type(self)(*self._settings)
 
     def __reduce__(self) -> tuple:
-        return type(self), (self._capture,)
+        return type(self), self._settings

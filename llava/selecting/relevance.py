@@ -174,7 +174,10 @@ class ClipRelevance:
 
     def _encode(self, ids: Tensor, mask: Tensor | None = None) -> tuple[Tensor]:
         """Embed rows of ids (R, L): (R, E). What pads stands behind each text, where no token looks at it."""
-        pooled = self.weights["text"](input_ids=ids, attention_mask=mask).pooler_output
+        text, causal = self.weights["text"], mask
+        if mask is None and text.config._attn_implementation == "sdpa":  # the same kernel, captured or not
+            causal = torch.ones(1, 1, ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
+        pooled = text(input_ids=ids, attention_mask=causal).pooler_output
         if mask is None:
             return (self.weights["text_projection"](pooled),)
         # Row by row: a product of few rows rounds by their number, and a text must not depend on its company.

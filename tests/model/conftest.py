@@ -11,8 +11,11 @@ from transformers import CLIPConfig, CLIPModel
 
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.mm_utils import process_images
-from llava.model import LlavaConfig, LlavaLlamaForCausalLM, LlavaMistralConfig, LlavaMistralForCausalLM
+from llava.model import LlavaConfig, LlavaLlamaForCausalLM, LlavaMistralConfig, LlavaMistralForCausalLM, decoding
 from llava.model.builder import load_pretrained_model
+from llava.model.decoding import Decoder
+from llava.model.prompt_pass import PromptPass
+from llava.model.replay import Replays
 from llava.pruners import PRUNERS
 from llava.pruners.base import INSIDE_CUES
 
@@ -164,3 +167,34 @@ def generate(model, tokenizer, processor, images, texts, prompts, **options) -> 
 def question_prompts(tokenizer, questions: list[str]) -> list[torch.Tensor]:
     """One prompt per question, each with one image."""
     return [prompt_ids(tokenizer, "USER: ", f"\n{question} ASSISTANT:") for question in questions]
+
+
+class Recorder:
+    """Stands for a CUDA graph: computes in tensors of its own, which the next call overwrites."""
+
+    made: list["Recorder"] = []
+
+    def __init__(self, function, arguments, pool=None, copied=True):
+        self.function = function
+        self.inputs = {name: value.clone() if copied else value for name, value in arguments.items()}
+        self.calls = 0
+        self.made.append(self)
+
+    def __call__(self, arguments):
+        self.calls += 1
+        for name, value in arguments.items():
+            self.inputs[name].copy_(value)
+        return tuple(None if each is None else each.clone() for each in self.function(**self.inputs))
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """The graphs that were captured."""
+    monkeypatch.setattr(Recorder, "made", [])
+    monkeypatch.setattr(decoding, "Graph", Recorder)
+    return Recorder.made
+
+
+def with_graphs(model):
+    """What ``cuda_graphs`` does to a model."""
+    model._replays, model._decoder, model._prompt_pass = Replays(Recorder), Decoder(), PromptPass(Recorder)

@@ -1,4 +1,4 @@
-"""What is captured, kept and replayed, with graphs that are none; and a cache whose steps can be."""
+"""What is captured, kept and replayed: with graphs that are none, and on a GPU."""
 
 import copy
 import pickle
@@ -11,40 +11,12 @@ from llava.bench.flops import Shape
 from llava.bench.models import random_llava
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.mm_utils import process_images
-from llava.model import decoding, replay
-from llava.model.decoding import Decoder, SlotCache
-from llava.model.prompts import needed
+from llava.model.decoding import Decoder
 from llava.model.replay import Recent, Replays
 from llava.model.stages import Stopwatch
 from llava.pruners import resolve_pruner
 
-from .conftest import QUESTIONS, generate, question_prompts
-
-
-class Recorder:
-    """Stands for a CUDA graph: computes in tensors of its own, which the next call overwrites."""
-
-    made: list["Recorder"] = []
-
-    def __init__(self, function, arguments, pool=None, copied=True):
-        self.function = function
-        self.inputs = {name: value.clone() if copied else value for name, value in arguments.items()}
-        self.calls = 0
-        self.made.append(self)
-
-    def __call__(self, arguments):
-        self.calls += 1
-        for name, value in arguments.items():
-            self.inputs[name].copy_(value)
-        return tuple(None if each is None else each.clone() for each in self.function(**self.inputs))
-
-
-@pytest.fixture
-def graphs(monkeypatch):
-    """The graphs that were captured."""
-    monkeypatch.setattr(Recorder, "made", [])
-    monkeypatch.setattr(decoding, "Graph", Recorder)
-    return Recorder.made
+from .conftest import QUESTIONS, Recorder, generate, question_prompts, with_graphs
 
 
 def double(x):
@@ -63,13 +35,20 @@ def test_what_is_called_again_in_the_same_form_is_captured(graphs):
     assert [graph.calls for graph in graphs] == [3, 1, 1, 1]
 
 
-def test_a_bounded_number_of_graphs_is_kept(graphs, monkeypatch):
-    monkeypatch.setattr(replay, "GRAPHS", 2)
-    replays = Replays(Recorder)
+def test_a_bounded_number_of_graphs_is_kept(graphs):
+    replays = Replays(Recorder, limit=2)
     for size in (1, 1, 2, 2, 3, 3, 1):
         replays("double", double, {"x": torch.zeros(size)})
     assert [len(graph.inputs["x"]) for graph in graphs] == [1, 2, 3, 1]
     assert len(replays._graphs._values) == 2
+
+
+def test_forms_may_have_to_come_more_often_and_the_first_may_stay(graphs):
+    replays = Replays(Recorder, limit=2, calls=2, replaces=False)
+    for size in (1, 1, 2, 1, 2, 2, 3, 3, 3, 3, 1):
+        found = replays.replayed("double", double, {"x": torch.ones(size)})
+        assert found is None or found[0].sum() == 2 * size
+    assert [(len(graph.inputs["x"]), graph.calls) for graph in graphs] == [(1, 2), (2, 1)]
 
 
 def test_what_cannot_be_captured_is_called_as_it_is_and_told_once(caplog):
@@ -107,11 +86,6 @@ def test_copies_of_a_model_remember_nothing(graphs):
         assert not copied._graphs._values and not copied._seen._values
     assert not copy.deepcopy(recent)._values and pickle.loads(pickle.dumps(recent)).limit == 3
     assert copy.deepcopy(decoder).capture is pickle.loads(pickle.dumps(decoder)).capture is False
-
-
-def with_graphs(model):
-    """What ``cuda_graphs`` does to a model."""
-    model._replays, model._decoder = Replays(Recorder), Decoder()
 
 
 @pytest.mark.parametrize("name", ["none", "uniform", "cdpruner", "mfpruner", "trim", "fastv"])
@@ -164,59 +138,6 @@ def test_gradients_are_not_replayed(load, checkpoint, graphs, images):
     for _ in range(3):
         model(ids, images=pixels, labels=ids.clone()).loss.backward()
     assert not graphs and model.get_model().mm_projector[0].weight.grad.abs().sum() > 0
-
-
-def test_a_stale_position_is_not_read(load, checkpoint, graphs, images):
-    """A slot holds what an earlier, longer prompt left, which may be anything."""
-    tokenizer, model, processor, _ = load(checkpoint)
-    inputs = (images[:1], QUESTIONS[:1], question_prompts(tokenizer, QUESTIONS[:1]))
-    plain = generate(model, tokenizer, processor, *inputs, min_new_tokens=8)
-    with_graphs(model)
-    generate(model, tokenizer, processor, *inputs, min_new_tokens=8)
-    (slot,) = model._decoder._free
-    slot.states.fill_(float("nan"))
-    assert torch.equal(generate(model, tokenizer, processor, *inputs, min_new_tokens=8), plain)
-    assert model._decoder._free == [slot]
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"num_beams": 2},
-        {"max_new_tokens": 1},
-        {"cache_implementation": "static"},
-        {"use_cache": False},
-        {"num_return_sequences": 2},
-    ],
-)
-def test_other_ways_to_decode_have_their_own_caches(load, checkpoint, options):
-    model = load(checkpoint)[1]
-    decoder = Decoder(capture=False)
-    embeds = torch.zeros(2, 5, 32)
-    assert decoder.cache(model.config, embeds, {"max_new_tokens": 8} | options) is None
-    lent = decoder.cache(model.config, embeds, {"max_new_tokens": 8, "do_sample": False, "num_beams": 1})
-    assert isinstance(lent, SlotCache) and not lent.is_compileable and lent.get_seq_length() == 0
-
-
-def test_caches_are_lent_to_one_call_at_a_time(load, checkpoint, monkeypatch):
-    monkeypatch.setattr(decoding, "KEPT", 1)
-    config, decoder = load(checkpoint)[1].config, Decoder(capture=False)
-    one, other = (decoder.cache(config, torch.zeros(1, 5, 32), {"max_new_tokens": 8}) for _ in range(2))
-    assert one.slot is not other.slot
-    decoder.give_back(one), decoder.give_back(other)
-    again = decoder.cache(config, torch.zeros(1, 30, 32), {"max_new_tokens": 8})
-    assert again.slot is other.slot and decoder._free == []  # lengths up to 64 share one
-    assert decoder.cache(config, torch.zeros(1, 60, 32), {"max_new_tokens": 8}).slot.capacity == 128
-
-
-def test_a_mask_is_left_out_where_it_would_be_waited_for():
-    device, cache, full = torch.device("meta"), object(), torch.ones(2, 3, dtype=torch.long)
-    assert needed(full, device, cache) is None
-    gap = full.clone()
-    gap[0, 0] = 0
-    for mask, place, beside in ((gap, device, cache), (full, device, None), (full, torch.device("cpu"), cache)):
-        assert needed(mask, place, beside) is mask
-    assert needed(full[:, None, None], device, cache) is not None and needed(None, device, cache) is None
 
 
 def test_a_model_that_is_not_on_one_gpu_is_refused(load, checkpoint):
