@@ -36,9 +36,9 @@ MAY_IMPORT = {
     "eval.tasks": f"{GROUND} shapes asking",
     "eval.doctor": f"{MODELS} asking eval.tasks",
     "eval.results": f"{MODELS} asking eval.tasks",
-    "eval.ask": f"{MODELS} asking eval.tasks eval.doctor eval.results",
+    "eval.ask": f"{MODELS} asking vllm eval.tasks eval.doctor eval.results",
     "eval.pictures": f"{MODELS} asking eval.tasks eval.doctor eval.results eval.ask",
-    "eval": f"{MODELS} asking eval.tasks eval.doctor eval.results eval.ask eval.pictures",
+    "eval": f"{MODELS} asking vllm eval.tasks eval.doctor eval.results eval.ask eval.pictures",
 }
 """Parts of ``llava`` and the parts they may import beside themselves: those above, and never one below."""
 

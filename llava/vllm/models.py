@@ -14,8 +14,8 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.vllm.images import ServedImages
 from llava.vllm.options import Served, served
-from llava.vllm.processing import QUESTION, PrunedInfo, PrunedProcessor, info_of, processor_of
-from llava.vllm.questions import from_bytes
+from llava.vllm.processing import PrunedInfo, PrunedProcessor, info_of, processor_of
+from llava.vllm.questions import QUESTION, from_bytes
 
 TOWER = re.compile(r"^(?:model\.)?vision_tower\.(?:vision_model\.)?")
 

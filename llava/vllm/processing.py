@@ -22,10 +22,7 @@ from llava.pruners.base import CLIP_TEXT_CUES
 from llava.vllm import ENTRY
 from llava.vllm.images import Sizes
 from llava.vllm.options import served
-from llava.vllm.questions import question_of, to_bytes
-
-QUESTION = "question"
-"""The keyword with which a client may name the question, and the field that takes it to the encoder."""
+from llava.vllm.questions import QUESTION, question_of, to_bytes
 
 
 class PrunedInfo:

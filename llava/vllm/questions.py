@@ -7,6 +7,8 @@ from llava.asking.prompts import lmms_query
 from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.utils import encodable
 
+QUESTION = "question"
+"""The keyword with which a client may name the question, and the field that takes it to the encoder."""
 TURNS = (
     ("<|im_start|>user", ("<|im_end|>",)),
     ("[INST]", ("[/INST]",)),

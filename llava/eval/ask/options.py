@@ -19,7 +19,7 @@ from llava.records import local_path, read_utf8
 NEUTRAL = (
     *("answers_file", "overwrite", "batch_size", "num_workers", "on_error", "save_latency"),
     *("profile", "static_cache", "cuda_graphs"),
-    *("device", "answer_prompter", "question_file", "questions_file"),
+    *("device", "answer_prompter", "question_file", "questions_file", "tensor_parallel_size"),
 )
 """Options that change no answer, or stand for a file whose content counts."""
 DECODING = ("temperature", "top_p", "num_beams", "max_new_tokens")

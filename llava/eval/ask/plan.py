@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llava.asking.load import check_options, choose_pruner
+from llava.command import at_least
 from llava.eval.ask.options import CHOSEN, describe_pruner
 from llava.eval.results.setting import Setting, usual_layout, usual_template
 from llava.eval.tasks import TASKS
@@ -32,6 +33,8 @@ USAGE = """{script} TOKENS [IMPORTANT_RATIO] [OPTION...]
                    --batch_size 8, --anyres native
   --split SPLIT    one of: {splits}
   --launcher X     torchrun or accelerate start the processes, in quotes with options of their own, e.g. --nnodes 2
+  --engine vllm    vLLM answers; CKPT is in Transformers' format. --data-parallel-size N starts it N times, on one GPU
+                   each, or on as many as --tensor-parallel-size says
   --dry-run        print the commands that ask
 places, by environment: CKPT_DIR={places.checkpoints} CKPT={places.checkpoint} DATA_DIR={places.data}
 """
@@ -201,12 +204,15 @@ def plan_of(words: Sequence[str], environment: Mapping[str, str]) -> Plan:
     own = ArgumentParser(script, usage, add_help=False, allow_abbrev=False)
     own.add_argument("--split", choices=list(task.splits), default=task.usual_split)
     own.add_argument("--launcher", default="")
+    own.add_argument("--data-parallel-size", type=at_least(1))
     args, words = own.parse_known_args(budget_named(words))
     launcher = tuple(args.launcher.split())
     if launcher and launcher[0] not in LAUNCHERS:
         own.error(f"unknown launcher {args.launcher}; valid values: {' '.join(LAUNCHERS)}")
-    template = usual_template(places.checkpoint, task.name)
-    usual_options = {"--anyres": layout, "--conv-mode": template, "--temperature": "0"}
+    template, engine = usual_template(places.checkpoint, task.name), given(words, "--engine")
+    if args.data_parallel_size is not None and not engine:
+        own.error("--data-parallel-size is for --engine vllm; CUDA_VISIBLE_DEVICES gives each device a process")
+    usual_options = {"--anyres": "native" if engine else layout, "--conv-mode": template, "--temperature": "0"}
     for option, value in ({"--pruner": pruner_of(words)} | usual_options).items():
         if not given(words, option):
             words += [option, value]
@@ -215,7 +221,10 @@ def plan_of(words: Sequence[str], environment: Mapping[str, str]) -> Plan:
     for option in (*PLACED, task.asks.question_flag):
         if given(words, option):
             parser.error(f"{option} is not for this script, which sets it: what lies where, the environment says")
-    setting = setting_of(parser, words, places.checkpoint, task.name, CHOSEN, "attention")
+    if engine:
+        groups = device_groups(own, places.devices, args.data_parallel_size, words)
+        places = replace(places, devices=tuple(groups))
+    setting = setting_of(parser, words, places.checkpoint, task.name, (*CHOSEN, "engine", "allow_crop"), "attention")
     return Plan(task, args.split, places, tuple(words), setting, launcher)
 
 
@@ -241,6 +250,21 @@ def budget_named(words: list[str]) -> list[str]:
         ratio = ["--important_ratio"] if words[1:] and SHARE.fullmatch(words[1]) else []
         words = ["--visual_token_num", words[0], *ratio, *words[1:]]
     return words
+
+
+def device_groups(own: ArgumentParser, devices: Sequence[str], copies: int | None, words: Sequence[str]) -> list[str]:
+    """The devices of each copy of an engine, as ``CUDA_VISIBLE_DEVICES`` names them.
+
+    Of the devices that are there, or as many from 0 on as are needed where the environment names none.
+    """
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--tensor-parallel-size", type=int, default=1)
+    each = parser.parse_known_args(list(words))[0].tensor_parallel_size
+    known = list(devices) if list(devices) != ["0"] else [str(device) for device in range((copies or 1) * each)]
+    copies = copies or max(1, len(known) // each)
+    if copies * each > len(known):
+        own.error(f"{copies} times {each} devices are asked for, CUDA_VISIBLE_DEVICES names {len(known)}")
+    return [",".join(known[start * each : (start + 1) * each]) for start in range(copies)]
 
 
 def given(words: Sequence[str], option: str) -> bool:
@@ -270,5 +294,7 @@ def setting_of(
         parser.error(str(error))
     names = (*chosen, "dtype", "model_base")
     run = {name: value for name in names if (value := getattr(args, name, None)) is not None}
-    run |= {attention: args.attn_implementation or "sdpa", "device": args.device or "cuda"}
+    if getattr(args, "engine", None) is None:
+        run[attention] = args.attn_implementation or "sdpa"
+    run["device"] = args.device or "cuda"
     return Setting.of(describe_pruner(pruner) | {"run": run}, checkpoint, task)

@@ -18,6 +18,7 @@ from llava.command import with_defaults
 from llava.eval.ask import identity
 from llava.eval.ask.answers import PLACES, AnswersFile, WriteAnswer
 from llava.eval.ask.dataset import QuestionDataset, Sample
+from llava.eval.ask.engine import add_engine_args, begin_engine, check_engine
 from llava.eval.ask.locks import check_locks
 from llava.eval.ask.loop import Run, run
 from llava.eval.ask.options import add_loop_args, describe_pruner, describe_run, describe_settings
@@ -56,6 +57,7 @@ def question_parser(
     parser.add_argument("--conv-mode", help=f"{conv_mode} if not given, vicuna_v1 for the embedded model")
     add_generation_args(parser, **{"max_new_tokens": 1024} | generation)
     add_model_args(parser)
+    add_engine_args(parser)
     return parser
 
 
@@ -72,6 +74,7 @@ def prepare(args: Any, parser: ArgumentParser, conv_mode: str = "llava_v1") -> t
     args = with_defaults(args, parser)
     pruner = choose_pruner(args)
     check_options(args, pruner)
+    check_engine(args)
     args.conv_mode = check_conv_mode(args.conv_mode or default_conv_mode(args, conv_mode))
     if args.image_folder and not local_path(args.image_folder).is_dir():
         raise InputError(f"--image-folder {args.image_folder}: no such folder")
@@ -118,7 +121,8 @@ def evaluate(
             logger.info("%s: continuing, %d of %d answers are there", answers.path, present, len(samples))
         if share:
             with answers.writer(processes.rank if in_parts else None) as write:
-                begin, asked = begin or partial(_begin, make_dataset), {index: samples[index] for index in share}
+                usual = begin_engine if getattr(args, "engine", None) else _begin
+                begin, asked = begin or partial(usual, make_dataset), {index: samples[index] for index in share}
                 _ask(begin, args, pruner, asked, _identified(write, answers), processes)
         processes.wait()
         processes.by_main(answers.finish)
