@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from llava.eval import model_vqa_loader
+from llava.eval.ask.plan import plan_of
 from llava.records import InputError
 from llava.shapes import checkpoint_path
 from llava.shapes.benchmark import write_benchmark
@@ -62,6 +63,37 @@ def test_a_processor_that_crops_is_refused_unless_that_is_allowed(converted, tmp
     monkeypatch.setattr("llava.eval.ask.engine.find_spec", lambda name: None)
     assert ("crops pictures" in refused("--model-path", str(folder))) is not pads
     assert "vLLM is not installed" in refused("--model-path", str(folder), "--allow-crop")
+
+
+@pytest.mark.parametrize(
+    ("words", "visible", "devices"),
+    [
+        ([], "", ("0",)),
+        ([], "2,3", ("2", "3")),
+        (["--data-parallel-size", "3"], "", ("0", "1", "2")),
+        (["--data-parallel-size", "1"], "2,3", ("2",)),
+        (["--tensor-parallel-size", "2"], "", ("0,1",)),
+        (["--tensor-parallel-size", "2"], "0,1,2,3", ("0,1", "2,3")),
+        (["--data-parallel-size", "2", "--tensor-parallel-size", "2"], "", ("0,1", "2,3")),
+    ],
+)
+def test_every_engine_of_a_script_has_its_devices(words, visible, devices):
+    plan = plan_of(["gqa", "v1_6", "64", "--engine", "vllm", *words], {"CUDA_VISIBLE_DEVICES": visible})
+    assert plan.places.devices == devices and len(plan.asking) == len(devices)
+    assert plan.answers.endswith("_enginevllm.jsonl") and "--anyres native" in " ".join(plan.options)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--engine", "vllm", "--data-parallel-size", "3"], "3 times 1 devices are asked for, CUDA_VISIBLE_DEVICES na"),
+        (["--data-parallel-size", "2"], "--data-parallel-size is for --engine vllm"),
+    ],
+)
+def test_devices_that_are_not_there_end_a_script(words, told, capsys):
+    with pytest.raises(SystemExit):
+        plan_of(["gqa", "v1_5", "64", *words], {"CUDA_VISIBLE_DEVICES": "0,1"})
+    assert told in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
