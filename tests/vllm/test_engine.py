@@ -22,7 +22,7 @@ def test_every_question_is_answered_as_here(cdpruner, shapes, questions):
     assert agree(shapes.ask(questions, **PRUNER), cdpruner.ask(questions), cdpruner) == ALL
 
 
-def test_prompts_without_pictures_with_two_and_with_history_stand_beside_others(cdpruner, shapes, questions):
+def test_prompts_without_pictures_with_two_and_with_three_stand_beside_others(cdpruner, shapes, questions):
     first, second = questions[0].images[0], questions[1].images[0]
     asked = [
         Asked("Which of these is red?"),

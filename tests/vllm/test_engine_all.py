@@ -1,7 +1,13 @@
 """Every pruner, both kinds of LLaVA and the engine's ways of batching: slower than ``test_engine``, as exact."""
 
-import pytest
+import json
+import shutil
 
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from llava.model import LlavaMistralConfig
 from llava.pruners import PRUNERS
 from llava.pruners.base import CLIP_TEXT_CUES, INSIDE_CUES
 
@@ -93,5 +99,31 @@ def test_tiles_newlines_and_pictures_of_any_sides(converted, photos, checkpoint,
         text = bool(pruner) and reads_text(pruner["pruner"])
         counts = agree(own, served, running, text) if pruner else None
     assert [said.prompt for said in own] == [said.prompt for said in served]
+    assert [said.answer for said in own] == [said.answer for said in served]
+    assert counts in (None, dict.fromkeys(EVERYTHING, len(asked)))
+
+
+@pytest.fixture(scope="module")
+def mistral(tmp_path_factory):
+    """LLaVA-1.6 on a tiny Mistral, with the tokenizer and the settings of the tiny Vicuna."""
+    folder, vicuna = tmp_path_factory.mktemp("llava-v1.6-mistral-tiny"), E2E / "checkpoints" / "llava-v1.6-vicuna-tiny"
+    raw = json.loads((vicuna / "config.json").read_text(encoding="utf-8"))
+    kept = {key: value for key, value in raw.items() if key not in ("architectures", "model_type")}
+    torch.manual_seed(0)
+    config = LlavaMistralConfig(**kept | {"mm_vision_tower": str(E2E / "checkpoints" / "clip"), "sliding_window": None})
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32, tower_in_checkpoint=True).save_pretrained(folder)
+    for file in ("tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copy(vicuna / file, folder)
+    return folder
+
+
+@pytest.mark.parametrize("pruner", [{}, {"pruner": "cdpruner", "visual_token_num": 64}], ids=["none", "cdpruner"])
+def test_mistral(mistral, converted, photos, pruner):
+    asked = asked_of(photos)
+    own = Own(mistral).ask(asked, **pruner)
+    roomy = {"max_model_len": 4096, "max_num_batched_tokens": 8192, "limit_mm_per_prompt": {"image": 2}}
+    with engine(converted(mistral), pruner or None, **roomy) as running:
+        served = running.ask(asked)
+        counts = agree(own, served, running) if pruner else None
     assert [said.answer for said in own] == [said.answer for said in served]
     assert counts in (None, dict.fromkeys(EVERYTHING, len(asked)))
