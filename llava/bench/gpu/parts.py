@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import logging
 import re
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from xml.etree import ElementTree
 import torch
 
 from llava.bench.gpu.setting import TESTS, Rows, Setting, Wrong
+from llava.command import run_program
 from llava.records import replace_file
 
 MARKED = re.compile(r"mark\.gpu\b")
@@ -152,13 +152,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
-    args = build_parser().parse_args()
+def run(args: argparse.Namespace) -> None:
+    """Run the part."""
     if args.device == "cpu":
         torch.set_num_threads(1)
     write(PARTS[args.part], Setting(args.device, args.small, args.official_root), args.file)
 
 
 if __name__ == "__main__":
-    main()
+    run_program(build_parser(), run)
