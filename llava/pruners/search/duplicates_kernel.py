@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from llava.pruners.search.together import arrive, run_together, wait_for
+from llava.pruners.search.together import arrive, launch_options, run_together, wait_for
 
 FEW = 256  # tokens that one program alone searches as fast
 PAIRS = 2048  # that a program compares at a time
@@ -51,7 +51,7 @@ def remove_duplicates(
         launch(
             cosine.contiguous(), pools, scores, arrived, num_tokens, batch * num_tokens, budget, removed_per_round,
             parts, sizes[begin // 2], begin, min(last, begin + at_once),
-            WAITS=at_once > 1, **shape, launch_cooperative_grid=at_once > 1,
+            WAITS=at_once > 1, **shape, **launch_options(at_once > 1),
         )  # fmt: skip
     return pools[len(sizes) % 2, :, :budget]
 

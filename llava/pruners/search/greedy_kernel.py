@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from llava.pruners.search.together import arrive, run_together, wait_for
+from llava.pruners.search.together import arrive, launch_options, run_together, wait_for
 
 CACHED = 40_000  # numbers of a factor that the cache of one multiprocessor holds: one program alone is as fast
 HELD_BY_A_WARP = 2048  # numbers of the factor, in registers
@@ -50,7 +50,7 @@ def greedy_map(kernel: Tensor, budget: int, shape: dict[str, int], rounds: int |
         launch(
             kernel.contiguous(), factor, left, told_gain, told_pick, arrived, picks, gains,
             num_tokens, budget, parts, begin, min(last, begin + at_once),
-            WAITS=at_once > 1, **shape, launch_cooperative_grid=at_once > 1,
+            WAITS=at_once > 1, **shape, **launch_options(at_once > 1),
         )  # fmt: skip
     return picks, gains
 

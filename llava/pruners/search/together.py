@@ -10,10 +10,18 @@ WARPS_OF_ANY_PROGRAM = 8  # 8 warps of 255 registers a thread fill the registers
 
 def multiprocessors(device: torch.device) -> int:
     """How many the device has; none where a launch cannot ask that all its programs run at the same time."""
-    version = tuple(int(part) for part in triton.__version__.split(".")[:2])
-    if device.type != "cuda" or torch.version.hip is not None or version < FIRST_TOGETHER:
+    if device.type != "cuda" or torch.version.hip is not None or not _can_ask():
         return 0
     return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def launch_options(waits: bool) -> dict[str, bool]:
+    """What a launch asks for whose programs wait for each other; a Triton that cannot be asked has one such program."""
+    return {"launch_cooperative_grid": True} if waits and _can_ask() else {}
+
+
+def _can_ask() -> bool:
+    return tuple(int(part) for part in triton.__version__.split(".")[:2]) >= FIRST_TOGETHER
 
 
 def run_together(programs: int, warps: int, processors: int) -> bool:
