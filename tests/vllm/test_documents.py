@@ -55,7 +55,7 @@ def test_every_flag_is_vllms():
     for command in commands:
         _, _, folder, *words = shlex.split(command)
         assert parser.parse_args(["--model", folder, *words]).hf_overrides[ENTRY]
-    ours = {"--model-path", "--output-path"}
+    ours = {"--model-path", "--output-path", "--engine"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT)) - ours <= set(parser._option_string_actions)
 
 

@@ -26,19 +26,27 @@ def test_registering_imports_nothing_of_the_model():
     assert {name for name in new if name.startswith("llava")} == {"llava", "llava.vllm", "llava.vllm.registration"}
 
 
+HOOKS = """
+from vllm import ModelRegistry
+from vllm.model_executor.models.config import MODELS_CONFIG_MAP, VerifyAndUpdateConfig
+from llava.vllm.registration import register
+
+known = dict(MODELS_CONFIG_MAP)
+register()
+classes = [name for name in ModelRegistry.get_supported_archs() if name.endswith("ForConditionalGeneration")]
+assert "Qwen2_5_VLForConditionalGeneration" in classes and set(classes) & set(known), "some have a hook of vLLM's"
+for name in classes:
+    hook, own = MODELS_CONFIG_MAP[name], known.get(name, VerifyAndUpdateConfig)
+    assert hook.checks_pruner and issubclass(hook, own)
+    method = hook.verify_and_update_config, own.verify_and_update_config
+    assert getattr(method[0], "__func__", method[0]) is getattr(method[1], "__func__", method[1])
+assert {name: MODELS_CONFIG_MAP[name] for name in set(known) - set(classes)} == {
+    name: known[name] for name in set(known) - set(classes)
+}
+"""
+
+
 @pytest.mark.vllm
 def test_every_class_that_shows_pictures_is_checked_and_keeps_its_hook():
     pytest.importorskip("vllm")
-    from vllm import ModelRegistry
-    from vllm.model_executor.models.config import MODELS_CONFIG_MAP, VerifyAndUpdateConfig
-
-    from llava.vllm.registration import register
-
-    known = {name: hook for name, hook in MODELS_CONFIG_MAP.items() if not hasattr(hook, "checks_pruner")}
-    register()
-    classes = [name for name in ModelRegistry.get_supported_archs() if name.endswith("ForConditionalGeneration")]
-    assert "Qwen2_5_VLForConditionalGeneration" in classes
-    for name in classes:
-        hook = MODELS_CONFIG_MAP[name]
-        assert hook.checks_pruner and issubclass(hook, known.get(name, VerifyAndUpdateConfig))
-        assert hook.verify_and_update_config == known.get(name, VerifyAndUpdateConfig).verify_and_update_config
+    subprocess.run([sys.executable, "-c", HOOKS], check=True)
