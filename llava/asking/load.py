@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 DTYPES = ("float32", "float16", "bfloat16")
 FLAGS = {"attn_implementation": "--attn", "load_8bit": "--load-8bit", "load_4bit": "--load-4bit"}
-FLAGS |= {"cuda_graphs": "--cuda-graphs"}
+FLAGS |= {"cuda_graphs": "--cuda-graphs", "model_base": "--model-base", "static_cache": "--static-cache"}
 """Flags that are not called as the option of the builder."""
 BUILDER_OPTIONS = (*LOADING_OPTIONS, "load_8bit", "load_4bit")
 

@@ -1,5 +1,6 @@
 """A checkpoint that vLLM answers with: questions in, answers out, by its continuous batching."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoConfig, AutoImageProcessor, LlavaNextConfig, PretrainedConfig
+from transformers import AutoConfig, AutoImageProcessor, LlavaNextConfig
 
 from llava.asking.batch import pad_token_id
 from llava.asking.images import visuals_of
@@ -64,8 +65,17 @@ class EngineModel(Model):
         self.llm = llm
         self.preparer = Preparer(tokenizer, None, SimpleNamespace(), conv_mode)
         self._pruned = served(config)
+        self._check_plugin()
         whole = self._pruned or Served(PruningOptions(), llava_settings(config), None)
         self._sizes = Sizes(whole, config.vision_config, isinstance(config, LlavaNextConfig))
+
+    def _check_plugin(self) -> None:
+        """Refuse answers that would not be pruned, as of a vLLM whose ``VLLM_PLUGINS`` leaves the plugin out."""
+        from vllm.model_executor.model_loader import get_model_architecture
+
+        loaded, _ = get_model_architecture(self.llm.llm_engine.model_config)
+        if self._pruned is not None and not loaded.__module__.startswith("llava.vllm"):
+            raise ValueError(f"vLLM did not load its plugin llava: VLLM_PLUGINS is {os.environ.get('VLLM_PLUGINS')!r}")
 
     def item(self, question: Question) -> Item:
         images = question.load_visuals()
@@ -134,13 +144,17 @@ def load_engine(
     """
     from vllm import LLM
 
-    said = None if pruner is None else {"pruner": name_of(pruner), **_given(pruner), **pruning}
+    said = (
+        None
+        if pruner is None
+        else {"pruner": name_of(pruner), **PruningOptions(pruner).describe()["options"], **pruning}
+    )
     overrides = {} if said is None else {ENTRY: said}
     llm = LLM(checkpoint, hf_overrides=overrides, mm_processor_kwargs=PIXELS, **engine)
     return EngineModel(get_model_name_from_path(checkpoint), llm, conv_mode)
 
 
-def check_served(checkpoint: str, allow_crop: bool) -> PretrainedConfig:
+def check_served(checkpoint: str, allow_crop: bool) -> None:
     """Look at a checkpoint before vLLM is started with it.
 
     Raises:
@@ -162,8 +176,3 @@ def check_served(checkpoint: str, allow_crop: bool) -> PretrainedConfig:
             f"the image processor of {checkpoint} crops pictures to a square where LLaVA pads them: convert LLaVA's "
             "own checkpoint, or take other pictures than LLaVA's with --allow-crop"
         )
-    return config
-
-
-def _given(pruner: Pruner) -> dict[str, Any]:
-    return {name: value for name, value in vars(pruner).items() if value is not None}

@@ -35,10 +35,12 @@ def test_a_checkpoint_of_llavas_is_refused_with_the_conversion():
     [
         (["--prune_layer", "1"], "--prune_layer"),
         (["--positions", "original"], "--positions"),
-        (["--static-cache"], "--static-cache"),
+        (["--static-cache"], "--static-cache is"),
         (["--profile"], "--profile"),
         (["--num_beams", "2"], "--num_beams"),
-        (["--attn", "eager"], "--attn"),
+        (["--attn", "eager"], "--attn is"),
+        (["--model-base", "somewhere"], "--model-base is"),
+        (["--cuda-graphs"], "--cuda-graphs"),
         (["--anyres", "fixed"], "--anyres fixed"),
     ],
 )
@@ -128,6 +130,16 @@ def test_the_answers_are_those_of_llavas_own_classes(benchmark, shapes_hf, prune
         names = ("visual_tokens", "tokens_before", "tiles", "pruner", "options")
         assert {name: one["metadata"][name] for name in names} == {name: metadata[name] for name in names}
         assert run["engine"] == "vllm" and run["dtype"] == "float32" and "vllm" in run["versions"]
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_a_vllm_that_leaves_the_plugin_out_answers_nothing(benchmark, shapes_hf, monkeypatch):
+    pytest.importorskip("vllm")
+    monkeypatch.setenv("VLLM_PLUGINS", "another")
+    with pytest.raises(subprocess.CalledProcessError):
+        ask(benchmark, "left_out.jsonl", "--engine", "vllm", "--model-path", shapes_hf, *PRUNED)
+    assert not (benchmark / "left_out.jsonl").exists()
 
 
 @pytest.mark.vllm

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from llava import provenance
-from llava.asking.load import model_path
+from llava.asking.load import by_flags, model_path
 from llava.asking.processes import Processes
 from llava.command import at_least, reason
 from llava.eval.ask.dataset import QuestionDataset, check_text, read_image
@@ -39,7 +39,6 @@ NOT_SERVED = {
     "cuda_graphs": None,
 }
 """Options of LLaVA's own classes, and the value that says nothing of them."""
-FLAGS = {"model_base": "--model-base", "static_cache": "--static-cache", "attn_implementation": "--attn"}
 
 Asked = tuple[Tensor, Image.Image | None, tuple[int, int] | None]
 
@@ -66,8 +65,8 @@ def check_engine(args: Namespace) -> None:
         return
     for name, usual in NOT_SERVED.items():
         if getattr(args, name, usual) not in (usual, None):
-            flag = FLAGS.get(name, f"--{name}".replace("_8", "-8").replace("_4", "-4"))
-            raise InputError(f"{flag} is an option of LLaVA's own classes: leave it out with --engine vllm")
+            words = f"{name} is an option of LLaVA's own classes: leave it out with --engine vllm"
+            raise InputError(by_flags(words, [name]))
     if args.anyres != "native":
         raise InputError(f"--anyres {args.anyres}: vLLM lays out tiles as LLaVA-NeXT does, --anyres native")
     try:
