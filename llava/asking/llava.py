@@ -27,7 +27,7 @@ from llava.asking.questions import Question
 from llava.asking.stream import streaming
 from llava.constants import DEFAULT_IMAGE_TOKEN, IGNORE_INDEX, IMAGE_PLACEHOLDER, IMAGE_TOKEN_INDEX
 from llava.mm_utils import process_images, tokenizer_image_token
-from llava.pruners.base import CLIP_TEXT_CUES
+from llava.pruners.cues import CLIP_TEXT_CUES
 
 
 @dataclass(frozen=True)

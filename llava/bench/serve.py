@@ -17,7 +17,7 @@ from llava.constants import IMAGE_TOKEN_INDEX
 from llava.model import LlavaLlamaForCausalLM
 from llava.model.multimodal_encoder.clip_encoder import TILES_PER_CALL
 from llava.pruners import Pruner, name_of
-from llava.pruners.base import CLIP_TEXT_CUES
+from llava.pruners.cues import CLIP_TEXT_CUES
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 NEW_TOKENS = 8

@@ -35,7 +35,7 @@ from llava.model.on_base import check_base, load_on_base
 from llava.model.placement import Placement
 from llava.model.vocabulary import add_image_tokens, grow_vocabulary, load_tokenizer, refuse_untrained
 from llava.pruners import Pruner
-from llava.pruners.base import CLIP_TEXT_CUES
+from llava.pruners.cues import CLIP_TEXT_CUES
 from llava.selecting.options import PruningOptions
 
 logger = logging.getLogger(__name__)

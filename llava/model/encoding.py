@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from llava.model.layout import ImageLayout
-from llava.pruners.base import CLIP_TEXT_CUES
+from llava.pruners.cues import CLIP_TEXT_CUES
 from llava.selecting.options import PruningOptions
 from llava.selecting.parts import Visual
 from llava.selecting.planning import Plan, plan_of

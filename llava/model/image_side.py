@@ -13,7 +13,7 @@ from llava.model.reading import PLANS, ImageReading
 from llava.model.replay import Recent
 from llava.model.stages import Stopwatch
 from llava.pruners import Pruner
-from llava.pruners.base import CLIP_TEXT_CUES
+from llava.pruners.cues import CLIP_TEXT_CUES
 from llava.selecting.at_layer import LayerPruning, prune_at_layer
 from llava.selecting.options import POSITIONS, PruningOptions, Unfit, check_choice
 from llava.selecting.per_thread import PerThread

@@ -17,7 +17,7 @@ from llava.model.prompt_pass import PromptPass
 from llava.model.replay import Recent, Replays
 from llava.model.splice import Span, VisualBatch, images_of_rows, spans_of, texts_of_images
 from llava.pruners import Pruner
-from llava.pruners.base import CLIP_TEXT_CUES, OPTIONAL_CUES
+from llava.pruners.cues import CLIP_TEXT_CUES, OPTIONAL_CUES
 from llava.selecting.choose import choose
 from llava.selecting.options import PruningOptions
 from llava.selecting.parts import judges_newlines

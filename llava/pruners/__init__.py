@@ -4,9 +4,10 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import fields
 from typing import Any, get_args
 
-from llava.pruners.base import BUDGETS, Pruner, VisualCues
+from llava.pruners.base import BUDGETS, Pruner
 from llava.pruners.cdpruner import CDPruner
 from llava.pruners.cls_topk import ClsTopK
+from llava.pruners.cues import VisualCues
 from llava.pruners.divprune import DivPrune
 from llava.pruners.fastv import FastV
 from llava.pruners.mfpruner import MFPruner

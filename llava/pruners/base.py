@@ -9,93 +9,10 @@ import torch
 from torch import Tensor
 
 from llava.pruners.checks import check_tensor, is_count, is_number, plain
+from llava.pruners.cues import CUES, OPTIONAL_CUES, TEXT_FORMS, VisualCues
 from llava.pruners.merging import product
 
-CUES = (
-    "features",
-    "embeds",
-    "cls_attention",
-    "relevance",
-    "keys",
-    "last_attention",
-    "last_keys",
-    "dot_relevance",
-    "text_attention",
-)
-PER_TOKEN_VECTORS = frozenset({"features", "embeds", "keys", "last_keys"})  # of the other cues, a number for each token
-OPTIONAL_CUES = {"relevance"}
-CLIP_TEXT_CUES = frozenset({"relevance", "dot_relevance"})
-INSIDE_CUES = frozenset({"text_attention"})  # known inside the language model alone
 BUDGETS = ("visual_token_num", "keep_ratio")
-
-
-@dataclass(frozen=True, eq=False)
-class VisualCues:
-    """What is known about B tiles of N visual tokens each when the kept ones are chosen.
-
-    A cue that the pruner does not read may be None.
-
-    Args:
-        features: (B, N, C) output of the vision encoder.
-        embeds: (B, N, D) output of the projector, what the language model would read.
-        cls_attention: (B, N) attention from [CLS] to every patch, mean over heads.
-        relevance: (B, N) negated cosine of patch and instruction, mean over text segments; higher is more relevant.
-        image_index: (B,) the image each tile belongs to, any labels in any order; None when all tiles are one image's.
-        keys: (B, N, C / H) keys of the encoder's selected block, mean over heads.
-        last_attention: (B, N) attention from [CLS] to every patch in the encoder's last block, its heads not split.
-        last_keys: (B, N, C) keys of the encoder's last block, its heads not split.
-        dot_relevance: (B, N) negated dot product of patch and instruction, neither of unit length; higher is more
-            relevant.
-        text_attention: (B, N) attention from the last token of the prompt inside the language model, mean over heads.
-
-    Raises:
-        TypeError: when a cue holds no floating-point numbers, or ``image_index`` no integers.
-        ValueError: when a cue has another rank, no tiles or no width, the cues disagree about B or N, or all are None.
-    """
-
-    features: Tensor | None
-    embeds: Tensor | None
-    cls_attention: Tensor | None = None
-    relevance: Tensor | None = None
-    image_index: Tensor | None = None
-    keys: Tensor | None = None
-    last_attention: Tensor | None = None
-    last_keys: Tensor | None = None
-    dot_relevance: Tensor | None = None
-    text_attention: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        for name, cue in self._given().items():
-            check_tensor(name, cue, "(B, N, D)" if name in PER_TOKEN_VECTORS else "(B, N)")
-        shapes = {name: tuple(cue.shape) for name, cue in self._given().items()}
-        if len({shape[:2] for shape in shapes.values()}) != 1:
-            raise ValueError(f"cues must share their first two dimensions, tiles and tokens; given: {shapes}")
-        if self.image_index is not None:
-            self._check_image_index(self.image_index)
-
-    def _check_image_index(self, image_index: Tensor) -> None:
-        tiles = self.shape[0]
-        if not isinstance(image_index, Tensor):
-            raise TypeError(f"image_index must be a tensor, not {type(image_index).__name__}")
-        if tuple(image_index.shape) != (tiles,):
-            shape = tuple(image_index.shape)
-            raise ValueError(f"image_index must name one image for each of {tiles} tiles, its shape is {shape}")
-        if image_index.is_floating_point() or image_index.is_complex():
-            raise TypeError(f"image_index must hold integers, not {image_index.dtype}")
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """The numbers of tiles and of tokens per tile, B and N."""
-        batch, num_tokens = next(iter(self._given().values())).shape[:2]
-        return batch, num_tokens
-
-    @property
-    def device(self) -> torch.device:
-        """Where the cues are, and the indices will be."""
-        return next(iter(self._given().values())).device
-
-    def _given(self) -> dict[str, Tensor]:
-        return {name: getattr(self, name) for name in CUES if getattr(self, name) is not None}
 
 
 @dataclass(frozen=True)
@@ -103,7 +20,8 @@ class Pruner(ABC):
     """Chooses which visual tokens the language model sees.
 
     A method subclasses this, lists the cues it reads in ``needs`` and implements ``select``; its
-    dataclass fields are its options, in Python and on the command line.
+    dataclass fields are its options, in Python and on the command line. An option may change ``needs`` and ``scope``:
+    ``__post_init__`` sets them on the instance by ``object.__setattr__``.
 
     Args:
         visual_token_num: tokens kept per tile, 0 or more; from the number of tokens up, all are kept.
@@ -124,8 +42,8 @@ class Pruner(ABC):
         super().__init_subclass__()
         if cls.scope not in ("tile", "image"):
             raise TypeError(f"{cls.__name__}.scope must be 'tile' or 'image', not {cls.scope!r}")
-        if unknown := sorted(set(cls.needs) - set(CUES)):
-            raise TypeError(f"{cls.__name__}.needs names unknown cues {unknown}; the cues are {list(CUES)}")
+        if unknown := sorted(set(cls.needs) - {*CUES, *TEXT_FORMS}):
+            raise TypeError(f"{cls.__name__}.needs names unknown cues {unknown}; the cues are {[*CUES, *TEXT_FORMS]}")
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -155,6 +73,10 @@ class Pruner(ABC):
         """The method's own options by name, without the budget."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in BUDGETS}
 
+    def asks(self, cue: str) -> dict[str, Any]:
+        """How a cue is to be made that can be made in several ways, by name of the parameter; {} is the usual way."""
+        return {}
+
     def __call__(self, cues: VisualCues) -> Tensor:
         """Choose tokens within each tile, in float32, without gradients.
 
@@ -163,8 +85,8 @@ class Pruner(ABC):
 
         Raises:
             TypeError: when ``cues`` are none.
-            ValueError: when a cue in ``needs`` is missing, or they are on several devices. Only ``relevance`` may be
-                missing: there may be no text.
+            ValueError: when a cue in ``needs`` is missing that is not in ``OPTIONAL_CUES``, or they are on several
+                devices.
         """
         if not isinstance(cues, VisualCues):
             raise TypeError(f"{type(self).__name__} chooses by VisualCues, not {type(cues).__name__}")

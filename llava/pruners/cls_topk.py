@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from llava.pruners.base import Pruner, VisualCues
+from llava.pruners.base import Pruner
+from llava.pruners.cues import VisualCues
 from llava.pruners.functional import rank
 
 

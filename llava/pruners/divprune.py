@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from llava.pruners import search
-from llava.pruners.base import Pruner, VisualCues
+from llava.pruners.base import Pruner
+from llava.pruners.cues import VisualCues
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import threshold
 
-from llava.pruners.base import Pruner, VisualCues
+from llava.pruners.base import Pruner
+from llava.pruners.cues import VisualCues
 from llava.pruners.functional import image_max, image_min, rank
 from llava.pruners.search.device import on_cpu
 from llava.pruners.search.products import directions, measured

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from llava.pruners.base import Pruner, VisualCues
+from llava.pruners.base import Pruner
+from llava.pruners.cues import VisualCues
 from llava.pruners.functional import rank
 from llava.pruners.merging import one_hot, place_for_rest
 

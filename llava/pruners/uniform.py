@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from llava.pruners.base import Pruner, VisualCues
+from llava.pruners.base import Pruner
+from llava.pruners.cues import VisualCues
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from llava.pruners.base import Pruner, VisualCues
+from llava.pruners.base import Pruner
 from llava.pruners.checks import is_number
+from llava.pruners.cues import VisualCues
 from llava.pruners.functional import rank
 from llava.pruners.merging import one_hot, product
 from llava.pruners.search.products import unit_vectors

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from llava.pruners import search
-from llava.pruners.base import Pruner, VisualCues
+from llava.pruners.base import Pruner
 from llava.pruners.checks import is_number
+from llava.pruners.cues import VisualCues
 from llava.pruners.functional import rank
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from llava.pruners.base import CLIP_TEXT_CUES
+from llava.pruners.cues import CLIP_TEXT_CUES
 from llava.pruning.encoded import same
 from llava.pruning.families import Family
 from llava.pruning.prompts import Prompts, questions

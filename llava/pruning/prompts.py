@@ -8,7 +8,7 @@ from functools import cached_property
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from llava.pruners.base import CLIP_TEXT_CUES
+from llava.pruners.cues import CLIP_TEXT_CUES
 from llava.pruning.families import Family
 from llava.selecting.late import Placed
 from llava.selecting.options import check_texts

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from llava.selecting.options import PruningOptions
 from llava.selecting.parts import Visual
@@ -55,11 +56,16 @@ def choose(options: PruningOptions, visuals: Sequence[Visual], tokens: Sequence[
 
 
 def _stacked(visuals: Sequence[Visual], rows: Rows, device: torch.device) -> dict[str, Tensor]:
-    """The cues of rows of one length, (R, P, ...)."""
-    return {
+    """The cues of rows of one length: of their tokens (R, P, ...), of their questions (R, M, ...)."""
+    cues = {
         name: _rows([part.of(visuals[index].cues[name]).to(device) for index, part in rows.owners])
         for name in rows.names
     }
+    texts = {
+        name: pad_sequence([visuals[index].texts[name].to(device) for index, _ in rows.owners], batch_first=True)
+        for name in rows.texts
+    }
+    return cues | texts
 
 
 def _rows(values: list[Tensor]) -> Tensor:

@@ -8,8 +8,9 @@ from typing import Any
 from llava import layout
 from llava.command import at_least
 from llava.pruners import Pruner, add_pruner_args, name_of, option_names, resolve_pruner
-from llava.pruners.base import BUDGETS, CLIP_TEXT_CUES, INSIDE_CUES
+from llava.pruners.base import BUDGETS
 from llava.pruners.checks import is_count, plain
+from llava.pruners.cues import CLIP_TEXT_CUES, INSIDE_CUES
 
 POSITIONS = ("compact", "original")
 TEXT_CHUNKING = ("release", "bos_eos")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from llava.pruners import Pruner
-from llava.pruners.base import INSIDE_CUES
+from llava.pruners.cues import INSIDE_CUES
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Part:
     positions: Tensor  # (P,) int64 on the CPU, ascending, in the image's sequence
     tiles: int = 1  # how many tiles' budgets it has
     group: int = 0  # parts of one image and group share min-max statistics
+    grid: tuple[int, int] | None = None  # rows and columns, where the tokens stand in a grid that is not square
 
     def of(self, cue: Tensor) -> Tensor:
         """The part of a cue of the whole image, (L, ...) -> (P, ...); a view where its tokens are neighbours."""
@@ -37,12 +38,15 @@ class Visual:
             unknown, or means nothing for this image, is absent. A token that stands for several patches has the mean
             of their cues.
         newline: (L,) bool on the CPU, where the learned newline token stands; None where there is none.
+        texts: what is known of the question, by the names that ``VisualCues`` has: (M, D), (M, L, E); absent without
+            one.
     """
 
     length: int
     parts: Sequence[Part]
     cues: Mapping[str, Tensor] = field(default_factory=dict)
     newline: Tensor | None = None
+    texts: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def tiles(self) -> int:

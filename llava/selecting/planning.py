@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from llava.pruners import Pruner, VisualCues
-from llava.pruners.base import CUES
+from llava.pruners.cues import CUES, TEXT_FORMS
 from llava.selecting.options import PruningOptions
 from llava.selecting.parts import Part, Visual, budget_of, parts_of
 
@@ -21,19 +21,23 @@ class Rows:
 
     Args:
         pruner: with the budget of a row.
-        names: of the cues that are read of these rows.
+        names: of the cues that are read of these rows' tokens.
+        texts: of those that are read of their questions.
         owners: whose they are.
         ids: (R, P) the tokens, counted through the sequences of all images; None for one row that holds 0 to P - 1.
         image_index: (R,) as in ``VisualCues``; None for one row.
         fixed: (R, K) what a pruner keeps that reads no cue, else None.
+        grid: rows and columns of the tokens of every row, None where that is not known.
     """
 
     pruner: Pruner
     names: tuple[str, ...]
+    texts: tuple[str, ...]
     owners: Sequence[Row]
     ids: Tensor | None
     image_index: Tensor | None
     fixed: Tensor | None
+    grid: tuple[int, int] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -41,12 +45,12 @@ class Rows:
         return len(self.owners), len(self.owners[0][1].positions)
 
     def keep(self, cues: Mapping[str, Tensor]) -> Tensor:
-        """Choose of each row by its cues, (R, P, ...) each: (R, K) int64."""
+        """Choose of each row by its cues, (R, P, ...) of tokens and (R, M, ...) of questions: (R, K) int64."""
         return self.pruner(self.visual_cues(cues)) if self.fixed is None else self.fixed
 
     def visual_cues(self, cues: Mapping[str, Tensor]) -> VisualCues:
         """The cues as pruners are given them."""
-        return VisualCues(**{"features": None, "embeds": None, **cues}, image_index=self.image_index)
+        return VisualCues(**{"features": None, "embeds": None, **cues}, image_index=self.image_index, grid=self.grid)
 
     def tokens(self, keep: Tensor) -> Tensor:
         """The ids of what is kept of each row, (R, K)."""
@@ -106,12 +110,14 @@ def plan_of(options: PruningOptions, visuals: Sequence[Visual]) -> Plan:
     starts = torch.tensor([0, *(each.length for each in visuals)]).cumsum(0)
     alike = defaultdict(list)
     for row in rows:
-        names = tuple(name for name in CUES if name in pruner.needs & visuals[row[0]].cues.keys())
-        alike[len(row[1].positions), budget_of(pruner, row[1]), names].append(row)
-    groups = [_rows(pruner.with_budget(key[1]), key[2], group, starts) for key, group in alike.items()]
+        visual, part = visuals[row[0]], row[1]
+        names = tuple(name for name in CUES if name in pruner.needs & visual.cues.keys())
+        texts = tuple(name for name in TEXT_FORMS if name in pruner.needs & visual.texts.keys())
+        alike[len(part.positions), budget_of(pruner, part), names, texts, part.grid].append(row)
+    groups = [_rows(pruner.with_budget(key[1]), key[2:], group, starts) for key, group in alike.items()]
     rest = torch.ones(int(starts[-1]), dtype=torch.bool)
     counts = [0] * len(visuals)
-    for (_, budget, _), group in alike.items():
+    for (_, budget, *_), group in alike.items():
         for index, part in group:
             rest[starts[index] + part.positions] = False
             counts[index] += budget
@@ -129,11 +135,12 @@ def plan_of(options: PruningOptions, visuals: Sequence[Visual]) -> Plan:
     )
 
 
-def _rows(pruner: Pruner, names: tuple[str, ...], group: list[Row], starts: Tensor) -> Rows:
+def _rows(pruner: Pruner, known: tuple, group: list[Row], starts: Tensor) -> Rows:
     images = {key: number for number, key in enumerate(dict.fromkeys((index, part.group) for index, part in group))}
     image_index = torch.tensor([images[index, part.group] for index, part in group])
     ids = torch.stack([starts[index] + part.positions for index, part in group])
-    rows = Rows(pruner, names, group, ids, image_index if len(group) > 1 else None, None)
+    names, texts, grid = known
+    rows = Rows(pruner, names, texts, group, ids, image_index if len(group) > 1 else None, None, grid)
     if not pruner.needs:  # zeros tell how many tokens there are
         rows = replace(rows, fixed=pruner(rows.visual_cues({"cls_attention": torch.zeros(ids.shape)})))
     return replace(rows, ids=None) if torch.equal(ids, torch.arange(ids.shape[1]).unsqueeze(0)) else rows

@@ -9,7 +9,7 @@ from transformers import CLIPVisionConfig, PretrainedConfig
 from llava.convert.configs import BACKBONES, clip_of, llava_settings
 from llava.model.multimodal_encoder.builder import resolve_tower
 from llava.pruners import name_of, resolve_pruner
-from llava.pruners.base import CLIP_TEXT_CUES, INSIDE_CUES
+from llava.pruners.cues import CLIP_TEXT_CUES, INSIDE_CUES
 from llava.selecting.options import NATIVE, PruningOptions, names_of
 from llava.vllm import ENTRY
 

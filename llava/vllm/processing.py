@@ -18,7 +18,7 @@ from vllm.multimodal.processing import (
     TimingContext,
 )
 
-from llava.pruners.base import CLIP_TEXT_CUES
+from llava.pruners.cues import CLIP_TEXT_CUES
 from llava.vllm import ENTRY
 from llava.vllm.images import Sizes
 from llava.vllm.options import served

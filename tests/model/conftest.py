@@ -17,7 +17,7 @@ from llava.model.decoding import Decoder
 from llava.model.prompt_pass import PromptPass
 from llava.model.replay import Replays
 from llava.pruners import PRUNERS
-from llava.pruners.base import INSIDE_CUES
+from llava.pruners.cues import INSIDE_CUES
 
 E2E = Path(__file__).parent.parent / "e2e"
 SIDE = 4  # patches along a tile of the tiny CLIP: 32 pixels in patches of 8

@@ -11,7 +11,7 @@ from llava.mm_utils import process_images
 from llava.model.late_selection import LateSelection
 from llava.model.splice import spans_of, splice_row, visual_spans
 from llava.pruners import PRUNERS, resolve_pruner
-from llava.pruners.base import INSIDE_CUES
+from llava.pruners.cues import INSIDE_CUES
 from llava.selecting.options import PruningOptions
 
 from .conftest import QUESTIONS, generate, left_pad, prompt_ids, question_prompts

@@ -7,10 +7,8 @@ import pytest
 import torch
 
 from llava.pruners import VisualCues, mfpruner
-from llava.pruners.base import CUES
+from llava.pruners.cues import CUES, PER_TOKEN_VECTORS
 from llava.pruners.search import dpp, duplicates, farthest, products
-
-PER_TOKEN = ("features", "embeds", "keys", "last_keys")  # a vector each; of the other cues a number
 
 
 @contextmanager
@@ -31,9 +29,10 @@ def _random_cues(seed=0, tiles=1, tokens=16, width=24, image_index=None, dtype=t
     def draw(*shape):
         return torch.randn(shape, generator=generator).to(dtype)
 
-    cues = {name: draw(tiles, tokens, width) if name in PER_TOKEN else draw(tiles, tokens) for name in CUES}
+    cues = {name: draw(tiles, tokens, width) if name in PER_TOKEN_VECTORS else draw(tiles, tokens) for name in CUES}
     cues |= {name: cue.softmax(dim=-1) for name, cue in cues.items() if name.endswith("attention")}
-    return VisualCues(**cues, image_index=image_index)
+    texts = {"text_tokens": draw(tiles, 3, width), "text_sequence": draw(tiles, 2, 7, width)}
+    return VisualCues(**cues, **texts, image_index=image_index)
 
 
 @pytest.fixture(scope="session")

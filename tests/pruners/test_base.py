@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from llava.pruners import PRUNERS, Pruner, VisualCues
-from llava.pruners.base import CUES, PER_TOKEN_VECTORS
+from llava.pruners.cues import CUES, PER_TOKEN_VECTORS
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def test_cues_of_different_length_are_refused():
 
 
 def test_cues_without_any_token_are_refused():
-    with pytest.raises(ValueError, match="cues must share"):
+    with pytest.raises(ValueError, match="at least one cue"):
         VisualCues(features=None, embeds=None)
 
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llava.pruners import PRUNERS, VisualCues
-from llava.pruners.base import CUES
+from llava.pruners.cues import CUES, OPTIONAL_CUES, PER_TOKEN_VECTORS, QUESTION_CUES, TEXT_FORMS
 
-from .conftest import FORMS, PER_TOKEN
+from .conftest import FORMS
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 KINDS = ("plain", "few dimensions", "duplicates", "small integers", "zero rows", "constant", "NaN", "infinite", "huge")
@@ -51,16 +51,27 @@ def troubled_cues(draw):
     dtype = draw(st.sampled_from(DTYPES))
     cues = {
         name: spoilt(draw(st.sampled_from(KINDS)), (tiles, tokens, depth), generator).to(dtype)
-        for name, depth in {name: width if name in PER_TOKEN else 1 for name in CUES}.items()
+        for name, depth in {name: width if name in PER_TOKEN_VECTORS else 1 for name in CUES}.items()
     }
-    cues |= {name: cues[name].squeeze(-1) for name in CUES if name not in PER_TOKEN}
+    cues |= {name: cues[name].squeeze(-1) for name in CUES if name not in PER_TOKEN_VECTORS}
+    words, segments, places = draw(st.integers(1, 5)), draw(st.integers(1, 2)), draw(st.integers(1, 9))
+    forms = {"text_tokens": (tiles, words, width), "text_sequence": (tiles, segments * places, width)}
+    texts = {
+        name: spoilt(draw(st.sampled_from(KINDS)), form, generator).to(dtype)
+        for name, form in forms.items()
+        if draw(st.booleans())
+    }
+    if "text_sequence" in texts:
+        texts["text_sequence"] = texts["text_sequence"].unflatten(1, (segments, places))
+    rows = draw(st.sampled_from([side for side in range(1, tokens + 1) if tokens % side == 0]))
     labels = draw(st.lists(st.integers(0, 2), min_size=tiles, max_size=tiles))
-    return VisualCues(**cues, image_index=torch.tensor(labels) * 7 - 3)
+    return VisualCues(**cues, **texts, grid=(rows, tokens // rows), image_index=torch.tensor(labels) * 7 - 3)
 
 
 def only(cues, rows):
     """The tiles of the given rows."""
-    return dataclasses.replace(cues, **{name: getattr(cues, name)[rows] for name in (*CUES, "image_index")})
+    given = {name: getattr(cues, name) for name in (*CUES, *TEXT_FORMS, "image_index")}
+    return dataclasses.replace(cues, **{name: cue[rows] for name, cue in given.items() if cue is not None})
 
 
 @each_form
@@ -106,21 +117,21 @@ def test_an_image_in_a_batch_is_pruned_as_if_alone(name, form, cues, budget):
 def test_reads_only_the_cues_it_declares(name, random_cues):
     cues, pruner = random_cues(tiles=2), PRUNERS[name](5)
     read = pruner.needs or {"embeds"}
-    declared = {cue: getattr(cues, cue) if cue in read else None for cue in CUES}
+    declared = {cue: getattr(cues, cue) if cue in read else None for cue in (*CUES, *TEXT_FORMS)}
     assert torch.equal(pruner(VisualCues(**declared)), pruner(cues))
 
 
 @each_pruner
 def test_names_a_cue_that_is_missing(name, random_cues):
     pruner = PRUNERS[name](5)
-    for cue in pruner.needs - {"relevance"}:
+    for cue in pruner.needs - OPTIONAL_CUES:
         with pytest.raises(ValueError, match=cue):
             pruner(dataclasses.replace(random_cues(), **{cue: None}))
 
 
 @each_pruner
 def test_works_without_text(name, random_cues):
-    keep = PRUNERS[name](5)(dataclasses.replace(random_cues(tiles=2), relevance=None))
+    keep = PRUNERS[name](5)(dataclasses.replace(random_cues(tiles=2), **dict.fromkeys(OPTIONAL_CUES & QUESTION_CUES)))
     assert keep.shape == (2, 5) and (keep.diff(dim=1) > 0).all()
 
 
@@ -153,8 +164,9 @@ def test_never_reads_a_value_back_to_the_host(name):
     def on_meta(*shape):
         return torch.empty(shape, device="meta")
 
-    cues = {cue: on_meta(5, 50, 8) if cue in PER_TOKEN else on_meta(5, 50) for cue in CUES}
-    cues = VisualCues(**cues, image_index=torch.empty(5, dtype=torch.int64, device="meta"))
+    cues = {cue: on_meta(5, 50, 8) if cue in PER_TOKEN_VECTORS else on_meta(5, 50) for cue in CUES}
+    cues |= {"text_tokens": on_meta(5, 3, 8), "text_sequence": on_meta(5, 1, 77, 8)}
+    cues = VisualCues(**cues, grid=(5, 10), image_index=torch.empty(5, dtype=torch.int64, device="meta"))
     keep = PRUNERS[name](7)(cues)
     assert keep.device.type == "meta" and keep.shape == (5, 7)
     tokens = PRUNERS[name](7).apply(cues.features, keep, cues)

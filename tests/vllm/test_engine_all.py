@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from llava.model import LlavaMistralConfig
 from llava.pruners import PRUNERS
-from llava.pruners.base import CLIP_TEXT_CUES, INSIDE_CUES
+from llava.pruners.cues import CLIP_TEXT_CUES, INSIDE_CUES
 
 from .conftest import E2E
 from .serving import Asked, Own, agree, engine

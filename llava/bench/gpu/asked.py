@@ -9,7 +9,7 @@ from typing import Any
 from llava.bench.e2e import QUESTION
 from llava.bench.serve import fixed_length, request
 from llava.pruners import Pruner
-from llava.pruners.base import CLIP_TEXT_CUES
+from llava.pruners.cues import CLIP_TEXT_CUES
 
 
 def reads_text(pruner: Pruner | None) -> bool:

@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from llava.layout import SELECT_FEATURES, check_key
 from llava.model.checkpoint import naming, read_json, refuse_mismatched, refuse_missing, weight_files
-from llava.pruners.base import CLIP_TEXT_CUES
+from llava.pruners.cues import CLIP_TEXT_CUES
 from llava.selecting.attention import (
     LAST_BLOCK_CUES,
     SELECTED_BLOCK_CUES,

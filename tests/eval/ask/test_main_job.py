@@ -18,7 +18,7 @@ from llava.eval.tasks.base import vqa_samples
 from llava.eval.tasks.files import ASKED
 from llava.model.stages import STAGES
 from llava.pruners import PRUNERS, resolve_pruner
-from llava.pruners.base import INSIDE_CUES
+from llava.pruners.cues import INSIDE_CUES
 from llava.records import InputError, read_jsonl
 from llava.selecting.options import PruningOptions
 from llava.shapes.benchmark import write_benchmark

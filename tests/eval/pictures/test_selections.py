@@ -16,7 +16,7 @@ from llava.eval.pictures import selections
 from llava.eval.pictures.samples import Questions
 from llava.eval.pictures.selections import Selector
 from llava.pruners import PRUNERS, VisualCues, resolve_pruner
-from llava.pruners.base import INSIDE_CUES
+from llava.pruners.cues import INSIDE_CUES
 from llava.records import InputError
 
 E2E = Path(__file__).parents[2] / "e2e"
