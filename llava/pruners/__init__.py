@@ -24,6 +24,7 @@ __all__ = [
     "VisualCues",
     "add_pruner_args",
     "name_of",
+    "option_defaults",
     "option_names",
     "pruner_from_args",
     "resolve_pruner",
@@ -97,7 +98,7 @@ def add_pruner_args(parser: ArgumentParser) -> None:
     group.add_argument("--visual_token_num", type=int, metavar="T", help="visual tokens kept per tile, 0 or more")
     group.add_argument("--keep_ratio", type=float, metavar="RATIO", help="share of visual tokens kept, in (0, 1]")
     for option in option_names():
-        users = [name for name, cls in PRUNERS.items() if option in _own_options(cls)]
+        users = [name for name, cls in PRUNERS.items() if option in option_defaults(cls)]
         (field,) = (field for field in fields(PRUNERS[users[0]]) if field.name == option)
         kind = next(iter(get_args(field.type)), field.type)  # float of float | None
         group.add_argument(f"--{option}", type=kind, help=f"read by {', '.join(users)} (default: {field.default})")
@@ -122,7 +123,7 @@ def _build(name: str, given: dict[str, Any]) -> Pruner | None:
     """The pruner of that name with the budget and options given, None for "none"; raises as ``resolve_pruner``."""
     if name not in ("none", *PRUNERS):
         raise ValueError(f"unknown pruner {name!r}; the known ones are {', '.join(['none', *PRUNERS])}")
-    valid = [] if name == "none" else _own_options(PRUNERS[name])
+    valid = {} if name == "none" else option_defaults(PRUNERS[name])
     if foreign := [option for option in given if option not in (*BUDGETS, *valid)]:
         raise TypeError(f"{name} has no option {', '.join(foreign)}; its options are: {', '.join(valid) or 'none'}")
     if name == "none":
@@ -134,10 +135,11 @@ def _build(name: str, given: dict[str, Any]) -> Pruner | None:
     return PRUNERS[name](**given)
 
 
-def _own_options(cls: type[Pruner]) -> list[str]:
-    return [field.name for field in fields(cls) if field.name not in BUDGETS]
+def option_defaults(cls: type[Pruner]) -> dict[str, Any]:
+    """A method's own options, each with its default."""
+    return {field.name: field.default for field in fields(cls) if field.name not in BUDGETS}
 
 
 def option_names() -> list[str]:
     """Every option of any registered pruner, the budgets not among them."""
-    return list(dict.fromkeys(option for cls in PRUNERS.values() for option in _own_options(cls)))
+    return list(dict.fromkeys(option for cls in PRUNERS.values() for option in option_defaults(cls)))

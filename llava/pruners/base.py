@@ -37,6 +37,9 @@ class Pruner(ABC):
 
     needs: ClassVar[frozenset[str]] = frozenset()
     scope: ClassVar[str] = "tile"  # what a selection covers of an image of several tiles: "tile", or "image" at once
+    paper: ClassVar[str] = ""  # where the method is described; "" of one that is not
+    source: ClassVar[str] = ""  # where its authors' code is; "" of a method without
+    licence: ClassVar[str] = ""  # of that code, "none" of code without one; "" where nobody looked
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -35,6 +35,9 @@ class CDPruner(Pruner):
     theta: float | None = None
 
     needs = frozenset({"embeds", "relevance"})
+    paper = "https://arxiv.org/abs/2506.10967"
+    source = "https://github.com/Theia-4869/CDPruner"
+    licence = "Apache-2.0"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,6 +14,8 @@ class ClsTopK(Pruner):
     """Keep the tokens that [CLS] attends to most."""
 
     needs = frozenset({"cls_attention"})
+    paper = "https://arxiv.org/abs/2412.01818"
+    source = "https://github.com/Theia-4869/FasterVLM"
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
         return rank(cues.cls_attention)[:, :budget]

@@ -19,6 +19,9 @@ class DivPrune(Pruner):
 
     needs = frozenset({"embeds"})
     scope = "image"
+    paper = "https://arxiv.org/abs/2503.02175"
+    source = "https://github.com/vbdi/divprune"
+    licence = "CC BY-NC 4.0"
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
         return search.max_min(cues.embeds, budget)

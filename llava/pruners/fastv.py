@@ -18,6 +18,8 @@ class FastV(Pruner):
 
     needs = frozenset({"text_attention"})
     scope = "image"
+    paper = "https://arxiv.org/abs/2403.06764"
+    source = "https://github.com/pkunlp-icler/FastV"
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
         return rank(cues.text_attention)[:, :budget]

@@ -36,6 +36,8 @@ class MFPruner(Pruner):
     cues: str = "paper"
 
     needs = frozenset({"embeds", "cls_attention", "relevance"})
+    source = "https://github.com/dluo112/MFPruner"
+    licence = "Apache-2.0"
 
     def __post_init__(self) -> None:
         super().__post_init__()

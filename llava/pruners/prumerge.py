@@ -28,6 +28,8 @@ class PruMerge(Pruner):
     """
 
     needs = frozenset({"last_attention", "last_keys"})
+    paper = "https://arxiv.org/abs/2403.15388"
+    source = "https://github.com/42Shawn/LLaVA-PruMerge"
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
         attended = rank(cues.last_attention)[:, : budget - 1]

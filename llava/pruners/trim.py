@@ -21,6 +21,8 @@ class Trim(Pruner):
     """
 
     needs = frozenset({"dot_relevance"})
+    paper = "https://arxiv.org/abs/2409.10994"
+    source = "https://github.com/FreedomIntelligence/TRIM"
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
         relevant = rank(cues.dot_relevance)[:, : budget - 1]

@@ -33,6 +33,8 @@ class VisionZip(Pruner):
     contextual_ratio: float = 10 / 64
 
     needs = frozenset({"cls_attention", "keys"})
+    paper = "https://arxiv.org/abs/2412.04467"
+    source = "https://github.com/dvlab-research/VisionZip"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -30,6 +30,9 @@ class VisPruner(Pruner):
     important_ratio: float = 0.5
 
     needs = frozenset({"features", "cls_attention"})
+    paper = "https://arxiv.org/abs/2412.01818"
+    source = "https://github.com/Theia-4869/VisPruner"
+    licence = "Apache-2.0"
 
     def __post_init__(self) -> None:
         super().__post_init__()
