@@ -150,7 +150,7 @@ def test_the_program_prints_upstreams_lines_and_writes_the_result(command, tmp_p
     ]
     assert printed[-1] == "Average F1 score: 0.75"
     written = json.loads(output.read_text())
-    assert list(written) == "benchmark metric value count missing unparsable ci95 details".split()
+    assert list(written) == "benchmark metric value count missing unparsable ci95 details scores".split()
 
 
 def test_a_category_without_labels_is_named(command, tmp_path):
@@ -163,3 +163,8 @@ def test_a_mismatch_names_the_files(command, put):
     put("answers.jsonl", answers("Yes"))
     with pytest.raises(SystemExit, match=r"--result-file .*answers\.jsonl, --question-file .*questions\.jsonl"):
         run_program(build_parser(), eval_answers, command)
+
+
+def test_every_question_is_right_or_wrong_whatever_its_category():
+    scored = score(answers("Yes", "Yes", "No", "No", "no", "No"), QUESTIONS, LABELS)
+    assert scored.scores == {"0": 1.0, "1": 0.0, "2": 1.0, "3": 0.0, "10": 0.0, "11": 1.0}

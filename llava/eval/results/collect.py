@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 PATTERN = "*/answers/*/*/*/*.json"
 RESULT_KEYS = {"benchmark": str, "metric": str, "value": (int, float), "count": int}
-OPTIONAL_KEYS = {"missing": int, "ci95": (list, NoneType), "setting": dict}
+OPTIONAL_KEYS = {"missing": int, "ci95": (list, NoneType), "setting": dict, "scores": dict}
 
 
 class Group(NamedTuple):
@@ -59,6 +59,7 @@ class Measurement:
         unanswered: questions without an answer.
         profile: how long answering took, None unless it ran with ``--profile``.
         lost: how many questions lost something on their way, by the names of ``llava.asking.losses``.
+        scores: of every question in [0, 1]; empty where the result does not say.
     """
 
     group: Group
@@ -72,6 +73,7 @@ class Measurement:
     path: Path
     profile: Profile | None = None
     lost: Mapping[str, int] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 def collect(eval_dir: str | Path) -> list[Measurement]:
@@ -124,7 +126,12 @@ def _measurements(path: Path) -> Iterator[Measurement]:
         path=path,
         profile=profile_of(metadata),
         lost=count_losses({"metadata": entry} for entry in metadata),
+        scores=_scores(result.get("scores", {}), path),
     )
+
+
+def _scores(scores: dict[str, Any], path: Path) -> dict[str, float]:
+    return check_record(scores, f"{path}, scores", dict.fromkeys(scores, (int, float)))
 
 
 def _interval(ends: list[Any] | None, path: Path) -> tuple[float, float] | None:

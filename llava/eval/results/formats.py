@@ -13,6 +13,11 @@ from llava.eval.results.table import Row, Table, per_percent, title
 from llava.model.stages import STAGES
 
 TIME_HEADING = ["pruner", "setting", "benchmark", *STAGES, "decode per token", "all", "questions/s"]
+PAIRED_NOTE = (
+    "In brackets, question by question: how many only the model without a pruner answers rightly, how many only the "
+    "pruned one does, and McNemar's exact two-sided p-value of the two, not corrected for the number of rows; where an "
+    "answer can be partly right, which of them answers it better, and the sign test. Rows of several seeds have none."
+)
 TIME_NOTE = "Milliseconds per question, a question's share of its batch, and throughput; first batches left out."
 
 
@@ -29,13 +34,14 @@ def heading(table: Table) -> list[str]:
 
 
 def line(table: Table, row: Row) -> list[str]:
-    """A row as text, a star where questions were left unanswered."""
+    """A row as text: a star where questions were left unanswered, then how it does beside no pruner."""
     seeds = max((cell.seeds for cell in row.cells.values()), default=1)
     name = row.pruner + (f", {seeds} seeds" if seeds > 1 else "") + (" (floor)" if row.is_floor else "")
     tokens = "" if row.visual_tokens is None else f"{row.visual_tokens:.1f}".removesuffix(".0")
     texts = {key: show(*pair) for key, pair in table.entries(row).items()}
     for column, cell in row.cells.items():
         texts[column] += "*" if cell.unanswered else ""
+        texts[column] += f" {cell.paired}" if cell.paired else ""
     return [name, row.label, tokens, *texts.values()]
 
 
@@ -51,6 +57,7 @@ def notes(table: Table) -> list[str]:
     if not table.unpruned:
         found.append("Nothing was measured here without a pruner (--pruner none), so nothing is relative to it.")
     found.append(f"* {unanswered} questions without an answer, counted as wrong." if unanswered else "")
+    found.append(PAIRED_NOTE if any(cell.paired for row in table.rows for cell in row.cells.values()) else "")
     found += _losses(table)
     return [note for note in found if note]
 
@@ -129,7 +136,8 @@ def to_csv(tables: Sequence[Table]) -> str:
     columns = list(dict.fromkeys(column for table in tables for column in (*table.columns, "average", "relative")))
     identity = ["checkpoint", "layout", "variant", "pruner", "setting", "floor", "visual_tokens", "source"]
     file = io.StringIO()
-    fields = [*identity, *(f"{column}{kind}" for column in columns for kind in ("", "_published", "_difference"))]
+    kinds = ("", "_published", "_difference", "_lost", "_won", "_p_value")
+    fields = [*identity, *(f"{column}{kind}" for column in columns for kind in kinds)]
     writer = csv.DictWriter(file, fields, restval="", lineterminator="\n")
     writer.writeheader()
     for table in tables:
@@ -138,6 +146,7 @@ def to_csv(tables: Sequence[Table]) -> str:
             record = dict(zip(identity, values, strict=True))
             for column, (measured, published) in table.entries(row).items():
                 kinds = {"": measured, "_published": published, "_difference": _difference(measured, published)}
+                kinds |= {f"_{name}": value for name, value in _paired(row, column).items()}
                 record |= {f"{column}{kind}": value for kind, value in kinds.items()}
             writer.writerow(record)
     return file.getvalue()
@@ -161,9 +170,16 @@ def _row_record(table: Table, row: Row) -> dict[str, Any]:
     for column, cell in row.cells.items():
         details = vars(cell) | {"paths": list(map(str, cell.paths))}
         details["profile"] = cell.profile and asdict(cell.profile)
+        details["paired"] = _paired(row, column) or None
         numbers[column] |= {key: value for key, value in details.items() if key != "value"}
     identity = {"pruner": row.pruner, "setting": row.label, "floor": row.is_floor, "visual_tokens": row.visual_tokens}
     return identity | {"source": _source(row), "numbers": numbers}
+
+
+def _paired(row: Row, column: str) -> dict[str, float]:
+    """How a row does beside no pruner, {} where that is not known."""
+    found = row.cells[column].paired if column in row.cells else None
+    return {} if found is None else asdict(found) | {"p_value": found.p_value}
 
 
 def _source(row: Row) -> str | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 
 from llava.eval.results.collect import Group, Measurement
+from llava.eval.results.paired import Paired, compare
 from llava.eval.results.profile import Profile, merge
 from llava.eval.results.published import UNPRUNED, Published, find_published, published_of
 from llava.eval.tasks import TASKS
@@ -26,6 +27,7 @@ class Cell:
         visual_tokens: mean number the language model read, None if unknown.
         profile: how long answering took, None if that was not measured.
         lost: how many questions lost something on their way, by the names of ``llava.asking.losses``.
+        paired: the comparison with the run without a pruner, question by question; None where there is none.
     """
 
     value: float
@@ -36,6 +38,7 @@ class Cell:
     paths: tuple[Path, ...]
     profile: Profile | None = None
     lost: Mapping[str, int] = field(default_factory=dict)
+    paired: Paired | None = None
 
 
 @dataclass(frozen=True)
@@ -145,8 +148,9 @@ def _table(group: Group, measurements: Sequence[Measurement], with_published: bo
     places: dict[tuple[str, str], dict[str, list[Measurement]]] = {}
     for each in members:
         places.setdefault((each.setting.pruner, each.setting.label), {}).setdefault(each.column, []).append(each)
+    unpruned = {column: found[0] for column, found in places.get(NO_PRUNER, {}).items()}
     rows = [
-        Row(*place, {column: _cell(found) for column, found in cells.items()}, find_published(group, *place))
+        Row(*place, {c: _cell(found, unpruned.get(c)) for c, found in cells.items()}, find_published(group, *place))
         for place, cells in places.items()
     ]
     if with_published:
@@ -172,8 +176,8 @@ def _check_same_counts(members: Sequence[Measurement]) -> None:
             )
 
 
-def _cell(found: Sequence[Measurement]) -> Cell:
-    """Seeds of one setting, averaged.
+def _cell(found: Sequence[Measurement], unpruned: Measurement | None) -> Cell:
+    """Seeds of one setting, averaged; a single one is compared with ``unpruned``, what was measured without a pruner.
 
     Raises:
         InputError: two results for one seed.
@@ -184,6 +188,7 @@ def _cell(found: Sequence[Measurement]) -> Cell:
         if other is not each:
             raise InputError(f"two results for one place in the table: {other.path} and {each.path}; move one away")
     tokens = [each.visual_tokens for each in found if each.visual_tokens is not None]
+    against = unpruned.scores if unpruned is not None and unpruned is not found[0] and len(found) == 1 else None
     return Cell(
         value=fmean(each.value for each in found),
         ci95=found[0].ci95 if len(found) == 1 else None,
@@ -193,6 +198,7 @@ def _cell(found: Sequence[Measurement]) -> Cell:
         paths=tuple(each.path for each in found),
         profile=merge([each.profile for each in found if each.profile]),
         lost=sum((Counter(each.lost) for each in found), Counter()),
+        paired=compare(against, found[0].scores),
     )
 
 

@@ -49,7 +49,8 @@ def score(given: Given) -> Result:
     correct = [text == question["answer"] for text, question in zip(texts, questions, strict=True)]
     unread = sum(not text.strip() for text in texts)
     scored = [answered[qid] for qid in asked_for]
-    return Result.of_scores("gqa", "accuracy", correct, scored, unread, _details(questions, texts, correct))
+    details = _details(questions, texts, correct)
+    return Result.of_scores("gqa", "accuracy", correct, scored, unread, details, asked_for)
 
 
 def _details(questions: Sequence[dict[str, Any]], predictions: Sequence[str], correct: Sequence[bool]) -> dict:

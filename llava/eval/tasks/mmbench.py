@@ -79,7 +79,8 @@ def score(given: Given, benchmark: str = "mmbench") -> Result:
         hits[row["index"] % ROTATION] &= hit
     details = {"correct": sum(hits.values()), "row_accuracy": percent(correct), "rows": len(correct)}
     details |= _details(shown, correct, hits)
-    return Result.of_scores(benchmark, "circular accuracy", list(hits.values()), answers, chosen.count(None), details)
+    unread = chosen.count(None)
+    return Result.of_scores(benchmark, "circular accuracy", list(hits.values()), answers, unread, details, hits)
 
 
 def _details(rows: Sequence[Mapping[str, Any]], correct: Sequence[bool], hits: Mapping[int, bool]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from llava.asking.prompts import SHORT_ANSWER
 from llava.eval.tasks.base import SHORT, Given, Task
 from llava.eval.tasks.files import Images, answer_lines, asked
 from llava.eval.tasks.matching import check_same_questions, is_missing
-from llava.eval.tasks.scores import Result, percentile_interval
+from llava.eval.tasks.scores import Result, percentile_interval, scores_of
 from llava.records import InputError, local_path, read_lines
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,9 @@ def score(given: Given) -> Result:
     details = {"perception": perception, "cognition": cognition, "by_category": by_category, "left_out": left_out}
     interval = _interval([outcomes[name] for name in PERCEPTION if name in outcomes])
     unparsable = predictions.count("other") - missing
-    return Result("mme", "perception score", perception, len(answers), missing, unparsable, interval, details)
+    seen = [(key, said == expected[key]) for key, said in zip(keys, predictions, strict=True) if key[0] in PERCEPTION]
+    scores = scores_of((key for key, _ in seen), [hit for _, hit in seen])
+    return Result("mme", "perception score", perception, len(answers), missing, unparsable, interval, details, scores)
 
 
 def _key_of(answer: Mapping[str, Any]) -> Question:

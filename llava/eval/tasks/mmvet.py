@@ -10,7 +10,7 @@ from typing import Any
 from llava.eval.tasks.base import SENTENCES, Given, Task
 from llava.eval.tasks.files import DataFile, Images, asked, write_json
 from llava.eval.tasks.matching import by_question, check_same_questions, ids
-from llava.eval.tasks.scores import Result, percent, percent_by, percent_interval
+from llava.eval.tasks.scores import Result, percent, percent_by, percent_interval, scores_of
 from llava.records import InputError
 
 SOURCE = "https://github.com/yuweihao/MM-Vet/releases/download/v1/mm-vet.zip"
@@ -42,7 +42,8 @@ def score(given: Given) -> Result:
         "by_combination": percent_by(map(",".join, needed), means),
     }
     unread = sum(None in sample for sample in by_sample)
-    return Result("mmvet", "GPT-4 score", fmean(totals), len(means), 0, unread, percent_interval(means), details)
+    counts, scores = (len(means), 0, unread), scores_of(samples, means)
+    return Result("mmvet", "GPT-4 score", fmean(totals), *counts, percent_interval(means), details, scores)
 
 
 def _valid(grade: Any) -> float | None:

@@ -15,7 +15,7 @@ from llava.asking.prompts import SHORT_ANSWER
 from llava.eval.tasks.base import SHORT, Given, Task
 from llava.eval.tasks.files import DataFile, Images, answer_lines, asked
 from llava.eval.tasks.matching import by_question, check_same_questions, ids, is_missing
-from llava.eval.tasks.scores import Result, percentile_interval
+from llava.eval.tasks.scores import Result, percentile_interval, scores_of
 from llava.records import InputError, local_path
 
 RELEASE = "https://github.com/AoiDragon/POPE/tree/e3e39262c85a6a83f26cf5094022a782cb0df58d/output/coco"
@@ -43,9 +43,12 @@ def score(given: Given) -> Result:
     answered = by_question(answers)
     check_same_questions(answered, ids(questions))
     counts: dict[str, Counter[str]] = {}
+    hits: dict[str, bool] = {}
     for category in sorted({question["category"] for question in questions}):
         of_category = [question for question in questions if question["category"] == category]
-        counts[category] = _outcomes(category, of_category, answered, labels.get(category, ()))
+        outcomes = _outcomes(category, of_category, answered, labels.get(category, ()))
+        counts[category] = Counter(outcomes.values())
+        hits |= {question: outcome[0] == "T" for question, outcome in outcomes.items()}
     missing = sum(map(is_missing, answers))
     by_category = {
         category: {name: count[name] for name in OUTCOMES}
@@ -54,8 +57,8 @@ def score(given: Given) -> Result:
     }
     value, interval = 100 * fmean(measures(count)["f1"] for count in counts.values()), _interval(list(counts.values()))
     unparsable = sum(not _is_yes_or_no(answer["text"]) for answer in answers) - missing
-    details = {"by_category": by_category}
-    return Result("pope", "mean F1", value, len(answers), missing, unparsable, interval, details)
+    details, scores = {"by_category": by_category}, scores_of(hits, [*hits.values()])
+    return Result("pope", "mean F1", value, len(answers), missing, unparsable, interval, details, scores)
 
 
 def _outcomes(
@@ -63,8 +66,8 @@ def _outcomes(
     questions: Sequence[dict[str, Any]],
     answers: Mapping[str, dict[str, Any]],
     labels: Sequence[dict[str, Any]],
-) -> Counter[str]:
-    """How often each of ``OUTCOMES`` occurs in one category."""
+) -> dict[str, str]:
+    """Which of ``OUTCOMES`` every question of one category has, by its id."""
     try:
         check_same_questions(map(_key, questions), map(_key, labels))
     except InputError as error:
@@ -73,13 +76,13 @@ def _outcomes(
     for label in labels:
         if truth[_key(label)] != (label["label"] == "yes"):
             raise InputError(f"labels of {category!r}: {_key(label)} is both yes and no")
-    outcomes = Counter()
+    outcomes = {}
     for question in questions:
         answer, is_there = answers[str(question["question_id"])], truth[_key(question)]
         if question["text"].split("\n")[0] not in answer["prompt"]:
             raise InputError(f"question {question['question_id']!r} is {question['text']!r}, not {answer['prompt']!r}")
         yes = not is_there if is_missing(answer) else says_yes(answer["text"])
-        outcomes[("T" if yes == is_there else "F") + ("P" if yes else "N")] += 1
+        outcomes[str(question["question_id"])] = ("T" if yes == is_there else "F") + ("P" if yes else "N")
     return outcomes
 
 

@@ -45,7 +45,8 @@ def score(given: Given, benchmark: str = "qbench") -> Result:
         for name in ("type", "concern")
         if all(name in annotation for annotation in asked)
     }
-    return Result.of_scores(benchmark, "accuracy", correct, answers, chosen.count(None), details)
+    unread = chosen.count(None)
+    return Result.of_scores(benchmark, "accuracy", correct, answers, unread, details, map(_key, answers))
 
 
 def _key(entry: dict[str, Any]) -> tuple[str, str]:

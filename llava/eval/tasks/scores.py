@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -32,6 +32,8 @@ class Result:
         unparsable: answers that say nothing the metric can read, counted as wrong.
         ci95: 95 % bootstrap interval of ``value`` over the questions.
         details: whatever else the benchmark reports.
+        scores: of every question in [0, 1], 1 being right, by what tells the questions of the benchmark apart; empty
+            where a question has no score of its own.
     """
 
     benchmark: str
@@ -42,6 +44,7 @@ class Result:
     unparsable: int
     ci95: tuple[float, float]
     details: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of_scores(
@@ -52,20 +55,29 @@ class Result:
         answers: Iterable[Mapping[str, Any]],
         unread: int,
         details: dict[str, Any] | None = None,
+        questions: Iterable[Hashable] = (),
     ) -> "Result":
         """The mean of scores in [0, 1].
 
         Args:
             answers: those that were scored; some say why they are missing.
             unread: how many of them say nothing that the metric can read, the missing ones among them.
+            questions: what tells the scored questions apart, in the order of the scores.
 
         Raises:
             InputError: no scores.
         """
         value, missing = percent(scores), sum(map(is_missing, answers))
-        return cls(
-            benchmark, metric, value, len(scores), missing, unread - missing, percent_interval(scores), details or {}
-        )
+        counts = (len(scores), missing, unread - missing)
+        by_question = scores_of(questions, scores)
+        return cls(benchmark, metric, value, *counts, percent_interval(scores), details or {}, by_question)
+
+
+def scores_of(questions: Iterable[Hashable], scores: Sequence[float]) -> dict[str, float]:
+    """Scores by question; none where the questions are not told, or two of them go by the same name."""
+    names = ["/".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in questions]
+    named = dict(zip(names, map(float, scores), strict=True)) if names else {}
+    return named if len(named) == len(names) else {}
 
 
 def percent(scores: Sequence[float]) -> float:
@@ -136,12 +148,17 @@ def percentile_interval(replicates: Sequence[float]) -> tuple[float, float]:
 
 
 def write_result(result: Result, path: str | Path, **more: Any) -> None:
-    """Write a result, and ``more``, as JSON.
+    """Write a result, and ``more``, as JSON; the scores of the questions, which may be many, stand in one line.
 
     Raises:
         InputError: the file cannot be written.
     """
-    replace_file(path, json.dumps(asdict(result) | more, indent=2) + "\n")
+    content = asdict(result)
+    scores = content.pop("scores")
+    text = json.dumps(content | more, indent=2)
+    if scores:
+        text = f'{text.removesuffix("}").rstrip()},\n  "scores": {json.dumps(scores)}\n}}'
+    replace_file(path, f"{text}\n")
 
 
 def clustered_stderr(values: Sequence[float], clusters: Sequence[Any]) -> float:

@@ -56,7 +56,7 @@ def score(given: Given) -> Result:
         logger.warning("no answer to any question about a %s: left out of all accuracies", kinds)
     metric = "accuracy" if len(data_types) > 1 else f"{'/'.join(data_types)} accuracy"
     unread = sum(answer["text"] not in LETTERS for answer in answers)
-    return Result.of_scores("seed", metric, correct, answers, unread, details)
+    return Result.of_scores("seed", metric, correct, answers, unread, details, ids(questions))
 
 
 def report(result: Result) -> str:

@@ -58,7 +58,7 @@ def score(given: Given) -> Result:
         "images_per_second": 1000 / latency_ms if latency_ms else None,
     }
     unread = sum(not normalize(answer["text"]) for answer in answers)
-    return Result.of_scores("shapes", "accuracy", correct, answers, unread, details)
+    return Result.of_scores("shapes", "accuracy", correct, answers, unread, details, ids(labels))
 
 
 def _mean_of(answers: Sequence[dict[str, Any]], key: str) -> float | None:

@@ -132,7 +132,8 @@ def score_softly(benchmark: str, answers: Sequence[dict[str, Any]], annotations:
     types = [annotation.get("answer_type") for annotation in annotations]
     details = {} if None in types else {"by_answer_type": percent_by(types, scores)}
     unread = sum(not answer["text"].strip() for answer in answers)
-    return Result.of_scores(benchmark, "soft accuracy", scores, answers, unread, details)
+    names = [answer["question_id"] for answer in answers]
+    return Result.of_scores(benchmark, "soft accuracy", scores, answers, unread, details, names)
 
 
 def report(result: Result) -> str:

@@ -15,7 +15,7 @@ from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.eval.tasks.base import Form, Given, Sample, Task
 from llava.eval.tasks.files import EVAL_ZIP, DataFile, Images, answer_lines, write_json
 from llava.eval.tasks.matching import by_question, is_missing
-from llava.eval.tasks.scores import Result, percent, percent_interval
+from llava.eval.tasks.scores import Result, percent, percent_interval, scores_of
 from llava.records import InputError, check_record, local_path, read_json
 
 logger = logging.getLogger(__name__)
@@ -150,7 +150,8 @@ def score(given: Given, options: str = "ABCDE") -> Result:
     }
     unparsable = sum(entry["parsed_ans"] == FAILED for entry in with_image) - unread
     counts = (len(correct), with_unseen_image + unread, unparsable)
-    return Result("sqa", "IMG accuracy", percent(correct), *counts, percent_interval(correct), details)
+    scores = scores_of((entry["question_id"] for entry in with_image), correct)
+    return Result("sqa", "IMG accuracy", percent(correct), *counts, percent_interval(correct), details, scores)
 
 
 def _is_correct(entry: Mapping[str, Any]) -> bool:

@@ -45,7 +45,7 @@ def score(given: Given) -> Result:
     evaluator = TextVQAAccuracyEvaluator()
     scores = [evaluator.score(answer["text"], references[key]) for answer, key in zip(answers, keys, strict=True)]
     unread = sum(not answer["text"].strip() for answer in answers)
-    return Result.of_scores("textvqa", "soft accuracy", scores, answers, unread)
+    return Result.of_scores("textvqa", "soft accuracy", scores, answers, unread, questions=keys)
 
 
 def _key(image_id: int | str, question: str) -> tuple[str, str]:

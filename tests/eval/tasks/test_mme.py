@@ -176,3 +176,9 @@ def test_data_of_another_form_are_an_error(put, tmp_path, file, content, complai
     words = ["--data-dir", str(tmp_path / "MME"), "--result-file", put("a.jsonl", answers(*RIGHT))]
     with pytest.raises(SystemExit, match=complaint):
         main(["score", "mme", *words])
+
+
+def test_the_questions_behind_the_perception_score_are_right_or_wrong(data):
+    scored = score(answers("Yes", "Yes", "no", "No", "other", "No", "No", "No"), data)
+    assert list(scored.scores.values()) == [1.0, 0.0, 0.0, 1.0, 0.0, 1.0]
+    assert "existence/0001/Is there a cat?" in scored.scores

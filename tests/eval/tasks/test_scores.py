@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava.eval.tasks.scores import Result, bootstrap_interval, clustered_stderr, wilson_interval, write_result
+from llava.eval.tasks.scores import (
+    Result,
+    bootstrap_interval,
+    clustered_stderr,
+    scores_of,
+    wilson_interval,
+    write_result,
+)
 from llava.records import InputError
 
 
@@ -55,6 +62,22 @@ def test_a_result_is_written_with_the_keys_that_summaries_read(tmp_path):
         "ci95": [10.0, 90.0],
         "details": {"note": 1},
     }
+
+
+def test_the_scores_of_many_questions_stand_in_one_line_of_the_file(tmp_path):
+    answers = [{"text": "a"}, {"text": ""}, {"text": "b"}]
+    result = Result.of_scores("gqa", "accuracy", [True, False, 0.3], answers, 1, {"note": 1}, ["7", ("8", "x"), 9])
+    assert result.scores == {"7": 1.0, "8/x": 0.0, "9": 0.3}
+    write_result(result, tmp_path / "r.json", setting={"pruner": "none"})
+    text = (tmp_path / "r.json").read_text()
+    assert json.loads(text)["scores"] == result.scores and json.loads(text)["setting"] == {"pruner": "none"}
+    assert text.endswith('},\n  "scores": {"7": 1.0, "8/x": 0.0, "9": 0.3}\n}\n')
+
+
+def test_questions_that_share_a_name_have_no_scores_of_their_own():
+    assert scores_of(["a", "a"], [1, 0]) == {} and scores_of([], [1, 0]) == {}
+    with pytest.raises(ValueError, match=r"zip\(\)"):
+        scores_of(["a"], [1, 0])
 
 
 def test_a_result_that_cannot_be_written_is_an_error(tmp_path):
