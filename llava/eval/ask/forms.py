@@ -8,6 +8,7 @@ from typing import Any
 from llava.asking.load import model_name
 from llava.asking.prompts import conv_mode_of_plain_model
 from llava.eval.ask.dataset import QuestionDataset
+from llava.eval.ask.options import first
 from llava.eval.ask.program import evaluate, prepare
 from llava.eval.tasks.base import Form, Sample
 
@@ -47,4 +48,5 @@ def ask_questions(form: Form, args: Any, parser: ArgumentParser) -> None:
         args.conv_mode = conv_mode_of_plain_model(model_name(args), args.conv_mode)
     file = getattr(args, form.question_flag.strip("-").replace("-", "_"))
     options = {name: getattr(args, name) for name in form.options}
-    evaluate(args, pruner, form.samples(form.read(file), args.image_folder, **options), file, dataset_of(form))
+    questions = first(form.read(file), args.limit, file)
+    evaluate(args, pruner, form.samples(questions, args.image_folder, **options), file, dataset_of(form))

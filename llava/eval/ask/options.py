@@ -14,7 +14,7 @@ from llava import provenance
 from llava.asking.load import model_path
 from llava.command import at_least
 from llava.pruners import Pruner, add_pruner_args, name_of
-from llava.records import local_path, read_utf8
+from llava.records import InputError, local_path, read_utf8
 
 NEUTRAL = (
     *("answers_file", "overwrite", "batch_size", "num_workers", "on_error", "save_latency"),
@@ -25,7 +25,7 @@ NEUTRAL = (
 DECODING = ("temperature", "top_p", "num_beams", "max_new_tokens")
 CHOSEN = (
     *("anyres", "budget_scope", "positions", "prune_layer", "text_chunking", "vision_dtype", "conv_mode"),
-    *(*DECODING, "static_cache", "cuda_graphs"),
+    *(*DECODING, "static_cache", "cuda_graphs", "limit"),
 )
 """Flags whose values the answers of LLaVA's own models record."""
 
@@ -35,6 +35,7 @@ def add_loop_args(parser: ArgumentParser, media: str = "image") -> None:
     where = f"what the {media}s of the questions are relative to"
     parser.add_argument(f"--{media}-folder", dest="image_folder", metavar="FOLDER", default="", help=where)
     parser.add_argument("--answers-file", default="answer.jsonl", help="completed if a run was cut short")
+    parser.add_argument("--limit", type=at_least(1), metavar="N", help="ask the first N questions alone")
     parser.add_argument("--num-chunks", type=at_least(1), default=1)
     parser.add_argument("--chunk-idx", type=at_least(0), default=0)
     group = parser.add_argument_group("loop")
@@ -47,6 +48,17 @@ def add_loop_args(parser: ArgumentParser, media: str = "image") -> None:
     static = "a key-value cache of fixed size, with which a GPU's decoding is compiled"
     group.add_argument("--static-cache", action="store_true", default=None, help=static)
     group.add_argument("--profile", action="store_true", help="record what each stage takes, the first batch aside")
+
+
+def first(questions: Sequence[Any], limit: int | None, file: str | Path) -> Sequence[Any]:
+    """The first ``limit`` questions of a file, all of them without a limit.
+
+    Raises:
+        InputError: there are not so many.
+    """
+    if limit is not None and limit > len(questions):
+        raise InputError(f"--limit {limit}: {file} has {len(questions)} questions; leave it out to ask them all")
+    return questions[:limit]
 
 
 def describe_pruner(pruner: Pruner | None) -> dict[str, Any]:

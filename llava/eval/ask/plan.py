@@ -1,7 +1,6 @@
 """The words of an evaluation script as a plan: what is asked of which checkpoint, by which commands, on which files."""
 
 import importlib
-import re
 import sys
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from llava.asking.load import check_options, choose_pruner
 from llava.command import at_least
 from llava.eval.ask.options import CHOSEN, describe_pruner
+from llava.eval.ask.words import budget_named, device_groups, given, pruner_of
 from llava.eval.results.setting import Setting, usual_layout, usual_template
 from llava.eval.tasks import TASKS
 from llava.eval.tasks.base import DataFile, Task
@@ -25,12 +25,11 @@ LAUNCHERS = {
 }
 PLACED = ("--model-path", "--image-folder", "--answers-file", "--num-chunks", "--chunk-idx")
 """Options that a script gives to every program that asks, beside the one for the question file."""
-SHARE = re.compile(r"\d*\.?\d+")
 USAGE = """{script} TOKENS [IMPORTANT_RATIO] [OPTION...]
   TOKENS           visual tokens kept per tile; leave it out with --keep_ratio R or --pruner none
   IMPORTANT_RATIO  share of the tokens that VisPruner picks by attention; implies --pruner vispruner
   OPTION           as of python -m llava.eval.{door}, e.g. --pruner divprune (default cdpruner),
-                   --batch_size 8, --anyres native
+                   --batch_size 8, --anyres native, --limit 100 for the first questions alone
   --split SPLIT    one of: {splits}
   --launcher X     torchrun or accelerate start the processes, in quotes with options of their own, e.g. --nnodes 2
   --engine vllm    vLLM answers; CKPT is in Transformers' format. --data-parallel-size N starts it N times, on one GPU
@@ -74,6 +73,7 @@ class Plan:
         options: the words for the program that asks.
         setting: what the result is measured with, which names its files.
         launcher: the words of ``--launcher``, or none.
+        limit: how many questions are asked, the first of the file; None for all.
     """
 
     task: Task
@@ -82,6 +82,7 @@ class Plan:
     options: tuple[str, ...]
     setting: Setting
     launcher: tuple[str, ...] = ()
+    limit: int | None = None
 
     @property
     def data(self) -> Path:
@@ -153,10 +154,12 @@ class Plan:
 
     @property
     def scoring(self) -> list[str]:
-        """The words that score the answers, or write what a server takes; none where it takes the answers."""
+        """The words that score the answers, or write what a server takes; none where it takes the answers, or would
+        take those of all questions alone.
+        """
         task, files = self.task, []
         scored = task.scored(self.split) and (not self.verdicts or Path(self.verdicts).is_file())
-        if not scored and not task.submit:
+        if not scored and (not task.submit or self._too_few):
             return []
         for name in task.score_reads if scored else task.submit_reads:
             if name == "annotations":
@@ -166,15 +169,22 @@ class Plan:
                 files += {"images": ["--data-dir", self.images]}.get(name, [])
         result = self.verdicts if scored and self.verdicts else self.answers
         output = self.path("answers", ".json") if scored else self.path("answers_upload", task.upload)
+        files += ["--limit", str(self.limit)] if scored and self.limit else []
         return ["score" if scored else "submit", task.name, "--result-file", result, *files, "--output", output]
 
     @property
     def submission(self) -> str:
         """Which file goes where, for what is not scored here."""
+        if self._too_few:
+            return f"nothing, as {self.task.server} takes no answers to the first {self.limit} questions alone"
         upload = self.scoring[-1] if self.scoring else self.answers
         return f"{upload} to {self.task.server}" + (
             f", and put its {self.task.judged} at {self.verdicts}" * bool(self.verdicts)
         )
+
+    @property
+    def _too_few(self) -> bool:
+        return self.limit is not None and not self.task.judged
 
     def _start(self) -> list[str]:
         if not self.launcher:
@@ -225,7 +235,7 @@ def plan_of(words: Sequence[str], environment: Mapping[str, str]) -> Plan:
         groups = device_groups(own, places.devices, args.data_parallel_size, words)
         places = replace(places, devices=tuple(groups))
     setting = setting_of(parser, words, places.checkpoint, task.name, (*CHOSEN, "engine", "allow_crop"), "attention")
-    return Plan(task, args.split, places, tuple(words), setting, launcher)
+    return Plan(task, args.split, places, tuple(words), setting, launcher, parser.parse_args(words).limit)
 
 
 def name_of(setting: Setting, checkpoint: str) -> str:
@@ -242,37 +252,6 @@ def _named(words: Sequence[str]) -> tuple[Task, str, list[str]]:
     if version not in VERSIONS:
         raise InputError(f"unknown version {version!r}; valid are {', '.join(VERSIONS)}")
     return TASKS[task], version, words
-
-
-def budget_named(words: list[str]) -> list[str]:
-    """The words with a flag in front of TOKENS and IMPORTANT_RATIO."""
-    if words and words[0].isdecimal():
-        ratio = ["--important_ratio"] if words[1:] and SHARE.fullmatch(words[1]) else []
-        words = ["--visual_token_num", words[0], *ratio, *words[1:]]
-    return words
-
-
-def device_groups(own: ArgumentParser, devices: Sequence[str], copies: int | None, words: Sequence[str]) -> list[str]:
-    """The devices of each copy of an engine, as ``CUDA_VISIBLE_DEVICES`` names them.
-
-    Of the devices that are there, or as many from 0 on as are needed where the environment names none.
-    """
-    parser = ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--tensor-parallel-size", type=int, default=1)
-    each = parser.parse_known_args(list(words))[0].tensor_parallel_size
-    known = list(devices) if list(devices) != ["0"] else [str(device) for device in range((copies or 1) * each)]
-    copies = copies or max(1, len(known) // each)
-    if copies * each > len(known):
-        own.error(f"{copies} times {each} devices are asked for, CUDA_VISIBLE_DEVICES names {len(known)}")
-    return [",".join(known[start * each : (start + 1) * each]) for start in range(copies)]
-
-
-def given(words: Sequence[str], option: str) -> bool:
-    return any(word.partition("=")[0] == option for word in words)
-
-
-def pruner_of(words: Sequence[str]) -> str:
-    return "vispruner" if given(words, "--important_ratio") else "cdpruner"
 
 
 def setting_of(

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llava.eval.ask import video
-from llava.eval.ask.plan import LAUNCHERS, Places, budget_named, given, name_of, pruner_of, setting_of
+from llava.eval.ask.plan import LAUNCHERS, Places, name_of, setting_of
+from llava.eval.ask.words import budget_named, given, pruner_of
 
 SCRIPT, CHECKPOINT = "bash scripts/video/eval.sh", "LLaVA-NeXT-Video-7B-hf"
 USAGE = """bash scripts/video/eval.sh QUESTIONS VIDEOS [TOKENS] [OPTION...]

@@ -27,7 +27,7 @@ from llava.asking.questions import Answer, Question
 from llava.asking.vlm import Item, VlmModel, load_vlm
 from llava.command import at_least, reason, with_defaults
 from llava.eval.ask.dataset import ImageError, Sample, check_text
-from llava.eval.ask.options import DECODING, add_loop_args, describe_run
+from llava.eval.ask.options import DECODING, add_loop_args, describe_run, first
 from llava.eval.ask.program import evaluate
 from llava.model.devices import check_attention, check_dtype
 from llava.pruners import Pruner
@@ -37,7 +37,7 @@ from llava.video import VideoError, import_av, read_clip
 
 QUESTION_KEYS = {"question_id": (int, str), "video": str, "text": str}
 VIDEO_PLACEHOLDER = "<video>"
-CHOSEN = (*names_of(HOSTED), "for_get_frames_num", *DECODING)
+CHOSEN = (*names_of(HOSTED), "for_get_frames_num", *DECODING, "limit")
 """Flags whose values the answers record."""
 
 
@@ -111,8 +111,8 @@ def eval_model(args: Any) -> None:
     args = with_defaults(args, build_parser())
     pruner = choose_pruner(args)
     _check(args, pruner)
-    samples = video_samples(read_jsonl(args.question_file, QUESTION_KEYS), args.image_folder)
-    evaluate(args, pruner, samples, args.question_file, begin=_begin)
+    questions = first(read_jsonl(args.question_file, QUESTION_KEYS), args.limit, args.question_file)
+    evaluate(args, pruner, video_samples(questions, args.image_folder), args.question_file, begin=_begin)
 
 
 def _check(args: Namespace, pruner: Pruner | None) -> None:

@@ -86,7 +86,8 @@ class Gallery:
             run = answers[reference_of(answers)][0]["metadata"]["run"]
             draw = partial(self._pictures, selector, selector.dataset(questions, run["conv_mode"]))
         parts.append(_note(FOUND_AGAIN.format(selector.device) if selector else NOT_RECORDED))
-        chosen = choose_questions(answers, questions.samples, self.count)
+        asked = questions.samples[: len(answers[reference_of(answers)])]
+        chosen = choose_questions(answers, asked, self.count)
         for index in tqdm(chosen, unit="question", desc=column, leave=None):
             parts += self._question(index, questions.samples[index], answers, draw)
         return "\n".join(parts)

@@ -48,9 +48,14 @@ def read_answers(measurements: Sequence[Measurement], samples: Sequence[Sample])
         path = each.path.with_suffix(".jsonl")
         if path.is_file() and (each.setting.pruner, each.setting.label) not in found:
             lines = read_jsonl(path, {})
-            _check_answers(path, lines, samples)
+            _check_answers(path, lines, samples[: _limit_of(lines)])
             found[each.setting.pruner, each.setting.label] = lines
     return found
+
+
+def _limit_of(lines: Sequence[dict[str, Any]]) -> int | None:
+    """How many questions were asked, the first of the file; None for all."""
+    return check_metadata(lines[0], "the first answer").get("run", {}).get("limit") if lines else None
 
 
 def _check_answers(path: Path, lines: Sequence[dict[str, Any]], samples: Sequence[Sample]) -> None:

@@ -42,7 +42,7 @@ def line(table: Table, row: Row) -> list[str]:
     for column, cell in row.cells.items():
         texts[column] += "*" if cell.unanswered else ""
         texts[column] += f" {cell.paired}" if cell.paired else ""
-    return [name, row.label, tokens, *texts.values()]
+    return [name, "_".join(filter(None, [row.label, table.limit])), tokens, *texts.values()]
 
 
 def notes(table: Table) -> list[str]:

@@ -12,7 +12,7 @@ NUMBER = (int, float)
 ENTRIES = {"visual_tokens": NUMBER, "latency_ms": NUMBER, "pruner": str, "options": dict, "run": dict, "profile": dict}
 NAMES = ("anyres", "attention", "attention_implementation", "budget_scope", "conv_mode", "dtype", "model_base")
 RUN = dict.fromkeys((*NAMES, "model_path", "positions", "text_chunking", "vision_dtype"), str)
-RUN |= {"files": dict, "max_new_tokens": int, "num_beams": int, "prune_layer": int, "temperature": NUMBER}
+RUN |= {"files": dict, "limit": int, "max_new_tokens": int, "num_beams": int, "prune_layer": int, "temperature": NUMBER}
 
 
 def check_metadata(answer: Mapping[str, Any], where: str) -> dict[str, Any]:

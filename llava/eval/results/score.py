@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from llava.command import at_least
 from llava.eval.results.metadata import check_metadata
 from llava.eval.results.setting import Setting
 from llava.eval.tasks.base import Given, Task
@@ -22,6 +23,8 @@ def score_parser(task: Task) -> ArgumentParser:
     """The command line that scores answers to ``task``."""
     parser = _parser("score", task, task.score_reads, task.score_takes)
     parser.add_argument("--output", metavar="FILE.json", help="write the result here as JSON")
+    part = "the answers are to the first N questions alone, as those of a run with --limit N"
+    parser.add_argument("--limit", type=at_least(1), metavar="N", help=part)
     return parser
 
 
@@ -57,7 +60,35 @@ def score_answers(args: Namespace) -> None:
         if args.output:
             check_output(args.output)
         given = _given(args, (task.verdicts or task.answers).read(args.result_file))
+        with naming_files(args.result_file):
+            given = _limited(task, given, args.limit)
         score_given(task, given, args.output, **_files(args))
+
+
+def _limited(task: Task, given: Given, limit: int | None) -> Given:
+    """What is scored of a run that asked the first ``limit`` questions, None for one that asked all.
+
+    Raises:
+        InputError: the answers are not to so many questions, or say that another limit was set.
+    """
+    asked = _metadata_of(given.answers).get("run", {}).get("limit")
+    if asked is not None and asked != limit:
+        raise InputError(f"the answers are to the first {asked} questions: score them with --limit {asked}")
+    if limit is None:
+        return given
+    records = given.answers if isinstance(given.answers, list) else []
+    found = len(given.answers) - sum(bool(record.get("round_id")) for record in records)
+    if found != limit:
+        raise InputError(f"--limit {limit}, but there are answers to {found} questions: an unfinished run, or another")
+    return task.narrow(given)
+
+
+def _metadata_of(answers: Any) -> dict[str, Any]:
+    """The metadata of the first answer; a judge's verdicts have none."""
+    try:
+        return check_metadata(answers[0], "the first answer") if isinstance(answers, list) and answers else {}
+    except InputError:  # of another program, whose own matter that is
+        return {}
 
 
 def score_given(task: Task, given: Given, output: str | None, heading: str = "", **files: str | Path) -> Result:
@@ -75,18 +106,23 @@ def score_given(task: Task, given: Given, output: str | None, heading: str = "",
 
 def _stated(task: Task, answers: Any) -> dict[str, dict[str, Any]]:
     """What answers say that they were given with, as results state it; nothing of a judge's verdicts."""
-    try:
-        metadata = check_metadata(answers[0], "the first answer") if isinstance(answers, list) and answers else {}
-    except InputError:  # of another program, whose own matter that is
-        return {}
+    metadata = _metadata_of(answers)
     checkpoint = Path(metadata.get("run", {}).get("model_path", "")).name
     return {"setting": asdict(Setting.of(metadata, checkpoint, task.name))} if "pruner" in metadata else {}
 
 
 def submit_answers(args: Namespace) -> None:
-    """Write ``args.result_file`` to ``args.output`` as a server takes it."""
+    """Write ``args.result_file`` to ``args.output`` as a server takes it.
+
+    Raises:
+        InputError: a file that cannot be read or written; answers to some of the questions, where a server takes all.
+    """
+    given = _given(args, args.task.answers.read(args.result_file))
+    limit = _metadata_of(given.answers).get("run", {}).get("limit")
     with naming_files(**_files(args)):
-        args.task.submit(_given(args, args.task.answers.read(args.result_file)), local_path(args.output))
+        if limit is not None and not args.task.judged:
+            raise InputError(f"the answers are to the first {limit} questions alone: nothing to submit")
+        args.task.submit(given, local_path(args.output))
 
 
 def _given(args: Namespace, answers: object) -> Given:

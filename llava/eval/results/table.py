@@ -80,6 +80,11 @@ class Table:
         """What was measured here without a pruner, by benchmark."""
         return next((row.measured for row in self.rows if (row.pruner, row.label) == NO_PRUNER), {})
 
+    @property
+    def limit(self) -> str:
+        """What a row says beside its setting where the first questions alone were asked, such as ``limit100``."""
+        return next((word for word in self.group.variant.split("_") if word.startswith("limit")), "")
+
     def entries(self, row: Row) -> dict[str, tuple[float | None, float | None]]:
         """What a row shows: the number measured and the published one, None where there is none.
 

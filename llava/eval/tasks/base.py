@@ -1,6 +1,6 @@
 """What a benchmark is: its files, how its questions are asked, and how its answers are scored."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 from llava.asking.losses import noted, without_placeholders
 from llava.asking.prompts import vqa_loader_query, vqa_query
 from llava.eval.tasks.files import ASKED, DataFile, Images, answer_lines
+from llava.eval.tasks.matching import ids
 from llava.eval.tasks.scores import Result
 from llava.records import local_path, read_jsonl
 
@@ -119,6 +120,23 @@ class Given:
     images: Path | None = None
 
 
+def only(
+    records: Any, wanted: Iterable[Hashable], key: Callable[[Any], Hashable] = lambda each: str(each["question_id"])
+) -> Any:
+    """Those of a list of records, or of a dict by their names, that are wanted; of None, None."""
+    wanted = set(wanted)
+    if isinstance(records, Mapping):
+        return {name: record for name, record in records.items() if name in wanted}
+    return None if records is None else [record for record in records if key(record) in wanted]
+
+
+def by_ids(given: Given) -> Given:
+    """What belongs to the answers by ``question_id``."""
+    answered = ids(given.answers)
+    annotations = [only(records, answered) for records in given.annotations]
+    return replace(given, questions=only(given.questions, answered), annotations=annotations)
+
+
 @dataclass(frozen=True)
 class Task:
     """A benchmark.
@@ -141,6 +159,8 @@ class Task:
         server: who scores what is not scored here, as the end of "submit it to".
         upload: how the name of the file ends that a server takes; "" where it takes the answers as they are.
         per_percent: points of the metric that count as one percent in an average over benchmarks.
+        narrow: leaves of what scorers get, annotations and questions, what belongs to the answers, for a run that asked
+            the first questions alone; by ``question_id`` unless a task says otherwise.
         match: raises InputError where questions, annotations (in their order) and images do not belong together.
         score, report: the result, and the lines that are printed of it.
         submit: writes what a server takes.
@@ -169,6 +189,7 @@ class Task:
     server: str = ""
     upload: str = ""
     per_percent: float = 1.0
+    narrow: Callable[[Given], Given] = by_ids
     match: Callable[[Any, Sequence[Any], Path], None] | None = None
     submit: Callable[[Given, Path], None] | None = None
     score_reads: tuple[str, ...] = ("annotations",)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llava.asking.prompts import OPTION_LETTER, mmbench_query
-from llava.eval.tasks.base import Form, Given, Sample, Task
+from llava.eval.tasks.base import Form, Given, Sample, Task, only
 from llava.eval.tasks.choices import chosen_option
 from llava.eval.tasks.files import DataFile
 from llava.eval.tasks.matching import check_same_questions, ids
@@ -81,6 +81,12 @@ def score(given: Given, benchmark: str = "mmbench") -> Result:
     details |= _details(shown, correct, hits)
     unread = chosen.count(None)
     return Result.of_scores(benchmark, "circular accuracy", list(hits.values()), answers, unread, details, hits)
+
+
+def narrow(given: Given) -> Given:
+    """The rows that were answered; a question counts if all of these are right."""
+    (rows,) = given.annotations
+    return replace(given, annotations=[only(rows, ids(given.answers), lambda row: str(int(row["index"])))])
 
 
 def _details(rows: Sequence[Mapping[str, Any]], correct: Sequence[bool], hits: Mapping[int, bool]) -> dict[str, Any]:
@@ -229,6 +235,7 @@ def _task(name: str, title: str, lang: str, **rows: int | None) -> Task:
         questions=_table("A", "B", check=check_indices),
         submit_reads=("questions",),
         scored=_is_scored,
+        narrow=narrow,
         score=partial(score, benchmark=name),
         report=report,
         submit=submit,

@@ -4,13 +4,14 @@ import logging
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from llava.asking.prompts import SHORT_ANSWER
-from llava.eval.tasks.base import SHORT, Given, Task
+from llava.eval.tasks.base import SHORT, Given, Task, only
 from llava.eval.tasks.files import Images, answer_lines, asked
 from llava.eval.tasks.matching import check_same_questions, is_missing
 from llava.eval.tasks.scores import Result, percentile_interval, scores_of
@@ -53,7 +54,7 @@ def score(given: Given) -> Result:
     Raises:
         InputError: answers to other questions, or an image without exactly two.
     """
-    answers, truth = given.answers, read_truth(given.images)
+    answers, truth = given.answers, given.annotations[0] if given.annotations else read_truth(given.images)
     keys = [_key_of(answer) for answer in answers]
     check_same_questions(keys, (key for key, _ in truth))
     expected = dict(truth)
@@ -64,7 +65,8 @@ def score(given: Given) -> Result:
     for category, files in images.items():
         for file, hits in files.items():
             if len(hits) != 2:
-                raise InputError(f"image {file!r} of {category} has {len(hits)} questions, not two")
+                fault = f"image {file!r} of {category} has {len(hits)} questions, not two"
+                raise InputError(f"{fault}: a limit must not part them")
     outcomes = {category: Counter(map(sum, images[category].values())) for category in images}
     by_category = {name: _category(outcomes[name]) for name in (*PERCEPTION, *COGNITION) if name in outcomes}
     if left_out := [name for name in (*PERCEPTION, *COGNITION) if name not in outcomes]:
@@ -77,6 +79,12 @@ def score(given: Given) -> Result:
     seen = [(key, said == expected[key]) for key, said in zip(keys, predictions, strict=True) if key[0] in PERCEPTION]
     scores = scores_of((key for key, _ in seen), [hit for _, hit in seen])
     return Result("mme", "perception score", perception, len(answers), missing, unparsable, interval, details, scores)
+
+
+def narrow(given: Given) -> Given:
+    """The truth of the questions that were answered, as annotations."""
+    truth = only(read_truth(given.images), map(_key_of, given.answers), lambda each: each[0])
+    return replace(given, annotations=[truth])
 
 
 def _key_of(answer: Mapping[str, Any]) -> Question:
@@ -178,6 +186,7 @@ MME = Task(
     per_percent=20.0,  # perception comes to at most 2000
     answers=answer_lines(prompt=str),
     score_reads=("images",),
+    narrow=narrow,
     match=match,
     score=score,
     report=report,

@@ -3,11 +3,12 @@
 Its evaluator (whyu/MM-Vet_Evaluator) writes the grades.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
-from llava.eval.tasks.base import SENTENCES, Given, Task
+from llava.eval.tasks.base import SENTENCES, Given, Task, only
 from llava.eval.tasks.files import DataFile, Images, asked, write_json
 from llava.eval.tasks.matching import by_question, check_same_questions, ids
 from llava.eval.tasks.scores import Result, percent, percent_by, percent_interval, scores_of
@@ -44,6 +45,11 @@ def score(given: Given) -> Result:
     unread = sum(None in sample for sample in by_sample)
     counts, scores = (len(means), 0, unread), scores_of(samples, means)
     return Result("mmvet", "GPT-4 score", fmean(totals), *counts, percent_interval(means), details, scores)
+
+
+def narrow(given: Given) -> Given:
+    """The samples that were graded."""
+    return replace(given, annotations=[only(samples, given.answers) for samples in given.annotations])
 
 
 def _valid(grade: Any) -> float | None:
@@ -84,6 +90,7 @@ MMVET = Task(
     server="https://huggingface.co/spaces/whyu/MM-Vet_Evaluator",
     upload=".json",
     verdicts=DataFile("grades.json", "the evaluator", keys={"score": list}, kind=dict),
+    narrow=narrow,
     match=lambda questions, annotations, images: check_same_questions(
         (f"v1_{qid}" for qid in ids(questions)), annotations[0]
     ),

@@ -5,6 +5,7 @@ https://arxiv.org/abs/2305.10355. Labels: the first release, whose random catego
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from llava.asking.prompts import SHORT_ANSWER
-from llava.eval.tasks.base import SHORT, Given, Task
+from llava.eval.tasks.base import SHORT, Given, Task, only
 from llava.eval.tasks.files import DataFile, Images, answer_lines, asked
 from llava.eval.tasks.matching import by_question, check_same_questions, ids, is_missing
 from llava.eval.tasks.scores import Result, percentile_interval, scores_of
@@ -84,6 +85,15 @@ def _outcomes(
         yes = not is_there if is_missing(answer) else says_yes(answer["text"])
         outcomes[str(question["question_id"])] = ("T" if yes == is_there else "F") + ("P" if yes else "N")
     return outcomes
+
+
+def narrow(given: Given) -> Given:
+    """The questions that were answered, and in each category their labels."""
+    questions, labels = only(given.questions, ids(given.answers)), []
+    for category, of_category in zip(ROWS, given.annotations, strict=True):
+        asked_of = [_key(question) for question in questions if question["category"] == category]
+        labels.append(only(of_category, asked_of, _key))
+    return replace(given, questions=questions, annotations=labels)
 
 
 def _key(entry: Mapping[str, Any]) -> tuple[str, str]:
@@ -179,6 +189,7 @@ POPE = Task(
     questions=SPLIT["llava_pope_test"],
     answers=answer_lines(prompt=str),
     score_reads=("questions", "annotations"),
+    narrow=narrow,
     match=lambda questions, annotations, images: check_same_questions(
         map(_key, questions), (_key(label) for labels in annotations for label in labels)
     ),

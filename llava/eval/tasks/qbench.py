@@ -5,13 +5,14 @@ The test split's answers are with its organisers.
 
 import string
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
 from llava.asking.prompts import qbench_query
-from llava.eval.tasks.base import Form, Given, Sample, Task
+from llava.eval.tasks.base import Form, Given, Sample, Task, only
 from llava.eval.tasks.choices import chosen_option
 from llava.eval.tasks.files import AnswersFile, DataFile, Images
 from llava.eval.tasks.matching import check_same_questions, refuse_repeated
@@ -47,6 +48,11 @@ def score(given: Given, benchmark: str = "qbench") -> Result:
     }
     unread = chosen.count(None)
     return Result.of_scores(benchmark, "accuracy", correct, answers, unread, details, map(_key, answers))
+
+
+def narrow(given: Given) -> Given:
+    """What belongs to the answers by image and question."""
+    return replace(given, annotations=[only(records, map(_key, given.answers), _key) for records in given.annotations])
 
 
 def _key(entry: dict[str, Any]) -> tuple[str, str]:
@@ -121,6 +127,7 @@ def _task(name: str, title: str, lang: str, **files: str) -> Task:
         images=Images("images_llvisionqa", SOURCE, key="img_path"),
         labels=(DataFile(next(iter(files.values())), SOURCE, keys=labelled, check=_check),),
         answers=ANSWERS,
+        narrow=narrow,
         score=partial(score, benchmark=name),
         report=report,
         scored=lambda split: split.endswith("dev"),

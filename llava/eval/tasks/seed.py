@@ -3,10 +3,11 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llava.eval.tasks.base import SHORT, Given, Task
+from llava.eval.tasks.base import SHORT, Given, Task, only
 from llava.eval.tasks.files import DataFile, Images, asked
 from llava.eval.tasks.matching import by_question, check_same_questions, ids
 from llava.eval.tasks.scores import Result, percent_by
@@ -59,6 +60,13 @@ def score(given: Given) -> Result:
     return Result.of_scores("seed", metric, correct, answers, unread, details, ids(questions))
 
 
+def narrow(given: Given) -> Given:
+    """What belongs to the answers, numbers being matched however they are written."""
+    (annotation,) = given.annotations
+    found = only(annotation["questions"], _answered(given.answers), lambda each: question_key(each["question_id"]))
+    return replace(given, annotations=[annotation | {"questions": found}])
+
+
 def report(result: Result) -> str:
     """The lines that LLaVA prints: every type of question, all, images and videos."""
     details = result.details
@@ -104,6 +112,7 @@ SEED = Task(
     labels=(DataFile("SEED-Bench.json", SOURCE, kind=dict, check=_check, in_data=True),),
     upload=".jsonl",
     submit_reads=("annotations",),
+    narrow=narrow,
     match=lambda questions, annotations, images: check_same_questions(
         map(question_key, ids(questions)), map(question_key, ids(annotations[0]))
     ),

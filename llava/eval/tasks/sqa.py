@@ -6,15 +6,16 @@ https://arxiv.org/abs/2209.09513.
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llava.asking.losses import without_placeholders
 from llava.asking.prompts import OPTION_LETTER, science_query
 from llava.constants import DEFAULT_IMAGE_TOKEN
-from llava.eval.tasks.base import Form, Given, Sample, Task
+from llava.eval.tasks.base import Form, Given, Sample, Task, only
 from llava.eval.tasks.files import EVAL_ZIP, DataFile, Images, answer_lines, write_json
-from llava.eval.tasks.matching import by_question, is_missing
+from llava.eval.tasks.matching import by_question, ids, is_missing
 from llava.eval.tasks.scores import Result, percent, percent_interval, scores_of
 from llava.records import InputError, check_record, local_path, read_json
 
@@ -224,6 +225,12 @@ def make(folder: Path, data: Path) -> None:
     logger.info("%s: %d of %d questions have an image", target, len(with_image), len(questions))
 
 
+def narrow(given: Given) -> Given:
+    """The problems of the split that were answered."""
+    pids, problems = given.annotations
+    return replace(given, annotations=(only(pids, ids(given.answers), str), problems))
+
+
 SPLITS = DataFile("pid_splits.json", SOURCE, 4241, check=_check_ids, in_data=True, member="test")
 PROBLEMS = DataFile("problems.json", SOURCE, None, {"choices": list, "answer": int}, kind=dict, in_data=True)
 SQA = Task(
@@ -245,6 +252,7 @@ SQA = Task(
     images=Images("images/test", f"the test images of {SOURCE}"),
     annotations=(SPLITS, PROBLEMS),
     answers=answer_lines(prompt=str),
+    narrow=narrow,
     match=match,
     score=score,
     report=report,

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from llava.eval.tasks.base import SHORT, Given, Task
+from llava.eval.tasks.base import SHORT, Given, Task, only
 from llava.eval.tasks.files import DataFile, Images, answer_lines, asked
 from llava.eval.tasks.matching import check_same_questions, ids
 from llava.eval.tasks.scores import Result
@@ -48,6 +49,14 @@ def score(given: Given) -> Result:
     return Result.of_scores("textvqa", "soft accuracy", scores, answers, unread, questions=keys)
 
 
+def narrow(given: Given) -> Given:
+    """What belongs to the answers by image and question."""
+    keys = [_key(answer["question_id"], question_of(answer["prompt"])) for answer in given.answers]
+    (annotations,) = given.annotations
+    found = only(annotations, keys, lambda entry: _key(entry["image_id"], entry["question"]))
+    return replace(given, annotations=[found])
+
+
 def _key(image_id: int | str, question: str) -> tuple[str, str]:
     return str(image_id), question.lower()
 
@@ -72,6 +81,7 @@ TEXTVQA = Task(
     images=Images("train_images", f"{SOURCE}images/train_val_images.zip"),
     annotations=(DataFile(FILE, f"{SOURCE}data/{FILE}", 5000, KEYS, in_data=True, member="data", check=_check),),
     answers=answer_lines(prompt=str),
+    narrow=narrow,
     match=lambda questions, annotations, images: check_same_questions(ids(questions), ids(annotations[0], "image_id")),
     score=score,
     report=report,

@@ -1,10 +1,11 @@
 """VizWiz: questions by blind people about their photographs. https://arxiv.org/abs/1802.08218."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llava.eval.tasks.base import SHORT, Given, Task
+from llava.eval.tasks.base import SHORT, Given, Task, only
 from llava.eval.tasks.files import EVAL_ZIP, DataFile, Images, asked, write_json
 from llava.eval.tasks.matching import by_question, check_same_questions, ids, refuse_repeated
 from llava.eval.tasks.scores import Result
@@ -54,6 +55,16 @@ def submit(given: Given, path: Path) -> None:
     write_json(path, [{"image": image, "answer": NORMALIZE(answers[qid]["text"])} for qid, image in images.items()])
 
 
+def narrow(given: Given) -> Given:
+    """What belongs to the answers: by question and image, or else the annotations at the places of the answers."""
+    (annotations,) = given.annotations
+    if given.questions is None:
+        return replace(given, annotations=[annotations[: len(given.answers)]])
+    questions = only(given.questions, ids(given.answers))
+    images = [question["image"] for question in questions]
+    return replace(given, questions=questions, annotations=[only(annotations, images, lambda each: each["image"])])
+
+
 VIZWIZ = Task(
     name="vizwiz",
     title="VizWiz",
@@ -74,6 +85,7 @@ VIZWIZ = Task(
     score_takes=("questions",),
     submit_reads=("questions",),
     scored=lambda split: False,
+    narrow=narrow,
     score=score,
     report=report,
     submit=submit,

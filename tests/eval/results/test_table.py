@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from llava.eval.results.collect import Group, Measurement
+from llava.eval.results.formats import line
 from llava.eval.results.setting import Setting
 from llava.eval.results.table import build_tables, title
 from llava.records import InputError
@@ -76,6 +77,22 @@ def test_unpruned_comes_first_then_large_budgets_and_the_floors_last():
 def test_results_over_different_numbers_of_questions_are_refused():
     with pytest.raises(InputError, match=r"pope: pope/none/full scores 100 questions, pope/cdpruner/vtn_64 60"):
         build_tables([result("pope", 80.0), result("pope", 70.0, "cdpruner/vtn_64", count=60)])
+
+
+def test_the_first_questions_alone_are_a_table_of_their_own_whose_rows_say_so():
+    first = Group("llava-v1.5-7b", "native", "dtypebfloat16_limit60")
+    tables = build_tables(
+        [
+            result("pope", 80.0),
+            result("pope", 70.0, "cdpruner/vtn_64"),
+            result("pope", 90.0, "cdpruner/vtn_64", first, count=60),
+        ]
+    )
+    assert [[line(table, row)[1] for row in table.rows] for table in tables] == [
+        ["full", "vtn_64"],
+        ["vtn_64_limit60"],
+    ]
+    assert tables[1].unpruned == {} and tables[1].rows[0].published is None
 
 
 def test_two_results_for_one_place_are_refused():
