@@ -9,10 +9,13 @@ from llava.pruners.cdpruner import CDPruner
 from llava.pruners.cls_topk import ClsTopK
 from llava.pruners.cues import VisualCues
 from llava.pruners.divprune import DivPrune
+from llava.pruners.eadp import EADP
 from llava.pruners.fastv import FastV
 from llava.pruners.mfpruner import MFPruner
+from llava.pruners.mmtok import MMTok
 from llava.pruners.prumerge import PruMerge
 from llava.pruners.random import RandomPruner
+from llava.pruners.scope import ScopePruner
 from llava.pruners.trim import Trim
 from llava.pruners.uniform import UniformPruner
 from llava.pruners.visionzip import VisionZip
@@ -42,6 +45,9 @@ PRUNERS: dict[str, type[Pruner]] = {
     "prumerge": PruMerge,
     "trim": Trim,
     "fastv": FastV,
+    "scope": ScopePruner,
+    "mmtok": MMTok,
+    "eadp": EADP,
 }
 
 
@@ -98,10 +104,15 @@ def add_pruner_args(parser: ArgumentParser) -> None:
     group.add_argument("--visual_token_num", type=int, metavar="T", help="visual tokens kept per tile, 0 or more")
     group.add_argument("--keep_ratio", type=float, metavar="RATIO", help="share of visual tokens kept, in (0, 1]")
     for option in option_names():
-        users = [name for name, cls in PRUNERS.items() if option in option_defaults(cls)]
-        (field,) = (field for field in fields(PRUNERS[users[0]]) if field.name == option)
-        kind = next(iter(get_args(field.type)), field.type)  # float of float | None
-        group.add_argument(f"--{option}", type=kind, help=f"read by {', '.join(users)} (default: {field.default})")
+        own = {name: field for name, cls in PRUNERS.items() for field in fields(cls) if field.name == option}
+        first = next(iter(own.values()))
+        kind = next(iter(get_args(first.type)), first.type)  # float of float | None
+        defaults = {name: str(field.default) for name, field in own.items()}
+        if len(set(defaults.values())) == 1:
+            text = f"{', '.join(own)} (default: {first.default})"
+        else:
+            text = ", ".join(f"{name} (default: {default})" for name, default in defaults.items())
+        group.add_argument(f"--{option}", type=kind, help=f"read by {text}")
 
 
 def pruner_from_args(args: Namespace, parser: ArgumentParser | None = None) -> Pruner | None:

@@ -1,9 +1,12 @@
 """Tensor functions that several pruners share. None of them reads a value back to the host."""
 
 from collections.abc import Callable
+from math import exp, isqrt
 
 import torch
 from torch import Tensor
+
+NEIGHBOUR = exp(-0.5)  # weight of a neighbour beside 1 of the token itself: a Gaussian of sigma 1
 
 
 def rank(scores: Tensor, tier: Tensor | None = None) -> Tensor:
@@ -33,6 +36,31 @@ def image_max(values: Tensor, image_index: Tensor | None) -> Tensor:
     NaN as in ``image_min``.
     """
     return _over_image(values, image_index, torch.amax, -torch.inf)
+
+
+def min_max(values: Tensor, image_index: Tensor | None) -> Tensor:
+    """Spread the finite values of each image over (0, 1]; the others become 0, (B, ..., N) -> (B, ..., N)."""
+    low = image_min(values.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=torch.inf), image_index)
+    high = image_max(values.nan_to_num(nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf), image_index)
+    return ((values - low + 1e-6) / (high - low + 1e-6)).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def smoothed(values: Tensor, grid: tuple[int, int] | None) -> Tensor:
+    """The mean of every token and its eight neighbours, weighted by a Gaussian of sigma 1, (B, N) -> (B, N).
+
+    Beyond its border the grid goes on mirrored. Tokens without a grid stand in a square if their number is that of one,
+    and stay as they are otherwise; so they do along an axis of length 1.
+    """
+    side = isqrt(values.shape[1])
+    if grid is None and side * side != values.shape[1]:
+        return values
+    values = values.unflatten(1, grid or (side, side))  # (B, rows, columns)
+    for axis, length in enumerate(values.shape[1:], start=1):
+        if length > 1:
+            before = torch.cat([values.narrow(axis, 1, 1), values.narrow(axis, 0, length - 1)], dim=axis)
+            behind = torch.cat([values.narrow(axis, 1, length - 1), values.narrow(axis, length - 2, 1)], dim=axis)
+            values = (values + NEIGHBOUR * (before + behind)) / (1 + 2 * NEIGHBOUR)
+    return values.flatten(1)
 
 
 def _over_image(values: Tensor, image_index: Tensor | None, extreme: Callable[..., Tensor], of_others: float) -> Tensor:

@@ -8,7 +8,7 @@ from torch.nn.functional import threshold
 
 from llava.pruners.base import Pruner
 from llava.pruners.cues import VisualCues
-from llava.pruners.functional import image_max, image_min, rank
+from llava.pruners.functional import min_max, rank
 from llava.pruners.search.device import on_cpu
 from llava.pruners.search.products import directions, measured
 
@@ -57,7 +57,7 @@ class MFPruner(Pruner):
             rest = cues.cls_attention if cues.relevance is None else cues.relevance
             return rank(rest, tier=votes > VOTE)[:, :budget]
         given = [cues.cls_attention] if cues.relevance is None else [cues.cls_attention, cues.relevance]
-        spread = _min_max(torch.stack(given, dim=1), cues.image_index)
+        spread = min_max(torch.stack(given, dim=1), cues.image_index)
         scores = torch.cat([spread[:, :1], dissimilarity(cues.embeds).unsqueeze(1), spread[:, 1:]], dim=1)  # (B, 3, N)
         votes = threshold(_votes(scores, budget), VOTE, 0)  # one alone is none
         total = scores.sum(dim=1).view(torch.int32)  # (B, N): read as integers, positive float32 numbers ascend as well
@@ -83,10 +83,3 @@ def _votes(scores: Tensor, budget: int) -> Tensor:
     """``VOTE`` times how many of the scores (B, cues, N) have each token among their best ``budget``, (B, N) int64."""
     nominated = rank(scores)[..., :budget]  # (B, cues, budget)
     return torch.zeros_like(scores, dtype=torch.int64).scatter_(2, nominated, VOTE).sum(dim=1)
-
-
-def _min_max(values: Tensor, image_index: Tensor | None) -> Tensor:
-    """Spread the finite values of each image over (0, 1]; the others become 0, (B, cues, N) -> (B, cues, N)."""
-    low = image_min(values.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=torch.inf), image_index)
-    high = image_max(values.nan_to_num(nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf), image_index)
-    return ((values - low + 1e-6) / (high - low + 1e-6)).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)

@@ -8,14 +8,14 @@ import torch
 
 from llava.pruners import VisualCues, mfpruner
 from llava.pruners.cues import CUES, PER_TOKEN_VECTORS
-from llava.pruners.search import dpp, duplicates, farthest, products
+from llava.pruners.search import coverage, dpp, duplicates, farthest, products
 
 
 @contextmanager
 def as_on_a_device():
     """The form of a selection that other devices than the CPU take, of tensors wherever they are."""
     with ExitStack() as stack:
-        for module in (dpp, duplicates, farthest, mfpruner, products):
+        for module in (coverage, dpp, duplicates, farthest, mfpruner, products):
             stack.enter_context(patch.object(module, "on_cpu", lambda _: False))
         yield
 

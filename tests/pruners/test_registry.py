@@ -123,6 +123,7 @@ def test_help_says_which_pruners_read_an_option():
     text = " ".join(parser.format_help().split())
     assert "--important_ratio IMPORTANT_RATIO read by vispruner (default: 0.5)" in text
     assert "--seed SEED read by random (default: 0)" in text
+    assert "--alpha ALPHA read by " in text and "scope (default: 1.0)" in text and "mmtok (default: 0.5)" in text
 
 
 def test_arguments_that_a_program_does_not_have_count_as_not_given():
