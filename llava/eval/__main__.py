@@ -20,6 +20,8 @@ SUBMITTED = [task.name for task in TASKS.values() if task.submit]
 USAGE = f"""usage: python -m llava.eval PROGRAM [OPTION...]
   run TASK VERSION TOKENS [OPTION...]
                what scripts/VERSION/eval/TASK.sh does: ask, then score; TASK as below, VERSION v1_5 or v1_6
+  sweep TASK VERSION --pruners A,B --budgets 64,128 [OPTION...]
+               the same for several pruners and budgets in one process, with one table
   score TASK   score answers; one of: {", ".join(TASKS)}
   submit TASK  write answers as the task's server takes them; one of: {", ".join(SUBMITTED)}
   doctor       say whether the data of benchmarks, or a checkpoint, is all there
@@ -39,14 +41,14 @@ def main(words: list[str]) -> None:
 def program_of(words: list[str]) -> tuple[ArgumentParser, Callable[[Namespace], Any], list[str]]:
     """The command line of the program that ``words`` name, its function, and the words that are its own."""
     name, task, *_ = [*words, "", ""]
-    if name == "run":
-        run = importlib.import_module("llava.eval.ask.run")
-        return run.build_parser(), partial(run.run_words, do=main), words[1:]
+    if name in ("run", "sweep"):
+        module = importlib.import_module(f"llava.eval.ask.{name}")
+        return module.build_parser(), partial(getattr(module, f"{name}_words"), do=main), words[1:]
     if (name == "score" and task in TASKS) or (name == "submit" and task in SUBMITTED):
         score = importlib.import_module("llava.eval.results.score")
         return getattr(score, f"{name}_parser")(TASKS[task]), getattr(score, f"{name}_answers"), words[2:]
     if name not in PROGRAMS:
-        valid = {"score": list(TASKS), "submit": SUBMITTED}.get(name, ["run", "score", "submit", *PROGRAMS])
+        valid = {"score": list(TASKS), "submit": SUBMITTED}.get(name, ["run", "sweep", "score", "submit", *PROGRAMS])
         unknown = f"{name}: unknown benchmark {task!r}" if name in ("score", "submit") else f"unknown program {name!r}"
         sys.exit(f"{USAGE}\n\npython -m llava.eval: error: {unknown}; valid are {', '.join(valid)}")
     module, function = PROGRAMS[name].split()

@@ -29,7 +29,7 @@ def test_words_that_name_no_program_are_told_which_there_are(words):
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
-        (["scor"], "unknown program 'scor'; valid are run, score, submit, doctor"),
+        (["scor"], "unknown program 'scor'; valid are run, sweep, score, submit, doctor"),
         (["score", "gqaa"], "score: unknown benchmark 'gqaa'; valid are vqav2, gqa"),
         (["submit", "pope"], "submit: unknown benchmark 'pope'; valid are vqav2, gqa, vizwiz, mmbench"),
     ],

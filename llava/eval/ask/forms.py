@@ -1,7 +1,7 @@
 """The questions of a benchmark asked in the form it has, whichever program asks them."""
 
 import copy
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +11,7 @@ from llava.eval.ask.dataset import QuestionDataset
 from llava.eval.ask.options import first
 from llava.eval.ask.program import evaluate, prepare
 from llava.eval.tasks.base import Form, Sample
+from llava.pruners import Pruner
 
 
 class UnpaddedDataset(QuestionDataset):
@@ -43,10 +44,20 @@ def ask_questions(form: Form, args: Any, parser: ArgumentParser) -> None:
     Raises:
         InputError: unusable options or questions, before the model loads; see ``llava.eval.ask.program.evaluate``.
     """
+    args, pruner, samples, file = read_samples(form, args, parser)
+    evaluate(args, pruner, samples, file, dataset_of(form))
+
+
+def read_samples(form: Form, args: Any, parser: ArgumentParser) -> tuple[Namespace, Pruner | None, list[Sample], str]:
+    """Options and pruner as ``prepare`` returns them, the questions that ``args`` name, and their file.
+
+    Raises:
+        InputError: unusable options or questions.
+    """
     args, pruner = prepare(args, parser, form.conv_mode)
     if form.plain:
         args.conv_mode = conv_mode_of_plain_model(model_name(args), args.conv_mode)
     file = getattr(args, form.question_flag.strip("-").replace("-", "_"))
     options = {name: getattr(args, name) for name in form.options}
     questions = first(form.read(file), args.limit, file)
-    evaluate(args, pruner, form.samples(questions, args.image_folder, **options), file, dataset_of(form))
+    return args, pruner, form.samples(questions, args.image_folder, **options), file

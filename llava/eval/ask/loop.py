@@ -130,12 +130,15 @@ def run(dataset: QuestionDataset, model: Model, plan: Run, write: WriteAnswer) -
                 answered, visual_tokens = answered + 1, visual_tokens + result.visual_tokens
                 progress.set_postfix(visual_tokens=f"{visual_tokens / answered:.1f}", refresh=False)
             elif plan.on_error == "stop":
-                raise InputError(
-                    f"{result}; the answers so far are saved, and a rerun continues here (--on-error skip goes on)"
-                ) from result
+                raise refusal(result) from result
             write(index, record(dataset.samples[index], result, plan, metadata))
             progress.update()
     return len(dataset) / (time.perf_counter() - start)
+
+
+def refusal(error: QuestionError) -> InputError:
+    """What ends a run at a question that cannot be asked."""
+    return InputError(f"{error}; the answers so far are saved, and a rerun continues here (--on-error skip goes on)")
 
 
 def record(sample: Sample, result: Answer | QuestionError, plan: Run, metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -102,10 +102,8 @@ def evaluate(
             full disk, with the answers so far on disk.
     """
     check_locks()
-    settings = describe_settings(args, pruner, question_file) | {QUERIES: identity.of_texts(s.query for s in samples)}
+    answers = answers_file(args, pruner, samples, question_file)
     samples = get_chunk(samples, args.num_chunks, args.chunk_idx)
-    files = identity.of_run(**{part: getattr(args, place, None) for place, part in PLACES.items()})
-    answers = _answers_file(args, samples, settings, files)
     processes = join(args.device)
     args.device = processes.device
 
@@ -123,16 +121,24 @@ def evaluate(
             with answers.writer(processes.rank if in_parts else None) as write:
                 usual = begin_engine if getattr(args, "engine", None) else _begin
                 begin, asked = begin or partial(usual, make_dataset), {index: samples[index] for index in share}
-                _ask(begin, args, pruner, asked, _identified(write, answers), processes)
+                _ask(begin, args, pruner, asked, identified(write, answers), processes)
         processes.wait()
         processes.by_main(answers.finish)
     if processes.is_main:
         _report(args, answers.path, len(samples))
 
 
-def _answers_file(
-    args: Namespace, samples: Sequence[Sample], settings: dict[str, Any], files: identity.Files
+def answers_file(
+    args: Namespace, pruner: Pruner | None, samples: Sequence[Sample], question_file: str | Path
 ) -> AnswersFile:
+    """What is on disk of the answers to this chunk of ``samples``, all questions of the file.
+
+    Raises:
+        InputError: the question file or a file of the checkpoint cannot be read, or there is no such chunk.
+    """
+    settings = describe_settings(args, pruner, question_file) | {QUERIES: identity.of_texts(s.query for s in samples)}
+    files = identity.of_run(**{part: getattr(args, place, None) for place, part in PLACES.items()})
+    samples = get_chunk(samples, args.num_chunks, args.chunk_idx)
     expected = [{k: v for k, v in sample.line().items() if k != sample.answer_key} for sample in samples]
     media = [sample.image if isinstance(sample.image, Path) else None for sample in samples]
     return AnswersFile(args.answers_file, expected, settings, files, _usual(settings), media)
@@ -150,7 +156,7 @@ def _usual(settings: Mapping[str, Any]) -> dict[str, Any]:
     return usual
 
 
-def _identified(write: WriteAnswer, answers: AnswersFile) -> WriteAnswer:
+def identified(write: WriteAnswer, answers: AnswersFile) -> WriteAnswer:
     """Write answers that say which checkpoint and which image they belong to."""
     parts = {part.replace(" ", "_"): identity.digest(files) for part, files in (answers.files or {}).items()}
 
@@ -186,8 +192,12 @@ def _begin(
 ) -> tuple[Model, QuestionDataset, dict[str, Any]]:
     loaded = load_model(args, pruner)
     places = (loaded.tokenizer, loaded.image_processor, loaded.model.config, args.conv_mode)
-    base = {"model_base": args.model_base} if args.model_base else {}
-    return loaded, make_dataset(samples, *places), describe_run(args, loaded.model) | base
+    return loaded, make_dataset(samples, *places), described(args, loaded.model)
+
+
+def described(args: Namespace, model: Any) -> dict[str, Any]:
+    """What decides the answers of a LLaVA model besides the pruner, as records have it under ``run``."""
+    return describe_run(args, model) | ({"model_base": args.model_base} if args.model_base else {})
 
 
 def _ask(

@@ -46,7 +46,7 @@ def run(
         print(*(shlex.join(["python", *command]) for command in commands), sep="\n")
         return
     if plan is not None:
-        _prepare(plan, do)
+        prepare_data(plan, do)
     with _ended_together() as processes:
         _ask(plan, [[python, *command] for command in commands], environment, processes)
     print(f"answers: {answers}", flush=True)
@@ -54,7 +54,8 @@ def run(
         _finish(plan, do)
 
 
-def _prepare(plan: Plan, do: Callable[[list[str]], None]) -> None:
+def prepare_data(plan: Plan, do: Callable[[list[str]], None]) -> None:
+    """Look whether the data is there, and make the files that a run makes."""
     do(plan.doctor)
     if any(file.made_from is not None and not Path(plan.find(file)).is_file() for file in plan.files):
         plan.task.make(Path(EVAL_DIR, plan.task.folder), plan.data)

@@ -86,7 +86,7 @@ def collect(eval_dir: str | Path) -> list[Measurement]:
     if not base.is_dir():
         raise InputError(f"--eval-dir {eval_dir}: no such folder")
     paths = sorted(base.glob(PATTERN))
-    found = [each for path in tqdm(paths, unit="result", leave=None) for each in _measurements(path)]
+    found = [each for path in tqdm(paths, unit="result", leave=None) for each in measured_in(path)]
     if not found:
         raise InputError(
             f"--eval-dir {eval_dir}: no results in it; the scripts in scripts/v1_5/eval write them, as "
@@ -95,8 +95,12 @@ def collect(eval_dir: str | Path) -> list[Measurement]:
     return found
 
 
-def _measurements(path: Path) -> Iterator[Measurement]:
-    """The measurement in a file, or nothing if the file is something else."""
+def measured_in(path: Path) -> Iterator[Measurement]:
+    """The measurement in a file, or nothing if the file is something else.
+
+    Raises:
+        InputError: a result that is broken.
+    """
     result = read_json(path, (dict, list))
     if not isinstance(result, dict) or "benchmark" not in result:
         logger.info("not a result, left out: %s", path)

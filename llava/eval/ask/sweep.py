@@ -1,0 +1,168 @@
+"""Several pruners at several budgets on one benchmark: one process, one model, one table.
+
+Each image is read once for all of them. Files, records and scores are those of a run for each, so that a sweep goes on
+with the answers of runs, and runs with those of a sweep. It is one process whatever CUDA_VISIBLE_DEVICES names, whose
+devices share a model that is too large for one.
+"""
+
+import importlib
+import io
+import os
+import shlex
+import sys
+from argparse import REMAINDER, ArgumentParser, Namespace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from llava.eval.ask.forms import dataset_of, read_samples
+from llava.eval.ask.plan import Plan, plan_of
+from llava.eval.ask.run import prepare_data
+from llava.eval.ask.several import Configuration, ask_together
+from llava.eval.ask.words import given
+from llava.eval.results.collect import measured_in
+from llava.eval.results.formats import to_markdown
+from llava.eval.results.table import build_tables
+from llava.pruners import PRUNERS, option_names
+from llava.pruners.cues import INSIDE_CUES
+from llava.records import InputError
+from llava.selecting.options import NATIVE, names_of
+
+ONE_BY_ONE = ("--pruner", "--visual_token_num", "--keep_ratio", "--important_ratio")
+"""Flags of a run in whose place a sweep has lists."""
+OF_RUNS = ("--engine", "--launcher", "--data-parallel-size", "--profile", "--save-latency", "--num-chunks")
+"""Flags of a run that shares nothing with others."""
+INSIDE = "prune_layer=2"
+"""How a pruner is meant that reads attention of the language model, where no layer is named: as FastV's paper."""
+USAGE = """python -m llava.eval sweep TASK VERSION --pruners A,B [--budgets 64,128] [OPTION...]
+  --pruners        names, none among them for plain LLaVA; all for every one there is. Options follow a name after
+                   colons: cdpruner:theta=0.5, random:seed=1, fastv:prune_layer=2
+  --budgets        visual tokens kept per tile, or shares of them, such as 0.25
+  OPTION           as of python -m llava.eval run TASK VERSION, e.g. --limit 100, --batch_size 8
+  --dry-run        print the runs that it stands for
+places are named by environment, as for a run
+"""
+
+
+def sweep(words: Sequence[str], do: Callable[[list[str]], None], environment: Mapping[str, str] = os.environ) -> None:
+    """Ask, score and compare.
+
+    Args:
+        words: as in ``USAGE``.
+        do: runs another program of ``llava.eval``, given its words.
+        environment: says where checkpoints and data lie.
+
+    Raises:
+        SystemExit: wrong words, or data that is missing.
+        InputError: no such benchmark, version or pruner; as ``ask_together``.
+    """
+    runs, dry = runs_of(words)
+    places = {name: value for name, value in environment.items() if name != "CUDA_VISIBLE_DEVICES"}
+    plans = [plan_of(run, places) for run in runs]
+    if dry:
+        print(*(shlex.join(["python", "-m", "llava.eval", "run", *run]) for run in runs), sep="\n")
+        return
+    prepare_data(plans[0], do)
+    configurations, samples = [], []
+    for plan in plans:
+        *configuration, samples, file = _read(plan)
+        configurations.append(Configuration.of(*configuration, samples, file))
+    ask_together(configurations, samples, dataset_of(plans[0].task.asks))
+    _score(plans, do)
+
+
+def runs_of(words: Sequence[str]) -> tuple[list[list[str]], bool]:
+    """The words of a run for each pruner and budget, and whether they are to be printed alone.
+
+    Raises:
+        InputError: words that are of a run, not of a sweep; a pruner, option or budget that is none.
+    """
+    own = ArgumentParser("python -m llava.eval sweep", USAGE, add_help=False, allow_abbrev=False)
+    own.add_argument("--pruners", default="")
+    own.add_argument("--budgets", default="")
+    own.add_argument("--dry-run", action="store_true")
+    if not words or {"-h", "--help"} & {*words}:
+        print(f"usage: {USAGE}")
+        sys.exit()
+    args, rest = own.parse_known_args(list(words))
+    for option in (*ONE_BY_ONE, *OF_RUNS):
+        if given(rest, option):
+            instead = "--pruners and --budgets stand for it" if option in ONE_BY_ONE else "give it to a run"
+            raise InputError(f"{option} is not for a sweep: {instead}")
+    budgets = [_budget(text) for text in dict.fromkeys(filter(None, args.budgets.split(",")))]
+    named = [name.strip() for name in args.pruners.split(",") if name.strip()]
+    if not named:
+        raise InputError(f"--pruners is missing: all, or some of none, {', '.join(PRUNERS)}")
+    specs = [each for name in named for each in (["none", *PRUNERS] if name == "all" else [name])]
+    runs = [[*run, *rest[2:]] for spec in dict.fromkeys(specs) for run in _of_pruner(spec, budgets)]
+    return [[*rest[:2], *run] for run in runs], args.dry_run
+
+
+def _budget(text: str) -> list[str]:
+    if text.isdecimal():
+        return ["--visual_token_num", text]
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise InputError(f"--budgets: {text!r} is neither a number of tokens nor a share of them in (0, 1]")
+    return ["--keep_ratio", text]
+
+
+def _of_pruner(spec: str, budgets: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The words of a run at each budget; of the run without a pruner."""
+    name, *options = spec.split(":")
+    if name not in ("none", *PRUNERS):
+        raise InputError(f"--pruners: unknown pruner {name!r}; the known ones are none, {', '.join(PRUNERS)}")
+    if name == "none":
+        return [["--pruner", name, *map(_option, options)]]
+    if not budgets:
+        raise InputError("--budgets is missing, such as --budgets 64,128")
+    if PRUNERS[name].needs & INSIDE_CUES and not any(each.startswith("prune_layer") for each in options):
+        options.append(INSIDE)
+    return [["--pruner", name, *budget, *map(_option, options)] for budget in budgets]
+
+
+def _option(text: str) -> str:
+    """``option=value`` as a flag; one that is on without a value, or True, stands alone."""
+    name, _, value = text.partition("=")
+    valid = [*option_names(), *names_of(NATIVE)]
+    if name not in valid:
+        raise InputError(f"--pruners: {text!r} is no option of a pruner; these are {', '.join(valid)}")
+    return f"--{name}={value}" if value not in ("", "True") else f"--{name}"
+
+
+def _read(plan: Plan) -> tuple:
+    """Options, pruner, questions and question file of a run, as the program reads them that asks."""
+    door = importlib.import_module(f"llava.eval.{plan.task.asks.door}")
+    (command,) = plan.asking
+    parser = door.build_parser()
+    return read_samples(plan.task.asks, parser.parse_args(command[2:]), parser)
+
+
+def _score(plans: Sequence[Plan], do: Callable[[list[str]], None]) -> None:
+    """Score every run, and print one table of all that are scored here."""
+    results = []
+    for plan in plans:
+        if plan.scoring:
+            with redirect_stdout(io.StringIO()):  # the table says it
+                do(plan.scoring)
+        if plan.scoring[:1] == ["score"]:
+            results.append(Path(plan.scoring[-1]))
+        else:
+            print(f"not scored here: submit {plan.submission}")
+    if results:
+        print(to_markdown(build_tables([each for path in results for each in measured_in(path)])), end="")
+
+
+def sweep_words(args: Namespace, do: Callable[[list[str]], None]) -> None:
+    """``sweep`` as the command line calls it."""
+    sweep(args.words, do)
+
+
+def build_parser() -> ArgumentParser:
+    """The command line."""
+    parser = ArgumentParser(prog="python -m llava.eval sweep", description=__doc__)
+    parser.add_argument("words", nargs=REMAINDER, metavar="TASK VERSION --pruners A,B --budgets 64,128 [OPTION...]")
+    return parser
