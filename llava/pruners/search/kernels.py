@@ -35,12 +35,14 @@ def greedy_map(kernel: Tensor, budget: int) -> tuple[Tensor, Tensor]:
     return picks, gains
 
 
-def farthest_points(distance: Tensor, first: Tensor, budget: int) -> Tensor:
+def farthest_points(distance: Tensor, first: Tensor, budget: int, weight: Tensor | None = None) -> Tensor:
     """As ``farthest.farthest_points``: distances (B, N, N) and the first picks (B, 1) -> all picks (B, budget)."""
     batch, num_tokens, _ = distance.shape
     picks = torch.empty(batch, budget, dtype=torch.int64, device=distance.device)
+    shape = farthest_points_shape(num_tokens, weight is not None)
+    weight = distance if weight is None else weight.contiguous()  # not read where there is none
     launch = _farthest_points[(batch,)]
-    launch(distance.contiguous(), first.contiguous(), picks, num_tokens, budget, **farthest_points_shape(num_tokens))
+    launch(distance.contiguous(), first.contiguous(), weight, picks, num_tokens, budget, **shape)
     return picks
 
 
@@ -68,9 +70,9 @@ def greedy_map_shape(num_tokens: int) -> dict[str, int]:
     )
 
 
-def farthest_points_shape(num_tokens: int) -> dict[str, int]:
+def farthest_points_shape(num_tokens: int, weighted: bool = False) -> dict[str, int]:
     """WIDTH numbers of state."""
-    return {"WIDTH": triton.next_power_of_2(num_tokens), "num_warps": 8}
+    return {"WIDTH": triton.next_power_of_2(num_tokens), "WEIGHTED": weighted, "num_warps": 8}
 
 
 def remove_duplicates_shape(num_tokens: int) -> dict[str, int]:
@@ -91,7 +93,7 @@ def built_for(search: str, matrix: Tensor, *rest: Any) -> tuple:
     if search == "greedy_map":
         shape = greedy_kernel.shape(batch, num_tokens, rest[0], processors) or greedy_map_shape(num_tokens)
     elif search == "farthest_points":
-        shape = farthest_points_shape(num_tokens)
+        shape = farthest_points_shape(num_tokens, weighted=len(rest) > 2 and rest[2] is not None)
     else:
         shape = duplicates_kernel.shape(batch, num_tokens, processors) or remove_duplicates_shape(num_tokens)
     return (*shape.items(), num_tokens % 16 == 0)
@@ -125,19 +127,24 @@ def _greedy_map(kernel, factor, picks, gains, num_tokens, budget, WIDTH: tl.cons
 
 
 @triton.jit(do_not_specialize=["budget"])
-def _farthest_points(distance, first, picks, num_tokens, budget, WIDTH: tl.constexpr):
+def _farthest_points(distance, first, weight, picks, num_tokens, budget, WIDTH: tl.constexpr, WEIGHTED: tl.constexpr):
     tile = tl.program_id(0).to(tl.int64)
     distance += tile * num_tokens * num_tokens
     token = tl.arange(0, WIDTH)
     inside = token < num_tokens
     gap = tl.where(inside, float("inf"), -float("inf"))
+    if WEIGHTED:
+        share = tl.load(weight + tile * num_tokens + token, mask=inside, other=0.0)
     pick = tl.load(first + tile)
     tl.store(picks + tile * budget, pick)
     for step in range(1, budget):
         to_last = tl.load(distance + pick * num_tokens + token, mask=inside, other=-float("inf"))
         gap = tl.minimum(gap, to_last)
-        farthest = tl.max(gap, axis=0)
-        pick = tl.min(tl.where(gap == farthest, token, num_tokens - 1), axis=0).to(tl.int64)  # the lowest of equals
+        promise = gap
+        if WEIGHTED:
+            promise = tl.where(gap > -float("inf"), gap * share, gap)
+        farthest = tl.max(promise, axis=0)
+        pick = tl.min(tl.where(promise == farthest, token, num_tokens - 1), axis=0).to(tl.int64)  # the lowest of equals
         tl.store(picks + tile * budget + step, pick)
 
 

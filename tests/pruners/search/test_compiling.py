@@ -76,11 +76,15 @@ def matrix(tokens):
 PROGRAMS = {
     "greedy_map": (kernels._greedy_map, greedy_kernel._greedy_map_together),
     "farthest_points": (kernels._farthest_points,),
+    "weighted_points": (kernels._farthest_points,),
     "remove_duplicates": (kernels._remove_duplicates, duplicates_kernel._remove_duplicates_together),
 }
 SEARCHES = {
     "greedy_map": kernels.greedy_map,
     "farthest_points": partial(kernels.farthest_points, first=torch.empty(1, 1, dtype=torch.int64, device="meta")),
+    "weighted_points": lambda distance, budget: kernels.farthest_points(
+        distance, distance.new_empty(1, 1, dtype=torch.int64), budget, distance[:, 0]
+    ),
     "remove_duplicates": partial(kernels.remove_duplicates, removed_per_round=REMOVED_PER_ROUND),
 }
 
@@ -98,6 +102,8 @@ def built_for(search, tokens, budget, processors):
     """What tells apart the programs that the search launches on a device."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "multiprocessors", lambda device: processors)
+        if search == "weighted_points":
+            return kernels.built_for("farthest_points", matrix(tokens), None, budget, matrix(tokens)[:, 0])
         return kernels.built_for(search, matrix(tokens), budget)
 
 

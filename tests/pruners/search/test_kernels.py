@@ -133,6 +133,9 @@ def test_farthest_points_are_the_same_in_the_same_order(tiles, tokens, kept, spo
     distance, first = distances(x), torch.arange(tiles).unsqueeze(1) + 4
     expected = farthest.farthest_points(distance, first, kept)
     assert torch.equal(kernels.farthest_points(distance, first, kept), expected)
+    weight = torch.rand(tiles, tokens, generator=torch.Generator().manual_seed(2)).mul_(4).floor_()  # a quarter is 0
+    expected = farthest.farthest_points(distance, first, kept, weight)
+    assert torch.equal(kernels.farthest_points(distance, first, kept, weight), expected)
 
 
 @in_interpreter
