@@ -9,6 +9,8 @@ from transformers.models.clip.modeling_clip import eager_attention_forward
 
 SELECTED_BLOCK_CUES = frozenset({"cls_attention", "keys"})
 LAST_BLOCK_CUES = frozenset({"last_attention", "last_keys"})
+RECEIVED_CUES = frozenset({"object_attention", "deep_attention"})
+"""What every token receives of all: in a block that the pruner names, and in the selected one."""
 LOGITS_PER_CHUNK = 2**24  # bounds the memory of ``received``, whatever the number of tokens
 
 
@@ -53,6 +55,8 @@ def cues_of(
     They are of every token, [CLS] among them if there is one. ``row`` is ``cls_row`` or ``received``.
     """
     cues = {}
+    if found := RECEIVED_CUES & set(names):
+        cues |= dict.fromkeys(found, received(query, key, scale))
     if "cls_attention" in names:
         cues["cls_attention"] = row(query, key, scale)
     if "keys" in names:
@@ -79,12 +83,18 @@ def cls_row(query: Tensor, key: Tensor, scale: float) -> Tensor:
 def received(query: Tensor, key: Tensor, scale: float) -> Tensor:
     """Attention that every token receives, mean over queries and heads: (B, N, H, d) twice -> float32 (B, N).
 
-    Queries are taken a chunk at a time: no N x N map is made.
+    Tiles, and queries of large ones, are taken a chunk at a time: no N x N map is kept. Every tile is computed alike,
+    whatever stands beside it.
     """
     batch, tokens, heads, _ = query.shape
+    row = heads * tokens  # numbers of one query's attention
+    tiles = max(1, LOGITS_PER_CHUNK // (row * tokens))
+    if batch > tiles:
+        chunks = zip(query.split(tiles), key.split(tiles), strict=True)
+        return torch.cat([received(*chunk, scale) for chunk in chunks])
     keys = key.permute(0, 2, 3, 1)  # (B, H, d, N)
     total = torch.zeros(batch, tokens, device=query.device)
-    for chunk in query.split(max(1, LOGITS_PER_CHUNK // (batch * heads * tokens)), dim=1):
+    for chunk in query.split(max(1, min(tokens, LOGITS_PER_CHUNK // row)), dim=1):
         logits = (chunk.transpose(1, 2) @ keys) * scale  # (B, H, chunk, N)
         total += logits.softmax(dim=-1, dtype=torch.float32).sum(dim=(1, 2))
-    return total / (heads * tokens)
+    return total / row

@@ -5,12 +5,16 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 from transformers import CLIPModel, CLIPTokenizer
 
+from llava.pruners.cues import TEXT_FORMS
 from llava.selecting.options import TEXT_CHUNKING, check_choice
 from llava.utils import encodable
 
 REMEMBERED_TEXTS = 1024
+REMEMBERED_SEQUENCES = 64  # a text takes 240 kB or more as a sequence
 WIDTHS, ROWS = (16, 32, 48), (1, 4, 16)
 """What texts are padded to on a device that launches: few forms, so that a pass can be replayed; questions are short.
 On the CPU they have the context's width and no rows are added: a text has the same bits in any company there.
@@ -64,6 +68,7 @@ class ClipRelevance:
         self.run: Callable[..., tuple[Tensor]] = call
         self._embeddings: dict[str, Tensor] = {}
         self._beginnings: dict[str, Tensor] = {}
+        self._sequences: dict[str, Tensor] = {}
 
     @classmethod
     def load(cls, text_tower: str, width: int, text_chunking: str) -> "ClipRelevance":
@@ -83,16 +88,19 @@ class ClipRelevance:
         return cls(clip, CLIPTokenizer.from_pretrained(text_tower), text_chunking)
 
     def cues(self, names: Collection[str], patches: Tensor, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Return those in ``names`` of the cues that weigh patches (B, N, C) against texts, float32 (B, N) each.
+        """Return those in ``names`` of CLIP's cues of patches (B, N, C) and their texts, float32, as ``weigh`` does.
 
         Args:
             patches: outputs of the vision tower after its final layer norm.
             texts: B questions.
         """
-        return self.weigh(patches, self.embed(names, texts, patches.device))
+        return self.weigh(patches, self.embed(names, texts, patches.device), names)
 
     def embed(self, names: Collection[str], texts: Sequence[str], device: torch.device) -> dict[str, Tensor]:
         """Return what ``weigh`` makes each cue in ``names`` of: the embeddings of the texts, float32 (B, E) each.
+
+        ``text_sequence`` (B, M, L, E) are those of every position of every segment of a text, which is a cue as it is;
+        zeros fill up texts of fewer segments.
 
         All texts that are not remembered go through CLIP in one pass. It is in float32 whatever the tower computes in:
         read in float16, a question makes CDPruner and MFPruner keep other tokens.
@@ -104,24 +112,33 @@ class ClipRelevance:
             "dot_relevance": (self._beginnings, self.embed_beginnings),
         }
         with full_precision(device.type):
-            return {name: self._remembered(texts, *way) for name, way in ways.items() if name in names}
+            embedded = {name: torch.stack(self._remembered(texts, *way)) for name, way in ways.items() if name in names}
+            if "text_sequence" in names:
+                sequences = self._remembered(texts, self._sequences, self.embed_sequences, REMEMBERED_SEQUENCES)
+                embedded["text_sequence"] = pad_sequence(sequences, batch_first=True)
+        return embedded
 
     @torch.no_grad()
-    def weigh(self, patches: Tensor, embedded: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def weigh(self, patches: Tensor, embedded: Mapping[str, Tensor], names: Collection[str] = ()) -> dict[str, Tensor]:
         """Return the cues that patches (B, N, C) have to embedded texts, float32 (B, N) each, higher is more relevant.
 
         ``relevance`` is the negated cosine of every patch to its tile's text: CLIP's patches point away from the texts
         that describe them, hence the sign (as in CDPruner and TRIM). ``dot_relevance`` is the negated dot product
-        (TRIM), neither scaled to unit length.
+        (TRIM), neither scaled to unit length. ``text_sequence`` is handed on.
 
         Args:
             patches: outputs of the vision tower after its final layer norm.
             embedded: as ``embed`` returns it for B texts, on the device of the patches.
+            names: of cues; with ``joint_embeds`` among them, the patches in the joint space (B, N, E) are one.
         """
-        cues = {}
+        cues = {"text_sequence": embedded["text_sequence"]} if "text_sequence" in embedded else {}
         with full_precision(patches.device.type):
             projected = self.weights["projection"](patches.float())  # (B, N, E)
+            if "joint_embeds" in names:
+                cues["joint_embeds"] = projected
             for name, text in embedded.items():
+                if name in TEXT_FORMS:
+                    continue
                 embeds = unit(projected) if name == "relevance" else projected
                 cues[name] = -(embeds * text.unsqueeze(1)).sum(dim=-1)
         return cues
@@ -131,17 +148,21 @@ class ClipRelevance:
         return self.weights["projection"].weight.device
 
     def _remembered(
-        self, texts: Sequence[str], memory: dict[str, Tensor], embed: Callable[[list[str]], Tensor]
-    ) -> Tensor:
-        """Return the embedding of every text, (B, E), each computed once however many images share its question."""
+        self,
+        texts: Sequence[str],
+        memory: dict[str, Tensor],
+        embed: Callable[[list[str]], Sequence[Tensor]],
+        limit: int = REMEMBERED_TEXTS,
+    ) -> list[Tensor]:
+        """Return the embedding of every text, each computed once however many images share its question."""
         found = {text: memory.get(text) for text in texts}  # another thread may forget what is remembered
         unknown = [text for text, embedding in found.items() if embedding is None]
         new = dict(zip(unknown, embed(unknown) if unknown else [], strict=True))
         memory |= new
-        for text in list(memory)[:-REMEMBERED_TEXTS]:
+        for text in list(memory)[:-limit]:
             memory.pop(text, None)
         found |= new
-        return torch.stack([found[text].to(self._device) for text in texts])
+        return [found[text].to(self._device) for text in texts]
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
@@ -157,6 +178,25 @@ class ClipRelevance:
         """Return (len(texts), E): the embeddings of the texts, not scaled, each cut to CLIP's context."""
         return self._embed_chunks([chunk_ids(ids, self.context_length, "bos_eos")[0] for ids in self._ids(texts)])
 
+    @torch.no_grad()
+    def embed_sequences(self, texts: Sequence[str]) -> list[Tensor]:
+        """Return (M, L, E) of each text: all L positions of CLIP's context, of each of its M segments, not scaled.
+
+        Start, end and what pads are among them, as in EADP's release.
+        """
+        chunks = [chunk_ids(ids, self.context_length, self.text_chunking) for ids in self._ids(texts)]
+        flat = [chunk for text_chunks in chunks for chunk in text_chunks]
+        ids, mask = _padded(flat, len(flat), self.context_length), _real(flat, self.context_length)
+        if self._device.type == "cpu":
+            rows = self._encode_positions(ids, mask)[0]
+        else:
+            more = _rows(len(flat)) - len(flat)
+            given = {"ids": pad(ids, (0, 0, 0, more)), "mask": pad(mask, (0, 0, 0, more), value=1)}
+            given = {name: value.to(self._device, non_blocking=True) for name, value in given.items()}
+            key = ("positions of CLIP's text side", self.weights["projection"].weight.data_ptr())
+            rows = self.run(key, self._encode_positions, given)[0][: len(flat)]
+        return [own.clone() for own in rows.split([len(parts) for parts in chunks])]
+
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return self.tokenizer([encodable(text) for text in texts], verbose=False)["input_ids"]
 
@@ -164,10 +204,9 @@ class ClipRelevance:
         """Return (len(chunks), E): what CLIP makes of each list of at most as many token ids as it can read."""
         if self._device.type == "cpu":
             ids = _padded(chunks, len(chunks), self.context_length)
-            mask = (torch.arange(self.context_length) < torch.tensor([[len(chunk)] for chunk in chunks])).long()
-            return self._encode(ids, mask)[0]
+            return self._encode(ids, _real(chunks, self.context_length))[0]
         width = next((width for width in WIDTHS if width >= max(map(len, chunks))), self.context_length)
-        rows = next((rows for rows in ROWS if rows >= len(chunks)), -(-len(chunks) // ROWS[-1]) * ROWS[-1])
+        rows = _rows(len(chunks))
         ids = _padded(chunks, rows, min(width, self.context_length)).to(self._device, non_blocking=True)
         key = ("CLIP's text side", self.weights["projection"].weight.data_ptr())
         return self.run(key, self._encode, {"ids": ids})[0][: len(chunks)]
@@ -182,6 +221,28 @@ class ClipRelevance:
             return (self.weights["text_projection"](pooled),)
         # Row by row: a product of few rows rounds by their number, and a text must not depend on its company.
         return (torch.stack([self.weights["text_projection"](row) for row in pooled]),)
+
+    def _encode_positions(self, ids: Tensor, mask: Tensor) -> tuple[Tensor]:
+        """Embed every position of rows of ids (R, L), of which ``mask`` says which pad: (R, L, E)."""
+        text, seen = self.weights["text"], mask
+        if text.config._attn_implementation in ("sdpa", "eager"):  # nothing looks whether there is padding at all
+            causal = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
+            hidden = ~(causal & mask.bool()[:, None, None])  # (R, 1, L, L)
+            seen = torch.zeros(hidden.shape, device=ids.device).masked_fill(hidden, torch.finfo(torch.float32).min)
+        states = text(input_ids=ids, attention_mask=seen).last_hidden_state
+        if ids.device.type != "cpu":
+            return (self.weights["text_projection"](states),)
+        return (torch.stack([self.weights["text_projection"](row) for row in states]),)
+
+
+def _rows(chunks: int) -> int:
+    """How many rows so many chunks take on a device that launches."""
+    return next((rows for rows in ROWS if rows >= chunks), -(-chunks // ROWS[-1]) * ROWS[-1])
+
+
+def _real(chunks: list[list[int]], width: int) -> Tensor:
+    """Which of so many columns hold ids, 1, and which pad, 0: (len(chunks), width)."""
+    return (torch.arange(width) < torch.tensor([[len(chunk)] for chunk in chunks])).long()
 
 
 def _padded(chunks: list[list[int]], rows: int, width: int) -> Tensor:

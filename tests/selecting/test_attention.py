@@ -34,6 +34,15 @@ def test_received_is_the_mean_over_rows_and_heads_of_the_maps(monkeypatch, logit
     torch.testing.assert_close(received(query, key, 0.7).double(), expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("tokens", [17, 577])
+def test_what_a_tile_receives_does_not_depend_on_its_company(tokens):
+    query, key = queries_and_keys(3, batch=5, tokens=tokens, heads=16, width=8)
+    together = received(query, key, 0.3)
+    assert torch.equal(together[:2], received(query[:2], key[:2], 0.3))
+    alone = [received(query[tile : tile + 1], key[tile : tile + 1], 0.3) for tile in range(5)]
+    assert torch.equal(together, torch.cat(alone))
+
+
 def test_a_key_that_all_queries_look_at_receives_everything():
     query, key = torch.ones(1, 5, 1, 2), torch.zeros(1, 5, 1, 2)
     torch.testing.assert_close(received(query, key, 1.0), torch.full((1, 5), 0.2))

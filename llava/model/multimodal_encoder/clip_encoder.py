@@ -20,23 +20,13 @@ from transformers.utils import logging as transformers_logging
 
 from llava.layout import SELECT_FEATURES, check_key
 from llava.model.checkpoint import naming, read_json, refuse_mismatched, refuse_missing, weight_files
+from llava.model.multimodal_encoder.blocks import OBJECT_LAYER, OF_SELECTED, run_blocks
 from llava.pruners.cues import CLIP_TEXT_CUES
-from llava.selecting.attention import (
-    LAST_BLOCK_CUES,
-    SELECTED_BLOCK_CUES,
-    cls_row,
-    cues_of,
-    queries_and_keys,
-    run_block,
-)
 from llava.selecting.relevance import ClipRelevance, Embedded
 
 logger = logging.getLogger(__name__)
 
 CLIP_TYPES = ("clip", "clip_vision_model")
-QUERY_ROWS = 8
-"""Products of few rows round by their number: with eight where one would do, an image's attention is the same however
-many images are beside it."""
 TILES_PER_CALL = 64  # bounds the memory of one pass through the tower, whatever the batch
 
 
@@ -141,23 +131,30 @@ class CLIPVisionTower(nn.Module):
         return self._features(hidden_states).to(images.dtype)
 
     def cues(
-        self, images: Tensor, needs: frozenset[str], texts: Sequence[str | None] | None = None
+        self,
+        images: Tensor,
+        needs: frozenset[str],
+        texts: Sequence[str | None] | None = None,
+        object_layer: int = OBJECT_LAYER,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return features and exactly the cues in ``needs``.
+        """Return features and exactly the cues in ``needs`` that are the tower's to give.
 
         Args:
             images: (B, 3, H, W), tiles of any number of images.
-            needs: names of cues; all but ``features`` and ``embeds`` are the tower's to give.
+            needs: names of cues; the tower's are those of its blocks and of CLIP's text side.
             texts: the question of each tile, None for a tile without one. Without any, there is no relevance.
+            object_layer: the block of ``object_attention``, counted from 1.
 
         Returns:
             Features (B, N, C), and a dict of the cues as ``VisualCues`` has them, float32; ``last_keys`` are in the
             tower's dtype.
         """
-        return self.with_cues(images, needs, self.embed_texts(needs, texts))
+        return self.with_cues(images, needs, self.embed_texts(needs, texts), object_layer)
 
     def embed_texts(self, needs: frozenset[str], texts: Sequence[str | None] | None) -> dict[str, Tensor]:
-        """Return what ``with_cues`` makes the cues of, in ``needs``, that read texts: float32 (B, E) each, or nothing.
+        """Return what ``with_cues`` makes the cues of, in ``needs``, that read texts, or nothing.
+
+        Float32 (B, E) each, and ``text_sequence`` (B, M, L, E).
 
         Raises:
             RuntimeError: CLIP's text side is not loaded.
@@ -169,47 +166,52 @@ class CLIPVisionTower(nn.Module):
         return self.relevance.embed(needs, [text or "" for text in texts], self.device)
 
     @torch.no_grad()
-    def with_cues(self, images: Tensor, needs: frozenset[str], embedded: Embedded) -> tuple[Tensor, dict[str, Tensor]]:
-        """As ``cues``, of texts that are embedded, now or while a device computes features; nothing is read back."""
+    def with_cues(
+        self, images: Tensor, needs: frozenset[str], embedded: Embedded, object_layer: int = OBJECT_LAYER
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """As ``cues``, of texts that are embedded, now or while a device computes features; nothing is read back.
+
+        What is embedded besides by names that are not CLIP's is a cue as it is.
+        """
         if self.select_feature != "patch":
             raise ValueError("pruning needs mm_vision_select_feature 'patch': with 'cls_patch' [CLS] is a visual token")
-        hidden_states, cues = self._encode(images, needs)
+        hidden_states, cues = self._encode(images, needs, object_layer)
         embedded = embedded if isinstance(embedded, dict) else embedded()
-        if embedded:
-            cues |= self.relevance.weigh(self._vision.post_layernorm(hidden_states[:, 1:]), embedded)
+        own = {name: value for name, value in embedded.items() if name in CLIP_TEXT_CUES}
+        if own or ("joint_embeds" in needs and self.relevance is not None):
+            cues |= self.relevance.weigh(self._vision.post_layernorm(hidden_states[:, 1:]), own, needs)
+        cues |= {name: value for name, value in embedded.items() if name not in CLIP_TEXT_CUES}
         return self._features(hidden_states).to(images.dtype), cues
 
-    def _encode(self, images: Tensor, needs: frozenset[str] = frozenset()) -> tuple[Tensor, dict[str, Tensor]]:
+    def check_cues(self, needs: frozenset[str], object_layer: int = OBJECT_LAYER) -> None:
+        """Raise ValueError for cues of blocks that the tower does not have."""
+        if self._depth == 0 and (missing := needs & OF_SELECTED):
+            raise ValueError(
+                f"mm_vision_select_layer {self.select_layer} selects the embeddings: no {', '.join(sorted(missing))}"
+            )
+        blocks = self.config.num_hidden_layers
+        if "object_attention" in needs and not 1 <= object_layer <= blocks:
+            raise ValueError(
+                f"object_attention of block {object_layer}: the vision tower has blocks 1 to {blocks}; tell the pruner"
+            )
+
+    def _encode(
+        self, images: Tensor, needs: frozenset[str] = frozenset(), object_layer: int = OBJECT_LAYER
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Run the blocks up to the selected layer: its output (B, 1 + N, C), and the cues of blocks in ``needs``."""
-        parts = [self._encode_part(part, needs) for part in images.split(TILES_PER_CALL)]
+        parts = [self._encode_part(part, needs, object_layer) for part in images.split(TILES_PER_CALL)]
         if len(parts) == 1:
             return parts[0]
         hidden_states, cues = zip(*parts, strict=True)
         return torch.cat(hidden_states), {name: torch.cat([part[name] for part in cues]) for name in cues[0]}
 
-    def _encode_part(self, images: Tensor, needs: frozenset[str]) -> tuple[Tensor, dict[str, Tensor]]:
+    def _encode_part(
+        self, images: Tensor, needs: frozenset[str], object_layer: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        self.check_cues(needs, object_layer)
         vision = self._vision
         hidden_states = vision.pre_layrnorm(vision.embeddings(images.to(device=self.device, dtype=self.dtype)))
-        blocks, depth = list(vision.encoder.layers), self._depth
-        if depth == 0 and (missing := needs & SELECTED_BLOCK_CUES):
-            raise ValueError(
-                f"mm_vision_select_layer {self.select_layer} selects the embeddings: no {', '.join(sorted(missing))}"
-            )
-        cues = {}
-        for index, block in enumerate(blocks[:depth]):
-            before = hidden_states
-            if index == depth - 1 and needs & SELECTED_BLOCK_CUES:
-                hidden_states, *read = run_block(block, hidden_states)
-                cues = _without_cls(cues_of(needs & SELECTED_BLOCK_CUES, *read, cls_row))
-            else:
-                hidden_states = block(hidden_states, None)
-        if needs & LAST_BLOCK_CUES:
-            inputs = before if depth == len(blocks) else hidden_states
-            for block in blocks[depth:-1]:
-                inputs = block(inputs, None)
-            read = queries_and_keys(blocks[-1], inputs, QUERY_ROWS)
-            cues |= _without_cls(cues_of(needs & LAST_BLOCK_CUES, *read, cls_row))
-        return hidden_states, cues
+        return run_blocks(list(vision.encoder.layers), hidden_states, self._depth, needs, object_layer)
 
     def _features(self, hidden_states: Tensor) -> Tensor:
         return hidden_states[:, 1:] if self.select_feature == "patch" else hidden_states
@@ -282,10 +284,6 @@ def _check_processor(processor: CLIPImageProcessorPil, side: int) -> None:
             raise ValueError(f"{name} {values!r} is not three numbers")
     if processor.do_center_crop and (crop["height"], crop["width"]) != (side, side):
         raise ValueError(f"crop_size is {crop['width']} x {crop['height']}, the tower reads {side} x {side} pixels")
-
-
-def _without_cls(cues: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: cue[:, 1:] for name, cue in cues.items()}
 
 
 @contextmanager
