@@ -114,6 +114,7 @@ def load_pretrained_model(
     _load_tower(model, place, pruning)
     if adapter is not None:  # only now that there is a tower, whose weights it may change
         model = merge(model, adapter, replaced)
+    model.word_tokenizer = tokenizer
     model.pruning = pruning
     if anyres == "fixed":
         model.fix_layout()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from llava.model.layout import ImageLayout
-from llava.pruners.cues import CLIP_TEXT_CUES
+from llava.model.multimodal_encoder.blocks import OBJECT_LAYER
+from llava.pruners.cues import CUES, QUESTION_CUES, TEXT_FORMS
 from llava.selecting.options import PruningOptions
 from llava.selecting.parts import Visual
-from llava.selecting.planning import Plan, plan_of
+from llava.selecting.planning import Plan, Rows, plan_of
 from llava.selecting.relevance import Embedded
 
 
@@ -29,7 +30,10 @@ class ImagePlan:
         where: (L,) of all tokens of all sequences, the place among the patches of the batch, counted through; the
             number of patches for a newline token. None where both are counted alike.
         reads: for each group of ``choice``, (R, P) such places of its tokens; None for all patches in order.
+        asks: for each group of ``choice``, (R,) a tile of the image that each row is of, whose question it has; None
+            for all tiles in order.
         newlines: whether there are newline tokens.
+        given: cues (B, N) that are known of all tiles.
         device: where the tensors are.
     """
 
@@ -39,7 +43,9 @@ class ImagePlan:
     choice: Plan | None
     where: Tensor | None
     reads: Sequence[Tensor | None]
+    asks: Sequence[Tensor | None]
     newlines: bool
+    given: Mapping[str, Tensor] = field(default_factory=dict)
     device: torch.device = torch.device("cpu")
 
     @property
@@ -59,16 +65,31 @@ class ImagePlan:
         return pruner is None or not (self.options.prune_layer or pruner.merges)
 
     def cue_names(self, image: int) -> frozenset[str]:
-        """The cues that are read of an image; at a decoder layer, states stand for its embeddings."""
-        needs = self.options.needs - {"embeds"} if self.options.prune_layer else self.options.needs
-        return needs if self.texts[image] else needs - CLIP_TEXT_CUES
+        """The cues that are read of an image's tokens; at a decoder layer, states stand for its embeddings."""
+        unknown = {"premerger"} if "padding" in self.given else {"premerger", "padding"}
+        unknown |= {"embeds"} if self.options.prune_layer else set()
+        return self._asked(image) & frozenset(CUES) - unknown
+
+    def text_names(self, image: int) -> frozenset[str]:
+        """The cues that are read of an image's question."""
+        return self._asked(image) & TEXT_FORMS.keys()
+
+    def _asked(self, image: int) -> frozenset[str]:
+        return self.options.needs if self.texts[image] else self.options.needs - QUESTION_CUES
+
+    @property
+    def object_layer(self) -> int:
+        """The block of ``object_attention``."""
+        return object_layer(self.options)
 
     def visuals(self, cues: Mapping[str, Tensor] = MappingProxyType({}), newline: Tensor | None = None) -> list[Visual]:
-        """The images, with what is read of cues (B, N, ...) of all tiles of the batch."""
-        return [
-            layout.visual({name: cues[name] for name in self.cue_names(image) & cues.keys()}, newline)
-            for image, layout in enumerate(self.layouts)
-        ]
+        """The images, with what is read of cues (B, N, ...) and (B, M, ...) of all tiles of the batch."""
+        found = []
+        for image, layout in enumerate(self.layouts):
+            visual = layout.visual({name: cues[name] for name in self.cue_names(image) & cues.keys()}, newline)
+            texts = {name: cues[name][layout.first_tile] for name in self.text_names(image) & cues.keys()}
+            found.append(replace(visual, texts=texts))
+        return found
 
     def gather(self, embeds: Tensor, kept: Sequence[Tensor | None], newline: Tensor | None) -> Tensor:
         """The embeddings (K, D) of the kept tokens of all images, from those of all patches (B, N, D)."""
@@ -76,16 +97,24 @@ class ImagePlan:
 
     def to(self, device: torch.device) -> "ImagePlan":
         """The same with its tensors on another device."""
-        where, *reads = (
-            None if each is None else each.to(device, non_blocking=True) for each in (self.where, *self.reads)
+        (where,), reads, asks = (
+            [None if each is None else each.to(device, non_blocking=True) for each in group]
+            for group in ([self.where], self.reads, self.asks)
         )
+        given = {name: cue.to(device, non_blocking=True) for name, cue in self.given.items()}
         choice = None if self.choice is None else self.choice.to(device)
-        return replace(self, choice=choice, where=where, reads=reads, device=device)
+        return replace(self, choice=choice, where=where, reads=reads, asks=asks, given=given, device=device)
 
 
-def plan_images(options: PruningOptions, layouts: Sequence[ImageLayout], texts: Sequence[bool]) -> ImagePlan:
+def plan_images(
+    options: PruningOptions,
+    layouts: Sequence[ImageLayout],
+    texts: Sequence[bool],
+    given: Mapping[str, Tensor] = MappingProxyType({}),
+) -> ImagePlan:
     """Plan how a batch of images is read; see ``ImagePlan``, whose tensors are on the CPU."""
-    plan = ImagePlan(options, layouts, texts, None, None, (), any(layout.newline is not None for layout in layouts))
+    newlines = any(layout.newline is not None for layout in layouts)
+    plan = ImagePlan(options, layouts, texts, None, None, (), (), newlines, given)
     patches = sum(layout.tiles for layout in layouts) * layouts[0].patches
     where = torch.cat([layout.places(patches) for layout in layouts])
     in_order = torch.arange(patches)
@@ -94,13 +123,27 @@ def plan_images(options: PruningOptions, layouts: Sequence[ImageLayout], texts: 
     if options.pruner is None or options.prune_layer:
         return plan
     visuals = [
-        Visual(len(layout.order), layout.parts, dict.fromkeys(plan.cue_names(image)), layout.newline)
+        Visual(
+            len(layout.order),
+            layout.parts,
+            dict.fromkeys(plan.cue_names(image)),
+            layout.newline,
+            dict.fromkeys(plan.text_names(image)),
+        )
         for image, layout in enumerate(layouts)
     ]
     choice = plan_of(options, visuals)
     places = [where[torch.arange(rows.shape[1])[None] if rows.ids is None else rows.ids] for rows in choice.groups]
     reads = [None if torch.equal(each.flatten(), in_order) else each for each in places]
-    return replace(plan, choice=choice, reads=reads)
+    tiles = [torch.tensor([layouts[image].first_tile for image, _ in rows.owners]) for rows in choice.groups]
+    asks = [None if torch.equal(each, torch.arange(patches // layouts[0].patches)) else each for each in tiles]
+    return replace(plan, choice=choice, reads=reads, asks=asks)
+
+
+def object_layer(options: PruningOptions) -> int:
+    """The block of the encoder, counted from 1, whose attention a pruner asks for as ``object_attention``."""
+    asked = {} if options.pruner is None else options.pruner.asks("object_attention")
+    return asked.get("layer", OBJECT_LAYER)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +181,10 @@ def encode(
     """
     needs = plan.options.needs
     with stage("vision"):
-        features, cues = (tower(images), {}) if plan.choice is None else tower.with_cues(images, needs, embedded)
+        if plan.choice is None:
+            features, cues = tower(images), {}
+        else:
+            features, cues = tower.with_cues(images, needs, embedded, plan.object_layer)
     with stage("projector"):
         embeds = project(features)
     if plan.device != embeds.device:  # of a model that is spread over several, parts of which are moved as they run
@@ -149,20 +195,23 @@ def encode(
     if plan.choice is None:
         return patches if plan.where is None else patches.index_select(0, plan.where), None
     with stage("selection"), torch.no_grad():
-        known = {"features": features, "embeds": embeds, **cues}
+        known = {"features": features, "embeds": embeds, **cues, **plan.given}
         known = {name: known[name].to(embeds.device) for name in needs & known.keys()}
         keeps = [
-            rows.keep(
-                {
-                    name: _read(known[name], places, rows.shape, patches if name == "embeds" else None)
-                    for name in rows.names
-                }
-            )
-            for rows, places in zip(plan.choice.groups, plan.reads, strict=True)
+            rows.keep(_read_all(known, rows, places, tiles, patches))
+            for rows, places, tiles in zip(plan.choice.groups, plan.reads, plan.asks, strict=True)
         ]
         ids = plan.choice.kept(keeps)
         places = ids if plan.where is None else plan.where[ids]
     return patches.index_select(0, places), plan.choice.positions(ids)
+
+
+def _read_all(
+    known: Mapping[str, Tensor], rows: Rows, places: Tensor | None, tiles: Tensor | None, patches: Tensor
+) -> dict[str, Tensor]:
+    """The cues of rows, from those of all tiles: of their tokens (R, P, ...) and of their questions (R, M, ...)."""
+    cues = {name: _read(known[name], places, rows.shape, patches if name == "embeds" else None) for name in rows.names}
+    return cues | {name: known[name] if tiles is None else known[name][tiles] for name in rows.texts}
 
 
 def _read(cue: Tensor, places: Tensor | None, shape: tuple[int, int], patches: Tensor | None) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llava import compat
-from llava.model.encoding import ImagePlan
+from llava.model.encoding import ImagePlan, object_layer
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.prefill import Prefill, count_positions
 from llava.model.reading import PLANS, ImageReading
@@ -53,6 +53,7 @@ class ImageSide(ImageReading):
         pruning: how calls are pruned that do not bring options of their own. ``pruner``, ``budget_scope``,
             ``text_chunking``, ``positions`` and ``prune_layer`` are its entries, each of which can be set by itself, in
             any order: those that do not go together are a ValueError of the next call.
+        word_tokenizer: the language model's, for pruners that read the words of a question.
         last_prune: what the last call with images of this thread kept.
         stopwatch: times the stages of every call of this thread, None times nothing.
     """
@@ -95,6 +96,7 @@ class ImageSide(ImageReading):
         if tower is not None and tower.is_loaded:
             if tower.relevance is not None and tower.relevance.text_chunking != options.text_chunking:
                 tower.relevance = None  # it remembers texts, cut as before
+            tower.check_cues(options.needs, object_layer(options))
             if options.needs & CLIP_TEXT_CUES:
                 self._ensure_text_tower(options.text_chunking)
         before, hooks = self._layer_pruning, None

@@ -6,10 +6,12 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig
+from transformers import CLIPVisionConfig, PretrainedConfig
 
 from llava.mm_utils import get_anyres_image_grid_shape
 from llava.model.tiles import NEWLINE, reading_order
+from llava.selecting.options import PruningOptions
+from llava.selecting.padding import padding_patches
 from llava.selecting.parts import Part, Visual
 
 
@@ -40,9 +42,17 @@ class ImageLayout:
         """The tiles; of LLaVA-NeXT's native layout, which cuts some of their patches away, base tile and grid."""
         places = (self.order != NEWLINE).nonzero().flatten()
         if self.tiles > 1 and (self.newline is not None or len(places) != self.tiles * self.patches):
-            return [Part(places[: self.patches]), Part(places[self.patches :], self.tiles - 1, group=1)]
+            base, grid = places[: self.patches], places[self.patches :]
+            return [Part(base), Part(grid, self.tiles - 1, group=1, grid=self._rows_and_columns(len(grid)))]
         by_patch = places[self.order[places].argsort()]
         return [Part(tile) for tile in by_patch.view(self.tiles, self.patches)]
+
+    def _rows_and_columns(self, patches: int) -> tuple[int, int] | None:
+        """Of the grid behind the base tile, each of whose rows ends with a newline token; None of a square."""
+        rows = 0 if self.newline is None else int(self.newline.sum())
+        if not (rows and patches) or patches % rows or patches == rows * rows:
+            return None
+        return rows, patches // rows
 
     def places(self, newline: int) -> Tensor:
         """Of each token of the sequence, its place among the patches of all tiles of the batch, (L,).
@@ -110,3 +120,24 @@ def layouts_of(
         layouts.append(ImageLayout(reading_order(count, patches, merge_type, grid, size), count, first, patches))
         first += count
     return layouts
+
+
+def sizes_of_squares(
+    config: PretrainedConfig,
+    options: PruningOptions,
+    tiles: Sequence[int],
+    image_sizes: Sequence[tuple[int, int]] | None,
+) -> list[tuple[int, int]] | None:
+    """The sizes of images that were padded to squares, where a pruner reads which patches are border.
+
+    None where nobody reads it, or nobody said the sizes; or of a model that crops or tiles its images.
+    """
+    padded = getattr(config, "image_aspect_ratio", None) == "pad" and all(count == 1 for count in tiles)
+    if "padding" not in options.needs or not padded or image_sizes is None:
+        return None
+    return [tuple(int(side) for side in size) for size in image_sizes]
+
+
+def borders_of(sizes: Sequence[tuple[int, int]], vision: CLIPVisionConfig) -> Tensor:
+    """The cue ``padding`` (B, N) of images of these sizes."""
+    return torch.stack([padding_patches(size, vision.image_size, vision.patch_size).float() for size in sizes])

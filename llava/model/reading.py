@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,23 +13,25 @@ from torch import Tensor
 from llava.model.decoding import Decoder
 from llava.model.encoding import ImageBatch, ImagePlan, encode, plan_images
 from llava.model.late_selection import LateSelection
-from llava.model.layout import layouts_of
+from llava.model.layout import borders_of, layouts_of, sizes_of_squares
 from llava.model.prompt_pass import PromptPass
 from llava.model.replay import Recent, Replays
 from llava.model.splice import Span, VisualBatch, images_of_rows, spans_of, texts_of_images
 from llava.pruners import Pruner
-from llava.pruners.cues import CLIP_TEXT_CUES, OPTIONAL_CUES
+from llava.pruners.cues import CLIP_TEXT_CUES, OPTIONAL_CUES, QUESTION_CUES
 from llava.selecting.choose import choose
 from llava.selecting.options import PruningOptions
 from llava.selecting.parts import judges_newlines
 from llava.selecting.record import PruneRecord
 from llava.selecting.relevance import call
+from llava.selecting.words import embed_words, word_ids, words
 
 logger = logging.getLogger(__name__)
 
 EmbedTexts = Callable[[], dict[str, Tensor]]
 
 PLANS = 64  # that a model remembers, of batches of the same sizes
+WORDS = 8  # of a question, or a multiple of that, are embedded
 LARGEST_CAPTURED = 32  # tiles; with more of them, launches are not what takes time
 
 
@@ -40,6 +43,8 @@ class ImageReading:
     _replays: Replays | None = None
     _decoder: Decoder | None = None
     _prompt_pass: PromptPass | None = None
+    word_tokenizer: Any = None
+    """The language model's, for pruners that read the words of a question; ``load_pretrained_model`` sets it."""
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Return the projected features of ``images`` (B, 3, H, W): (B, N, D), nothing pruned."""
@@ -60,9 +65,9 @@ class ImageReading:
         return projector(features if not features.is_floating_point() else features.to(dtype))
 
     def _report_missing_text(self, pruner: Pruner) -> None:
-        """Warn once of a pruner that does without relevance; raise ValueError for one that has nothing else."""
+        """Warn once of a pruner that does without a question; raise ValueError for one that has nothing else."""
         name = type(pruner).__name__
-        if pruner.needs & CLIP_TEXT_CUES - OPTIONAL_CUES:
+        if pruner.needs & QUESTION_CUES - OPTIONAL_CUES:
             raise ValueError(f"{name} chooses by the question: `texts` must have one for every image")
         if not self._missing_text_reported:
             logger.warning("%s got no `texts`: pruning without relevance to the question", name)
@@ -94,16 +99,18 @@ class ImageReading:
         tower = self.get_vision_tower()
         merge_type = getattr(self.config, "mm_patch_merge_type", "flat") if listed else "flat"
         patches = tower.num_patches + (tower.select_feature != "patch")
-        asked = [text is not None or not options.needs & CLIP_TEXT_CUES for text in texts]
+        asked = [text is not None or not options.needs & QUESTION_CUES for text in texts]
+        borders = sizes_of_squares(self.config, options, tiles, image_sizes)
         weights = next(self.get_model().mm_projector.parameters(), None)
         device = None if weights is None or weights.is_meta else weights.device
 
         def make() -> ImagePlan:
             layouts = layouts_of(tiles, patches, merge_type, image_sizes, self.config, tower.config.image_size)
-            plan = plan_images(options, layouts, asked)
+            given = {} if borders is None else {"padding": borders_of(borders, tower.config)}
+            plan = plan_images(options, layouts, asked, given)
             return plan if device is None else plan.to(device)
 
-        sizes = str(image_sizes if merge_type != "flat" else None)
+        sizes = str(image_sizes if merge_type != "flat" else borders)
         grids = str(getattr(self.config, "image_grid_pinpoints", None))
         plan = self._plans.get((options, *tiles, *asked, patches, merge_type, sizes, grids, device), make)
         of_tiles = [text for text, count in zip(texts, tiles, strict=True) for _ in range(count)]
@@ -165,24 +172,47 @@ class ImageReading:
 
     def _text_side(self, texts: list[str | None], pruner: Pruner | None) -> EmbedTexts:
         """What embeds the questions of tiles, once it is called."""
-        if pruner is None or not pruner.needs & CLIP_TEXT_CUES:
+        if pruner is None or not pruner.needs & QUESTION_CUES:
             return dict
-        self._ensure_text_tower(self.text_chunking)
         if None in texts:
             self._report_missing_text(pruner)
-        self.get_vision_tower().relevance.run = self._replays or call
+        if "text_tokens" in pruner.needs:
+            self._check_words()
+        if pruner.needs & CLIP_TEXT_CUES:
+            self._ensure_text_tower(self.text_chunking)
+            self.get_vision_tower().relevance.run = self._replays or call
         return partial(self._embed_texts, pruner.needs, texts)
+
+    def _check_words(self) -> None:
+        """Raise ValueError where nobody said how the language model reads words."""
+        if self.word_tokenizer is None:
+            raise ValueError(
+                "this pruner reads the words of the question (text_tokens), and the model does not know its tokenizer: "
+                "load it by load_pretrained_model, or set model.word_tokenizer = tokenizer"
+            )
 
     def _embed_texts(self, needs: frozenset[str], texts: list[str | None]) -> dict[str, Tensor]:
         with self.stage("vision"):
-            return self.get_vision_tower().embed_texts(needs, texts)
+            embedded = self.get_vision_tower().embed_texts(needs, texts)
+            if "text_tokens" in needs and any(text is not None for text in texts):
+                embedded["text_tokens"] = self._embed_words(texts)
+            return embedded
+
+    def _embed_words(self, texts: list[str | None]) -> Tensor:
+        """The input embeddings of the words of each question, (B, M, D); few forms of M, so that calls are replayed."""
+        known = {text: [] if text is None else word_ids(self.word_tokenizer, words(text)) for text in texts}
+        table = self.get_model().embed_tokens
+        device = next((weight.device for weight in table.parameters()), self.get_vision_tower().device)
+        embedded = embed_words(list(known.values()), table, device, WORDS)
+        places = {text: place for place, text in enumerate(known)}
+        return embedded[torch.tensor([places[text] for text in texts]).to(device, non_blocking=True)]
 
     def _read_in_parts(
         self, batch: ImageBatch, embedded: dict[str, Tensor], newline: Tensor | None
     ) -> tuple[VisualBatch, LateSelection | None]:
         """As ``read_batch``, for pruners that merge, which do so before the projector, and for a decoder layer."""
         plan, options = batch.plan, batch.plan.options
-        cues = self._encode(batch.pixels, embedded, options.pruner)
+        cues = self._encode(plan, batch.pixels, embedded)
         visuals = plan.visuals(cues, newline)
         if options.prune_layer:
             late = LateSelection(
@@ -201,14 +231,15 @@ class ImageReading:
         embeds, positions = self._project(merged), torch.cat(choice.kept)
         return VisualBatch(plan.gather(embeds, choice.kept, newline), positions, plan.counts, plan.lengths), None
 
-    def _encode(self, images: Tensor, embedded: dict[str, Tensor], pruner: Pruner) -> dict[str, Tensor]:
-        """Encode tiles (B, 3, H, W), with the cues that ``pruner`` asks for.
+    def _encode(self, plan: ImagePlan, images: Tensor, embedded: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Encode tiles (B, 3, H, W), with the cues that the pruner asks for.
 
         There are no ``embeds`` where tokens are merged before the projector, unless the pruner reads them.
         """
+        pruner = plan.options.pruner
         with self.stage("vision"):
-            features, cues = self.get_vision_tower().with_cues(images, pruner.needs, embedded)
-        cues["features"] = features
+            features, cues = self.get_vision_tower().with_cues(images, pruner.needs, embedded, plan.object_layer)
+        cues |= {"features": features, **plan.given}
         if pruner.merges and "embeds" not in pruner.needs:
             return cues
         embeds = self._project(features)  # on another device than the tower when the model is spread over several

@@ -1,8 +1,14 @@
 """The words of a question that tokens of its image are held against, as MMTok chooses them."""
 
 import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from llava.constants import DEFAULT_IMAGE_TOKEN
+from llava.utils import encodable
 
 NO_QUESTION = "What do you see in this image?"
 """What is asked of an image of which nothing is asked."""
@@ -47,3 +53,32 @@ def keywords(text: str) -> str:
 def words(question: str | None) -> list[str]:
     """The words of a question, each of which is tokenised by itself; there may be none."""
     return keywords(strip_question(question)).split()
+
+
+def word_ids(tokenizer: Any, given: Sequence[str]) -> list[int]:
+    """The ids of words, each tokenised by itself, without the token that begins a text."""
+    if not given:
+        return []
+    ids = tokenizer([encodable(word) for word in given], is_split_into_words=True, verbose=False)["input_ids"]
+    return ids[1:] if ids and ids[0] == tokenizer.bos_token_id else ids
+
+
+@torch.no_grad()
+def embed_words(
+    ids: Sequence[Sequence[int]], table: Callable[[Tensor], Tensor], device: torch.device, multiple: int = 1
+) -> Tensor:
+    """The input embeddings of the words of questions, (len(ids), M, D); zeros fill up questions of fewer words.
+
+    Args:
+        ids: of the words of each question; there may be none.
+        table: the language model's, (R, M) int64 -> (R, M, D).
+        device: where the table is.
+        multiple: M is one of it, and at least that.
+    """
+    longest = max(1, *map(len, ids))
+    width = -(-longest // multiple) * multiple
+    rows = torch.tensor([[*row, *[0] * (width - len(row))] for row in ids])
+    real = torch.arange(width) < torch.tensor([[len(row)] for row in ids])
+    rows, real = (each.to(device, non_blocking=True) for each in (rows, real))
+    embedded = table(rows)
+    return torch.where(real.unsqueeze(2).to(embedded.device), embedded, embedded.new_zeros(()))

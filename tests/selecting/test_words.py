@@ -1,6 +1,7 @@
 import pytest
+import torch
 
-from llava.selecting.words import keywords, strip_question, words
+from llava.selecting.words import embed_words, keywords, strip_question, word_ids, words
 
 SHORT = "Answer the question using a single word or phrase."
 LETTER = "Answer with the option's letter from the given choices directly."
@@ -48,3 +49,37 @@ def test_words_are_what_is_tokenised():
     assert words("What is it?") == ["What", "is", "it?"]
     assert words("") == words(None) == ["see", "in", "this", "image"]
     assert words("<image>\n") == words(SHORT) == []
+
+
+class Letters:
+    """Tokenises a word to its letters, behind a token that begins a text."""
+
+    bos_token_id = 1
+
+    def __call__(self, given, is_split_into_words, verbose):
+        assert is_split_into_words and not verbose
+        return {"input_ids": [1, *(ord(letter) for word in given for letter in word)]}
+
+
+def test_ids_of_words_have_no_beginning():
+    assert word_ids(Letters(), ["ab", "c"]) == [97, 98, 99]
+    assert word_ids(Letters(), []) == []
+
+
+def test_a_tokenizer_that_marks_no_beginning_loses_no_word():
+    tokenizer = Letters()
+    tokenizer.bos_token_id = None
+    assert word_ids(tokenizer, ["a"]) == [1, 97]
+
+
+@pytest.mark.parametrize(("multiple", "width"), [(1, 3), (2, 4), (8, 8)])
+def test_words_are_embedded_in_rows_that_zeros_fill_up(multiple, width):
+    table = torch.nn.Embedding(10, 4)
+    found = embed_words([[3, 1, 2], [], [5]], table, torch.device("cpu"), multiple)
+    assert found.shape == (3, width, 4) and not found.requires_grad
+    assert torch.equal(found[0, :3], table.weight[[3, 1, 2]]) and torch.equal(found[2, 0], table.weight[5])
+    assert not found[0, 3:].any() and not found[1].any() and not found[2, 1:].any()
+
+
+def test_a_question_without_words_has_one_that_is_none():
+    assert embed_words([[]], torch.nn.Embedding(10, 4), torch.device("cpu")).tolist() == [[[0.0] * 4]]
