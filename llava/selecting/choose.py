@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from llava.selecting.budgets import Budget, budgets_of
 from llava.selecting.options import PruningOptions
 from llava.selecting.parts import Visual
 from llava.selecting.planning import Rows, plan_of
@@ -19,15 +20,19 @@ class Choice:
     Args:
         kept: (K,) positions of each, ascending; newline tokens that nobody chose from are among them.
         merged: of a pruner that merges, the tokens (L, D) of each with merged ones in the kept places, else None.
+        budgets: of each, where they depend on what it shows, else None.
     """
 
     kept: list[Tensor]
     merged: list[Tensor] | None = None
+    budgets: list[Budget] | None = None
 
 
 @torch.no_grad()  # which tokens are kept is a decision, not a differentiable step
 def choose(options: PruningOptions, visuals: Sequence[Visual], tokens: Sequence[Tensor] | None = None) -> Choice:
-    """Choose among the tokens of every image or video; nothing is read back from the device of their cues.
+    """Choose among the tokens of every image or video.
+
+    Nothing is read back from the device of their cues, unless it is budgets that follow the picture, once for all.
 
     Args:
         options: with a pruner.
@@ -36,7 +41,8 @@ def choose(options: PruningOptions, visuals: Sequence[Visual], tokens: Sequence[
     """
     if not visuals:
         return Choice([])
-    plan = plan_of(options, visuals)
+    budgets = budgets_of(options, visuals) if options.varies else None
+    plan = plan_of(options, visuals, budgets and [budget.parts for budget in budgets])
     known = visuals[0].cues
     lead = known["embeds"] if "embeds" in known else next(iter(known.values()), torch.empty(0))
     plan = plan.to(lead.device)
@@ -44,7 +50,7 @@ def choose(options: PruningOptions, visuals: Sequence[Visual], tokens: Sequence[
     keeps = [rows.keep(own) for rows, own in zip(plan.groups, cues, strict=True)]
     kept = plan.positions(plan.kept(keeps)).split(plan.counts)
     if not options.pruner.merges:
-        return Choice(list(kept))
+        return Choice(list(kept), budgets=budgets)
     merged = [each.clone() for each in tokens]
     for rows, own, keep in zip(plan.groups, cues, keeps, strict=True):
         candidates = _rows([part.of(tokens[index]) for index, part in rows.owners])
@@ -52,7 +58,7 @@ def choose(options: PruningOptions, visuals: Sequence[Visual], tokens: Sequence[
         made = rows.pruner.apply(candidates, keep, rows.visual_cues(own))
         for (index, _), places, values in zip(rows.owners, positions, made, strict=True):
             merged[index][places] = values
-    return Choice(list(kept), merged)
+    return Choice(list(kept), merged, budgets)
 
 
 def _stacked(visuals: Sequence[Visual], rows: Rows, device: torch.device) -> dict[str, Tensor]:

@@ -79,4 +79,4 @@ def decide(
         keep[each.row, each.columns] = kept.to(keep.device)
         if merged is not None:
             merged[each.row, each.columns] = choice.merged[index]
-    return Decision(keep, merged, PruneRecord.of(visuals, choice.kept))
+    return Decision(keep, merged, PruneRecord.of(visuals, choice.kept, budgets=choice.budgets))

@@ -2,19 +2,25 @@
 
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from llava import layout
-from llava.command import at_least
+from llava.command import SHARE, Number, at_least
 from llava.pruners import Pruner, add_pruner_args, name_of, option_names, resolve_pruner
 from llava.pruners.base import BUDGETS
-from llava.pruners.checks import is_count, plain
+from llava.pruners.checks import is_count, is_number, plain
 from llava.pruners.cues import CLIP_TEXT_CUES, INSIDE_CUES
 
 POSITIONS = ("compact", "original")
 TEXT_CHUNKING = ("release", "bos_eos")
 ATTENTION = ("cls", "received")
+MOVING = {"spectral": frozenset({"embeds"}), "mass": frozenset({"cls_attention", "relevance"})}
+"""Budgets that follow the picture, with the cues that they are measured from."""
+SPLITS = {"even": frozenset(), "importance": frozenset({"relevance", "joint_embeds", "text_sequence"})}
+"""Ways to split a budget among the tiles of an image, with the cues that they are measured from."""
+LEAST = 16
+"""Tokens per tile, from which a budget can follow the picture."""
 
 NATIVE, HOSTED = HOSTS = "native", "hosted"
 """Whose models read an option: LLaVA's own classes, or those of Transformers."""
@@ -48,6 +54,12 @@ class PruningOptions:
         attention: what is read as attention, "cls" or "received"; None is what the encoder has.
         relevance: what is read as relevance, "llm_text" or "clip_text".
         text_tower: folder or hub id of the CLIP behind "clip_text".
+        budget: "fixed", the pruner's number for every tile; "spectral" or "mass", a number for each image, of which the
+            pruner's is the wanted mean; see ``llava.selecting.budgets``.
+        erank_ref: effective rank of an image that has that very number, for "spectral"; None is what was measured for
+            the checkpoint.
+        mass: share of attention and relevance that is kept, for "mass".
+        budget_split: "even" or "importance", how the tiles of an image share its budget.
 
     Raises:
         TypeError: a pruner that is none.
@@ -65,6 +77,12 @@ class PruningOptions:
     text_tower: str | None = _entry(
         None, "the CLIP that the encoder came from, for --relevance clip_text", hosts=[HOSTED]
     )
+    budget: str = _entry("fixed", "of an image: fixed, or by what it shows", ("fixed", *MOVING))
+    erank_ref: float | None = _entry(
+        None, "of --budget spectral; the checkpoint's own if not given", type=Number(float, 0, above=True)
+    )
+    mass: float = _entry(0.9, "share that --budget mass keeps; 0.9 if not given", type=SHARE)
+    budget_split: str = _entry("even", "of an image's budget among its tiles", tuple(SPLITS))
 
     def __post_init__(self) -> None:
         if self.pruner is not None and not isinstance(self.pruner, Pruner):
@@ -79,14 +97,39 @@ class PruningOptions:
             raise Unfit("with prune_layer of 1 or more, positions are 'original': tokens are numbered before they go")
         if (self.relevance == "clip_text") != (self.text_tower is not None):
             raise Unfit('relevance="clip_text" and text_tower, the folder or hub id of a CLIP, need one another')
+        self._check_budget()
         if self.pruner is not None:
             self._check_layer(name_of(self.pruner))
+            self._check_fit()
 
     def _check_layer(self, pruner: str) -> None:
         if not self.prune_layer and self.pruner.needs & INSIDE_CUES:
             raise Unfit(f"{pruner} needs prune_layer of 1 or more: it reads attention of the language model")
         if self.prune_layer and self.pruner.merges:
             raise Unfit(f"{pruner} merges tokens before the projector: it needs prune_layer 0")
+
+    def _check_budget(self) -> None:
+        for name in ("erank_ref", "mass"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
+        if self.erank_ref is not None and not (is_number(self.erank_ref) and 0 < self.erank_ref < float("inf")):
+            raise ValueError(f"erank_ref must be a number above 0, not {self.erank_ref!r}")
+        if not (is_number(self.mass) and 0 < self.mass <= 1):
+            raise ValueError(f"mass must be a number in (0, 1], not {self.mass!r}")
+        for name, budget in (("erank_ref", "spectral"), ("mass", "mass")):
+            default = next(each.default for each in fields(self) if each.name == name)
+            if getattr(self, name) != default and self.budget != budget:
+                raise Unfit(f"{name} is for budget {budget!r}, not {self.budget!r}")
+
+    def _check_fit(self) -> None:
+        """Refuse a pruner whose budget cannot follow the picture, or be split, as it is asked to."""
+        tokens = self.pruner.visual_token_num
+        if self.budget in MOVING and (tokens is None or tokens < LEAST):
+            given = f"keep_ratio {self.pruner.keep_ratio}" if tokens is None else f"visual_token_num {tokens}"
+            raise Unfit(f"budget {self.budget!r} needs visual_token_num of {LEAST} or more, not {given}")
+        if self.budget == "spectral" and self.prune_layer:
+            raise Unfit("budget 'spectral' measures projected tokens: it needs prune_layer 0")
+        if self.budget_split != "even" and (self.budget_scope or self.pruner.scope) != "tile":
+            raise Unfit(f"budget_split {self.budget_split!r} needs budget_scope 'tile': an image's tiles are one here")
 
     @classmethod
     def of(cls, host: str, **keywords: Any) -> "PruningOptions":
@@ -144,8 +187,38 @@ class PruningOptions:
 
     @property
     def needs(self) -> frozenset[str]:
-        """The cues that the pruner reads; none without one."""
-        return frozenset() if self.pruner is None else self.pruner.needs
+        """The cues that the pruner reads, and those that its budget is measured from; none without a pruner."""
+        return frozenset() if self.pruner is None else self.pruner.needs | self.budget_needs
+
+    @property
+    def budget_needs(self) -> frozenset[str]:
+        """The cues that budgets are measured from."""
+        return MOVING.get(self.budget, frozenset()) | SPLITS[self.budget_split]
+
+    @property
+    def varies(self) -> bool:
+        """Whether how much is kept of a tile depends on what is seen, not on sizes alone."""
+        return self.pruner is not None and (self.budget in MOVING or self.budget_split != "even")
+
+    def completed(self, erank_refs: Mapping[int, float]) -> "PruningOptions":
+        """The same with an ``erank_ref``, where the budget needs one and none is given.
+
+        Args:
+            erank_refs: what was measured for the model, by the number of tokens per tile; the nearest one is taken.
+
+        Raises:
+            ValueError: none was.
+        """
+        if self.pruner is None or self.budget != "spectral" or self.erank_ref is not None:
+            return self
+        if not erank_refs:
+            raise ValueError(
+                "erank_ref is missing for budget 'spectral': none was measured for this checkpoint; "
+                "python -m llava.eval calibrate does it"
+            )
+        wanted = self.pruner.visual_token_num
+        nearest = min(erank_refs, key=lambda tokens: (max(tokens, wanted) / min(tokens, wanted), tokens))
+        return replace(self, erank_ref=erank_refs[nearest])
 
     def compact(self, default: str = "compact") -> bool:
         """Whether the kept tokens are numbered without gaps; ``default`` is the model's own way."""

@@ -96,24 +96,29 @@ class Plan:
         return replace(self, groups=groups, **_moved(self, ("rest", "starts"), device))
 
 
-def plan_of(options: PruningOptions, visuals: Sequence[Visual]) -> Plan:
+def plan_of(options: PruningOptions, visuals: Sequence[Visual], budgets: Sequence[Sequence[int]] | None = None) -> Plan:
     """Plan the choice among the tokens of every image or video.
 
     Args:
         options: with a pruner.
         visuals: of a batch; of their cues, only the names are looked at.
+        budgets: how many tokens are kept of each part of each of them; None is what the pruner says.
     """
     pruner = options.pruner
     rows = [
         (index, part) for index, each in enumerate(visuals) for part in parts_of(pruner, each, options.budget_scope)
     ]
+    if budgets is None:
+        kept = [budget_of(pruner, part) for _, part in rows]
+    else:
+        kept = [budget for parts in budgets for budget in parts]
     starts = torch.tensor([0, *(each.length for each in visuals)]).cumsum(0)
     alike = defaultdict(list)
-    for row in rows:
+    for row, budget in zip(rows, kept, strict=True):
         visual, part = visuals[row[0]], row[1]
         names = tuple(name for name in CUES if name in pruner.needs & visual.cues.keys())
         texts = tuple(name for name in TEXT_FORMS if name in pruner.needs & visual.texts.keys())
-        alike[len(part.positions), budget_of(pruner, part), names, texts, part.grid].append(row)
+        alike[len(part.positions), budget, names, texts, part.grid].append(row)
     groups = [_rows(pruner.with_budget(key[1]), key[2:], group, starts) for key, group in alike.items()]
     rest = torch.ones(int(starts[-1]), dtype=torch.bool)
     counts = [0] * len(visuals)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from llava.selecting.budgets import Budget
 from llava.selecting.parts import Visual
 
 
@@ -18,7 +19,8 @@ class PruneRecord:
     ``tokenizer_model_max_length`` is cut. Of a pruner that merges tokens, the positions are the places where the merged
     ones stand; of one that chooses inside the language model, the counts are those of the layers behind it. ``cut``
     says of every prompt of the call, one without an image included, how many positions it lost at its end to that
-    limit; of a call without images there is a record only if it lost any.
+    limit; of a call without images there is a record only if it lost any. ``budgets`` says what each image or video was
+    given where that depends on what it shows, else None.
     """
 
     keep: list[Tensor] | None = None
@@ -26,9 +28,16 @@ class PruneRecord:
     newline_tokens: list[int] = field(default_factory=list)
     tokens_before: list[int] = field(default_factory=list)
     cut: list[int] = field(default_factory=list)
+    budgets: list[Budget] | None = None
 
     @classmethod
-    def of(cls, visuals: Sequence[Visual], kept: list[Tensor] | None, judged: bool = True) -> "PruneRecord":
+    def of(
+        cls,
+        visuals: Sequence[Visual],
+        kept: list[Tensor] | None,
+        judged: bool = True,
+        budgets: list[Budget] | None = None,
+    ) -> "PruneRecord":
         """Count what was kept; ``kept`` is None where nothing was pruned.
 
         ``judged`` says whether newline tokens could go; where they could, the device is waited for to count them.
@@ -38,8 +47,8 @@ class PruneRecord:
         if kept is None:
             return cls(None, list(before), newlines, before)
         if not judged:
-            return cls(kept, [len(positions) for positions in kept], newlines, before)
+            return cls(kept, [len(positions) for positions in kept], newlines, before, budgets=budgets)
         for index, (visual, positions) in enumerate(zip(visuals, kept, strict=True)):
             if newlines[index]:
                 newlines[index] = int(visual.newline[positions.cpu()].sum())
-        return cls(kept, [len(positions) for positions in kept], newlines, before)
+        return cls(kept, [len(positions) for positions in kept], newlines, before, budgets=budgets)

@@ -19,6 +19,7 @@ ONE_WAY = {
     "positions": ("compact", "vLLM numbers tokens without gaps"),
     "prune_layer": (0, "vLLM's language model reads what is left"),
     "budget": ("fixed", "vLLM counts an image's tokens before it is seen"),
+    "budget_split": ("even", "vLLM counts a tile's tokens before it is seen"),
 }
 """Options that have one value in vLLM, and why."""
 

@@ -57,6 +57,9 @@ SAID = [
     (NATIVE, {"pruner": "random", "keep_ratio": 1e-3, "seed": 3, "positions": "compact"}),
     (NATIVE, {"pruner": "divprune", "visual_token_num": 9, "budget_scope": "tile"}),
     (HOSTED, {"pruner": "cls_topk", "visual_token_num": 9, "attention": "received"}),
+    (NATIVE, {"pruner": "divprune", "visual_token_num": 64, "budget": "spectral", "erank_ref": 71.25}),
+    (HOSTED, {"pruner": "divprune", "visual_token_num": 64, "budget": "mass", "mass": 0.75}),
+    (NATIVE, {"pruner": "cdpruner", "visual_token_num": 9, "budget_split": "importance"}),
     (HOSTED, CLIP),
 ]
 
@@ -120,3 +123,47 @@ def test_what_merges_tokens_cannot_do_so_inside():
 def test_a_call_brings_options_or_none(wrong):
     with pytest.raises(TypeError, match="pruning must be PruningOptions or None, not (str|dict|DivPrune)"):
         PruningOptions().brought(wrong)
+
+
+TOKENS = resolve_pruner("divprune", 64)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"budget": "rank"}, "budget 'rank' is not one of fixed, spectral, mass"),
+        ({"budget_split": "odd"}, "budget_split 'odd' is not one of even, importance"),
+        ({"budget": "mass", "mass": 0}, r"mass must be a number in \(0, 1\], not 0"),
+        ({"budget": "mass", "mass": True}, r"mass must be a number in \(0, 1\], not True"),
+        ({"budget": "spectral", "erank_ref": float("inf")}, "erank_ref must be a number above 0, not inf"),
+        ({"budget": "spectral", "erank_ref": "9"}, "erank_ref must be a number above 0, not '9'"),
+        ({"erank_ref": 9.0}, "erank_ref is for budget 'spectral', not 'fixed'"),
+        ({"budget": "spectral", "mass": 0.5}, "mass is for budget 'mass', not 'spectral'"),
+        ({"budget": "mass", "pruner": resolve_pruner("divprune", 15)}, "visual_token_num of 16 or more, not .* 15"),
+        ({"budget": "mass", "pruner": resolve_pruner("divprune", keep_ratio=0.5)}, "not keep_ratio 0.5"),
+        ({"budget": "spectral", "pruner": TOKENS, "prune_layer": 2}, "it needs prune_layer 0"),
+        ({"budget_split": "importance", "pruner": TOKENS, "budget_scope": "image"}, "needs budget_scope 'tile'"),
+    ],
+)
+def test_budgets_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        PruningOptions(**options)
+
+
+def test_a_budget_asks_for_the_cues_that_it_is_measured_from():
+    assert PruningOptions(TOKENS).needs == TOKENS.needs and not PruningOptions(TOKENS).varies
+    spectral = PruningOptions(resolve_pruner("random", 64), budget="spectral", erank_ref=3)
+    assert spectral.needs == {"embeds"} and spectral.varies
+    mass = PruningOptions(resolve_pruner("cdpruner", 64), budget="mass", budget_split="importance", prune_layer=3)
+    assert mass.needs >= {"embeds", "cls_attention", "relevance", "joint_embeds", "text_sequence"} and mass.varies
+    assert not PruningOptions(budget="mass").varies and not PruningOptions(budget="mass").needs
+
+
+def test_a_spectral_budget_takes_the_reference_of_the_nearest_number_of_tokens():
+    spectral = PruningOptions(TOKENS, budget="spectral")
+    assert spectral.completed({32: 5.0, 96: 7.0}).erank_ref == 7.0
+    assert spectral.completed({16: 5.0, 64: 6.0, 63: 7.0}).erank_ref == 6.0
+    own = PruningOptions(TOKENS, budget="spectral", erank_ref=2.0)
+    assert own.completed({64: 6.0}) is own and PruningOptions(TOKENS).completed({}) == PruningOptions(TOKENS)
+    with pytest.raises(ValueError, match="erank_ref is missing .* llava.eval calibrate"):
+        spectral.completed({})

@@ -34,6 +34,7 @@ def test_a_checkpoint_of_llavas_is_refused_with_the_conversion():
     ("words", "flag"),
     [
         (["--prune_layer", "1"], "--prune_layer"),
+        (["--budget", "mass"], "--budget"),
         (["--positions", "original"], "--positions"),
         (["--static-cache"], "--static-cache is"),
         (["--profile"], "--profile"),

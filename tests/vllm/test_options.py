@@ -63,6 +63,8 @@ def test_the_recorded_clip_is_read():
         (PRUNED | {"prune_layer": 2}, "prune_layer is 0 in vLLM"),
         (PRUNED | {"attention": "received"}, "attention is 'cls' in vLLM"),
         (PRUNED | {"budget": "spectral"}, "budget is 'fixed' in vLLM"),
+        (PRUNED | {"budget_split": "importance"}, "budget_split is 'even' in vLLM"),
+        (PRUNED | {"erank_ref": 70.0}, "erank_ref is for budget 'spectral'"),
         (PRUNED | {"budget_scope": "frame"}, "budget_scope 'frame'"),
         ({"pruner": "fastv", "visual_token_num": 64}, "fastv cannot be served: it chooses inside the language model"),
         ({"pruner": "divprune", "visual_token_num": 64, "text_tower": "x/y"}, "for pruners that read the question"),
