@@ -172,8 +172,8 @@ class LlavaModel(Model):
 
     def _overflow(self, items: Sequence[Item]) -> list[int]:
         """By how many tokens each query is longer than CLIP's text side reads in one piece, where it is asked."""
-        pruner = getattr(self.model, "pruner", None)
-        asks = pruner is not None and pruner.needs & CLIP_TEXT_CUES
+        options = getattr(self.model, "pruning", None)
+        asks = options is not None and options.needs & CLIP_TEXT_CUES
         relevance = self.model.get_vision_tower().relevance if asks else None
         if relevance is None:
             return [0] * len(items)

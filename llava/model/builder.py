@@ -37,6 +37,7 @@ from llava.model.vocabulary import add_image_tokens, grow_vocabulary, load_token
 from llava.pruners import Pruner
 from llava.pruners.cues import CLIP_TEXT_CUES
 from llava.selecting.options import PruningOptions
+from llava.selecting.references import read_erank_refs
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ def load_pretrained_model(
         anyres: "native", LLaVA-NeXT's own layout, or "fixed", the 2 x 2 tiles without newlines of the papers.
         dtype: a torch.dtype or its name; None means float16 on a GPU and float32 on a CPU.
         options: the pruner's options; ``budget_scope`` ("tile", "image"), ``positions`` ("compact", "original"),
+            ``budget`` ("fixed", "spectral", "mass") with ``erank_ref``, ``mass`` and ``budget_split``,
             ``prune_layer``, the decoder layer from which on the kept tokens are alone, counted from 0, the default,
             which prunes before the language model (from 1 on, positions are original),
             ``text_chunking`` ("release", "bos_eos"), ``vision_dtype``, ``attn_implementation``, ``torch_dtype``, the
@@ -104,6 +106,7 @@ def load_pretrained_model(
     options |= {"anyres": anyres, "dtype": dtype}
     pruning, place = plan(load_8bit, load_4bit, device_map, device, use_flash_attn, **options)
     folder, base, model_class, config = _checked(model_path, model_base, pruning.prune_layer)
+    pruning.completed(read_erank_refs(folder))  # before a weight is read
     adapter, replaced = None, set()
     if base is None:
         tokenizer, model = _load_whole(model_class, config, folder, place)
@@ -115,6 +118,7 @@ def load_pretrained_model(
     if adapter is not None:  # only now that there is a tower, whose weights it may change
         model = merge(model, adapter, replaced)
     model.word_tokenizer = tokenizer
+    model.erank_refs = read_erank_refs(folder)
     model.pruning = pruning
     if anyres == "fixed":
         model.fix_layout()

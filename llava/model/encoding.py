@@ -26,7 +26,8 @@ class ImagePlan:
         options: how they are pruned.
         layouts: of each image.
         texts: of each image, whether it has a question.
-        choice: how tokens are chosen; None where nothing is, or inside the language model.
+        choice: how tokens are chosen; None where nothing is, or inside the language model, or where how many are kept
+            depends on what the images show.
         where: (L,) of all tokens of all sequences, the place among the patches of the batch, counted through; the
             number of patches for a newline token. None where both are counted alike.
         reads: for each group of ``choice``, (R, P) such places of its tokens; None for all patches in order.
@@ -60,9 +61,14 @@ class ImagePlan:
 
     @property
     def in_one_pass(self) -> bool:
-        """Whether ``encode`` does it all: nothing is merged, nor chosen inside the language model."""
+        """Whether ``encode`` does it all: nothing is merged, nor chosen inside the language model, nor counted late."""
         pruner = self.options.pruner
-        return pruner is None or not (self.options.prune_layer or pruner.merges)
+        return pruner is None or not (self.options.prune_layer or pruner.merges or self.options.varies)
+
+    @property
+    def counted(self) -> bool:
+        """Whether ``counts`` are what the language model is given: known before the images are seen."""
+        return bool(self.options.prune_layer) or not self.options.varies
 
     def cue_names(self, image: int) -> frozenset[str]:
         """The cues that are read of an image's tokens; at a decoder layer, states stand for its embeddings."""
@@ -120,7 +126,7 @@ def plan_images(
     in_order = torch.arange(patches)
     if not torch.equal(where, in_order):
         plan = replace(plan, where=where)
-    if options.pruner is None or options.prune_layer:
+    if options.pruner is None or options.prune_layer or options.varies:
         return plan
     visuals = [
         Visual(

@@ -54,6 +54,7 @@ class ImageSide(ImageReading):
             ``text_chunking``, ``positions`` and ``prune_layer`` are its entries, each of which can be set by itself, in
             any order: those that do not go together are a ValueError of the next call.
         word_tokenizer: the language model's, for pruners that read the words of a question.
+        erank_refs: by tokens per tile, what ``erank_ref`` is for budgets that say none; the checkpoint brings it.
         last_prune: what the last call with images of this thread kept.
         stopwatch: times the stages of every call of this thread, None times nothing.
     """
@@ -90,6 +91,7 @@ class ImageSide(ImageReading):
 
     @pruning.setter
     def pruning(self, options: PruningOptions) -> None:
+        options.completed(self.erank_refs)  # an error now is told to who sets them
         tower, layer = self.get_vision_tower(), options.prune_layer
         if options.pruner is not None and tower is None:
             raise ValueError("this model has no vision tower: there is nothing to prune")

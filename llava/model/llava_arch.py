@@ -21,7 +21,7 @@ from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.multimodal_projector.builder import build_vision_projector
 from llava.model.prefill import Prefill
 from llava.model.prompts import Prompts, needed, on_host
-from llava.model.splice import embed_rows, visual_spans
+from llava.model.splice import counted_spans, embed_rows, visual_spans
 from llava.model.tiles import unpad_image
 from llava.selecting.at_layer import CHOOSE
 from llava.selecting.options import AS_SET, PruningOptions
@@ -166,11 +166,14 @@ class LlavaMetaForCausalLM(ImageSide):
         spans = [[] for _ in prompts.ids]
         if images is not None:
             batch, spans = self.plan_prompts(prompts.ids, images, image_sizes, texts, options)
+        if batch is not None and not batch.plan.counted:
+            visual, late = self.read_batch(batch)
+            spans = counted_spans(spans, visual)
         layout = prompts.lay_out(spans, getattr(self.config, "tokenizer_model_max_length", None), padding_side)
         # All that is known before is sent before: afterwards, a copy would wait for the image side.
         words = self.get_model().embed_tokens(layout.words.to(input_ids.device, non_blocking=True))
         placed = layout.to(words.device)
-        if batch is not None:
+        if batch is not None and visual is None:
             visual, late = self.read_batch(batch)
         self._note_cut(layout.cut, late, batch is not None)
         embeds = embed_rows(placed.sources, words, None if visual is None else visual.embeds, layout.padded)

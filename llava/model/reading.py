@@ -1,7 +1,7 @@
 """The way of a batch of images through a model: planned, encoded, chosen from, recorded."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
@@ -38,6 +38,7 @@ LARGEST_CAPTURED = 32  # tiles; with more of them, launches are not what takes t
 class ImageReading:
     """The part of ``ImageSide`` that turns images into what the language model reads of them."""
 
+    erank_refs: Mapping[int, float] = {}
     _missing_text_reported = False
     _plans: Recent[ImagePlan]
     _replays: Replays | None = None
@@ -93,6 +94,7 @@ class ImageReading:
 
     def plan_batch(self, images, image_sizes, texts: list[str | None], options: PruningOptions) -> ImageBatch:
         """Plan how images are read, as ``prepare_inputs_labels_for_multimodal`` is given them, with a text for each."""
+        options = options.completed(self.erank_refs)
         listed = not isinstance(images, Tensor) or images.ndim == 5
         stacks = [image.unsqueeze(0) if image.ndim == 3 else image for image in images]
         tiles = [len(stack) for stack in stacks]
@@ -122,7 +124,7 @@ class ImageReading:
         The second value is what is left to do inside the language model, None if nothing is.
         """
         plan, pruner = batch.plan, batch.plan.options.pruner
-        embed_texts = self._text_side(batch.texts, pruner)
+        embed_texts = self._text_side(batch.texts, plan.options)
         newline = getattr(self.get_model(), "image_newline", None)
         if not plan.in_one_pass:
             return self._read_in_parts(batch, embed_texts(), newline)
@@ -170,18 +172,18 @@ class ImageReading:
             (Replays(), Decoder(), PromptPass()) if on else (None, None, None)
         )
 
-    def _text_side(self, texts: list[str | None], pruner: Pruner | None) -> EmbedTexts:
+    def _text_side(self, texts: list[str | None], options: PruningOptions) -> EmbedTexts:
         """What embeds the questions of tiles, once it is called."""
-        if pruner is None or not pruner.needs & QUESTION_CUES:
+        if not options.needs & QUESTION_CUES:
             return dict
         if None in texts:
-            self._report_missing_text(pruner)
-        if "text_tokens" in pruner.needs:
+            self._report_missing_text(options.pruner)
+        if "text_tokens" in options.needs:
             self._check_words()
-        if pruner.needs & CLIP_TEXT_CUES:
+        if options.needs & CLIP_TEXT_CUES:
             self._ensure_text_tower(self.text_chunking)
             self.get_vision_tower().relevance.run = self._replays or call
-        return partial(self._embed_texts, pruner.needs, texts)
+        return partial(self._embed_texts, options.needs, texts)
 
     def _check_words(self) -> None:
         """Raise ValueError where nobody said how the language model reads words."""
@@ -210,7 +212,9 @@ class ImageReading:
     def _read_in_parts(
         self, batch: ImageBatch, embedded: dict[str, Tensor], newline: Tensor | None
     ) -> tuple[VisualBatch, LateSelection | None]:
-        """As ``read_batch``, for pruners that merge, which do so before the projector, and for a decoder layer."""
+        """As ``read_batch``, for pruners that merge, which do so before the projector, for budgets that follow the
+        picture, and for a decoder layer.
+        """
         plan, options = batch.plan, batch.plan.options
         cues = self._encode(plan, batch.pixels, embedded)
         visuals = plan.visuals(cues, newline)
@@ -222,25 +226,29 @@ class ImageReading:
             return VisualBatch(
                 plan.gather(cues["embeds"], [None] * len(visuals), newline), None, plan.counts, plan.lengths
             ), late
+        merges = options.pruner.merges
         with self.stage("selection"):
-            choice = choose(options, visuals, [layout.take(cues["features"]) for layout in plan.layouts])
-            merged = cues["features"].clone()
-            for layout, tokens in zip(plan.layouts, choice.merged, strict=True):
-                layout.put(merged, tokens)
-        self.last_prune = PruneRecord.of(visuals, choice.kept, judged=False)
-        embeds, positions = self._project(merged), torch.cat(choice.kept)
-        return VisualBatch(plan.gather(embeds, choice.kept, newline), positions, plan.counts, plan.lengths), None
+            tokens = [layout.take(cues["features"]) for layout in plan.layouts] if merges else None
+            choice = choose(options, visuals, tokens)
+            if merges:
+                merged = cues["features"].clone()
+                for layout, tokens in zip(plan.layouts, choice.merged, strict=True):
+                    layout.put(merged, tokens)
+        self.last_prune = PruneRecord.of(visuals, choice.kept, judges_newlines(options.pruner), choice.budgets)
+        embeds, positions = self._project(merged) if merges else cues["embeds"], torch.cat(choice.kept)
+        counts = [len(kept) for kept in choice.kept]
+        return VisualBatch(plan.gather(embeds, choice.kept, newline), positions, counts, plan.lengths), None
 
     def _encode(self, plan: ImagePlan, images: Tensor, embedded: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Encode tiles (B, 3, H, W), with the cues that the pruner asks for.
+        """Encode tiles (B, 3, H, W), with the cues that the pruner and its budget ask for.
 
-        There are no ``embeds`` where tokens are merged before the projector, unless the pruner reads them.
+        There are no ``embeds`` where tokens are merged before the projector, unless these read them.
         """
-        pruner = plan.options.pruner
+        options = plan.options
         with self.stage("vision"):
-            features, cues = self.get_vision_tower().with_cues(images, pruner.needs, embedded, plan.object_layer)
+            features, cues = self.get_vision_tower().with_cues(images, options.needs, embedded, plan.object_layer)
         cues |= {"features": features, **plan.given}
-        if pruner.merges and "embeds" not in pruner.needs:
+        if options.pruner.merges and "embeds" not in options.needs:
             return cues
         embeds = self._project(features)  # on another device than the tower when the model is spread over several
         return {"embeds": embeds, **{name: cue.to(embeds.device) for name, cue in cues.items()}}

@@ -47,6 +47,12 @@ def spans_of(counts: Sequence[int], lengths: Sequence[int], whole: bool) -> list
     return [Span(*span, whole) for span in zip(firsts, counts, lengths, strict=True)]
 
 
+def counted_spans(shown: Sequence[Sequence[Span]], visual: VisualBatch) -> list[list[Span]]:
+    """The spans of the images of each prompt, in the order in which they were read, now that they are counted."""
+    spans = iter(spans_of(visual.counts, visual.lengths, whole=False))
+    return [[next(spans) for _ in images] for images in shown]
+
+
 def images_of_rows(input_ids: list[Tensor], num_images: int) -> list[list[int]]:
     """Return the indices of the images that each prompt shows, in order.
 

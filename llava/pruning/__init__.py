@@ -29,6 +29,10 @@ def prune(
     positions: str | None = None,
     budget_scope: str | None = None,
     prune_layer: int = 0,
+    budget: str = "fixed",
+    erank_ref: float | None = None,
+    mass: float = 0.9,
+    budget_split: str = "even",
     **options: Any,
 ) -> Pruning:
     """Prune what a Transformers vision-language model reads of its images and videos, from now on.
@@ -55,6 +59,12 @@ def prune(
         budget_scope: "tile" or "image", what one selection covers; None leaves it to the pruner.
         prune_layer: K lets the first K layers of the language model read all tokens, and the others the kept ones,
             which leaves positions as they are; pruners then read the states at layer K as embeddings.
+        budget: "fixed" keeps the same of every tile or frame; "spectral" and "mass" keep more of an image that shows
+            more, ``visual_token_num`` being the wanted mean.
+        erank_ref: for "spectral", the effective rank of an image that keeps that mean; None is what was measured for
+            the checkpoint and lies in its folder.
+        mass: for "mass", the share of attention and relevance that is kept.
+        budget_split: "even", or "importance": the tiles of an image share its budget by what they say to the question.
         options: the pruner's own.
 
     Returns:
@@ -76,6 +86,7 @@ def prune(
     options |= {"visual_token_num": visual_token_num, "keep_ratio": keep_ratio, "text_chunking": text_chunking}
     options |= {"attention": attention, "relevance": relevance, "text_tower": text_tower}
     options |= {"positions": positions, "budget_scope": budget_scope, "prune_layer": prune_layer}
+    options |= {"budget": budget, "erank_ref": erank_ref, "mass": mass, "budget_split": budget_split}
     model._pruning = Pruning(model, family, PruningOptions.of(HOSTED, pruner=pruner, **options), texts)
     return model._pruning
 

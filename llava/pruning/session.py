@@ -31,6 +31,7 @@ from llava.selecting.late import Decision
 from llava.selecting.options import AS_SET, PruningOptions
 from llava.selecting.per_thread import PerThread, unchanged
 from llava.selecting.record import PruneRecord
+from llava.selecting.references import read_erank_refs
 
 
 def _of_record(name: str) -> property:
@@ -45,12 +46,15 @@ class Pruning:
     Attributes:
         keep: per image or video of the last call, in the order of the prompts, the kept positions (K,), ascending.
         visual_tokens: how many those are; ``tokens_before``: how many there were; ``newline_tokens``: kept newlines.
+        budgets: what each image or video was given, where that depends on what it shows, else None.
         texts: the question of each prompt, or one for all; read with ``relevance="clip_text"`` alone. A thread that
             sets none has those of the thread that called ``prune``.
     """
 
     def __init__(self, model: nn.Module, family: Family, options: PruningOptions, texts: str | Sequence[str] | None):
-        self.model, self.family, self.options = model, family, options
+        self.model, self.family = model, family
+        self._erank_refs = read_erank_refs(getattr(model, "name_or_path", "") or "")
+        self.options = options.completed(self._erank_refs)
         self._decisions = Decisions(family)
         self._decisions.clip_of(options)
         self._threads = PerThread(calls.ThreadState)
@@ -102,6 +106,7 @@ class Pruning:
 
     keep, visual_tokens = _of_record("keep"), _of_record("visual_tokens")
     newline_tokens, tokens_before = _of_record("newline_tokens"), _of_record("tokens_before")
+    budgets = _of_record("budgets")
 
     @property
     def record(self) -> PruneRecord:
@@ -132,7 +137,7 @@ class Pruning:
 
     def _generate(self, generate: Callable[..., Any], *args: Any, pruning: Any = AS_SET, **kwargs: Any) -> Any:
         """Return what ``generate`` does, pruned as this call asks, if it pruned what it was shown."""
-        thread, options = self._threads.value, self.options.brought(pruning)
+        thread, options = self._threads.value, self.options.brought(pruning).completed(self._erank_refs)
         self.family.check(options.positions, options.prune_layer)
         thread.options, thread.checked = options, 0
         if options.pruner is None:
