@@ -1,5 +1,6 @@
 """``python -m llava.pruners [NAME...]``: what each pruner keeps, reads and offers, and where it comes from."""
 
+import os
 import sys
 
 from llava.pruners import PRUNERS, option_defaults
@@ -26,7 +27,10 @@ def main(names: list[str]) -> None:
     """Describe the pruners of these names, or all."""
     if unknown := [name for name in names if name not in PRUNERS]:
         sys.exit(f"unknown pruner {', '.join(unknown)}; the known ones are {', '.join(PRUNERS)}")
-    print("\n\n".join(described(name) for name in names or PRUNERS))
+    try:
+        print("\n\n".join(described(name) for name in names or PRUNERS), flush=True)
+    except BrokenPipeError:  # who reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

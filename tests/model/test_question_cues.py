@@ -193,7 +193,7 @@ def test_the_image_side_with_cues_of_questions_is_one_graph(loaded):
     model = loaded[1]
     options = PruningOptions(Watching(3, reads=EVERYTHING, seen=Nothing()))
     batch = model.plan_batch(PIXELS, None, [QUESTION, OTHER, None], options)
-    embedded = model._text_side(batch.texts, options.pruner)()
+    embedded = model._text_side(batch.texts, options)()
 
     def read(pixels, embedded):
         return encode(batch.plan, model.get_vision_tower(), model._projected, pixels, embedded)
