@@ -1,7 +1,7 @@
 """Visual-token pruners: tensors in, indices out. Of all dependencies, only torch is imported."""
 
 from argparse import ArgumentParser, Namespace
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import Any, get_args
 
 from llava.pruners.base import BUDGETS, Pruner
@@ -20,6 +20,7 @@ from llava.pruners.trim import Trim
 from llava.pruners.uniform import UniformPruner
 from llava.pruners.visionzip import VisionZip
 from llava.pruners.vispruner import VisPruner
+from llava.pruners.zoo_prune import ZooPrune
 
 __all__ = [
     "PRUNERS",
@@ -48,6 +49,7 @@ PRUNERS: dict[str, type[Pruner]] = {
     "scope": ScopePruner,
     "mmtok": MMTok,
     "eadp": EADP,
+    "zoo_prune": ZooPrune,
 }
 
 
@@ -104,15 +106,8 @@ def add_pruner_args(parser: ArgumentParser) -> None:
     group.add_argument("--visual_token_num", type=int, metavar="T", help="visual tokens kept per tile, 0 or more")
     group.add_argument("--keep_ratio", type=float, metavar="RATIO", help="share of visual tokens kept, in (0, 1]")
     for option in option_names():
-        own = {name: field for name, cls in PRUNERS.items() for field in fields(cls) if field.name == option}
-        first = next(iter(own.values()))
-        kind = next(iter(get_args(first.type)), first.type)  # float of float | None
-        defaults = {name: str(field.default) for name, field in own.items()}
-        if len(set(defaults.values())) == 1:
-            text = f"{', '.join(own)} (default: {first.default})"
-        else:
-            text = ", ".join(f"{name} (default: {default})" for name, default in defaults.items())
-        group.add_argument(f"--{option}", type=kind, help=f"read by {text}")
+        known = {name: field for name, cls in PRUNERS.items() for field in fields(cls) if field.name == option}
+        group.add_argument(f"--{option}", **_flag(known))
 
 
 def pruner_from_args(args: Namespace, parser: ArgumentParser | None = None) -> Pruner | None:
@@ -144,6 +139,22 @@ def _build(name: str, given: dict[str, Any]) -> Pruner | None:
     if not any(budget in given for budget in BUDGETS):
         raise ValueError(f"{name} needs a budget: --visual_token_num or --keep_ratio")
     return PRUNERS[name](**given)
+
+
+def _flag(known: dict[str, Field]) -> dict[str, Any]:
+    """The arguments of an option's flag, from its field in each pruner that has it, by name.
+
+    An option that is on or off, or on in one of several ``forms``, needs no value to be on.
+    """
+    (field, *_), defaults = known.values(), {name: str(field.default) for name, field in known.items()}
+    if len(set(defaults.values())) == 1:
+        said = f"{', '.join(known)} (default: {field.default})"
+    else:
+        said = ", ".join(f"{name} (default: {default})" for name, default in defaults.items())
+    if "forms" in field.metadata:
+        return {"nargs": "?", "const": True, "choices": field.metadata["forms"], "help": f"read by {said}"}
+    kind = next(iter(get_args(field.type)), field.type)  # float of float | None
+    return {"type": kind, "help": f"read by {said}"}
 
 
 def option_defaults(cls: type[Pruner]) -> dict[str, Any]:

@@ -40,6 +40,7 @@ class Pruner(ABC):
     paper: ClassVar[str] = ""  # where the method is described; "" of one that is not
     source: ClassVar[str] = ""  # where its authors' code is; "" of a method without
     licence: ClassVar[str] = ""  # of that code, "none" of code without one; "" where nobody looked
+    newlines: ClassVar[bool] = True  # whether LLaVA-NeXT's newline tokens may be candidates, if their cues are known
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -75,6 +76,12 @@ class Pruner(ABC):
     def options(self) -> dict[str, Any]:
         """The method's own options by name, without the budget."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in BUDGETS}
+
+    def given(self) -> dict[str, Any]:
+        """Budget and options as records state them: without those that are None, or off as they are by default."""
+        values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        unset = {name for name, (value, default) in values.items() if value is None or value is default is False}
+        return {name: value for name, (value, _) in values.items() if name not in unset}
 
     def asks(self, cue: str) -> dict[str, Any]:
         """How a cue is to be made that can be made in several ways, by name of the parameter; {} is the usual way."""

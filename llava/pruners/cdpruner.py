@@ -1,11 +1,11 @@
 """CDPruner: Beyond Attention or Similarity (NeurIPS 2025), https://arxiv.org/abs/2506.10967."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from llava.pruners import search
+from llava.pruners import centering, search
 from llava.pruners.base import Pruner
 from llava.pruners.checks import is_number
 from llava.pruners.cues import VisualCues
@@ -27,12 +27,15 @@ class CDPruner(Pruner):
     Args:
         theta: weight of relevance against diversity in [0, 1): q becomes exp(theta / (2 (1 - theta)) q), and 0
             ignores the text. None, as in the release, uses q itself.
+        centered: whether cosines are those of centred tokens, and q is weighted by how distinctive each is, as
+            ``centering`` has it: False, True, or its form, "plain" or "standardised". A selection is of a tile, then.
 
     Raises:
-        ValueError: when theta is out of range.
+        ValueError: when theta or centered is none of these.
     """
 
     theta: float | None = None
+    centered: bool | str = field(default=False, metadata={"forms": centering.FORMS})
 
     needs = frozenset({"embeds", "relevance"})
     paper = "https://arxiv.org/abs/2506.10967"
@@ -41,11 +44,15 @@ class CDPruner(Pruner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        centering.set_up(self)
         if self.theta is not None and not (is_number(self.theta) and 0 <= self.theta < 1):
             raise ValueError(f"theta must be None or a number in [0, 1), not {self.theta!r}")
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
-        return search.greedy_map(cues.embeds, self._quality(cues), budget)
+        if self.centered is False:
+            return search.greedy_map(cues.embeds, self._quality(cues), budget)
+        tokens, distinctiveness = centering.centred(cues, self.centered)
+        return search.greedy_map(tokens, self._quality(cues) * distinctiveness, budget)
 
     def _quality(self, cues: VisualCues) -> Tensor:
         """The relevance weight q of every token, (B, N), positive and finite."""

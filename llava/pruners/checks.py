@@ -18,7 +18,9 @@ def is_number(value: object) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """A number of NumPy or the like as Python's own, which JSON takes; anything else as it is."""
+    """A number or truth value of NumPy or the like as Python's own, which JSON takes; anything else as it is."""
+    if getattr(getattr(value, "dtype", None), "kind", None) == "b" and value.ndim == 0:
+        return bool(value)
     if isinstance(value, bool) or not isinstance(value, Real):
         return value
     return int(value) if isinstance(value, Integral) else float(value)

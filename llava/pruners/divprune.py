@@ -1,10 +1,10 @@
 """DivPrune: Diversity-based Visual Token Pruning (CVPR 2025), https://arxiv.org/abs/2503.02175."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from llava.pruners import search
+from llava.pruners import centering, search
 from llava.pruners.base import Pruner
 from llava.pruners.cues import VisualCues
 
@@ -15,7 +15,17 @@ class DivPrune(Pruner):
 
     Starts from the token farthest from its nearest neighbour, then repeatedly adds the token farthest from everything
     kept so far, by cosine distance of the projected tokens.
+
+    Args:
+        centered: whether distances are those of centred tokens, and that of a token that may be added counts by how
+            distinctive it is, as ``centering`` has it: False, True, or its form, "plain" or "standardised". A selection
+            is of a tile, then.
+
+    Raises:
+        ValueError: when centered is none of these.
     """
+
+    centered: bool | str = field(default=False, metadata={"forms": centering.FORMS})
 
     needs = frozenset({"embeds"})
     scope = "image"
@@ -23,5 +33,12 @@ class DivPrune(Pruner):
     source = "https://github.com/vbdi/divprune"
     licence = "CC BY-NC 4.0"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        centering.set_up(self)
+
     def select(self, cues: VisualCues, budget: int) -> Tensor:
-        return search.max_min(cues.embeds, budget)
+        if self.centered is False:
+            return search.max_min(cues.embeds, budget)
+        tokens, distinctiveness = centering.centred(cues, self.centered)
+        return search.max_min(tokens, budget, weight=distinctiveness)

@@ -45,6 +45,21 @@ def min_max(values: Tensor, image_index: Tensor | None) -> Tensor:
     return ((values - low + 1e-6) / (high - low + 1e-6)).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 
+def finite(values: Tensor) -> Tensor:
+    """The values with a zero for each that is not finite, of any shape."""
+    return values.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def spread(values: Tensor) -> Tensor:
+    """Finite values of each row from 0, the smallest, to 1, the largest, (..., N) -> (..., N).
+
+    All are 1 where they do not differ by more than rounding may.
+    """
+    low, high = values.amin(dim=-1, keepdim=True), values.amax(dim=-1, keepdim=True)
+    span = high - low
+    return ((values - low) / span).masked_fill(span <= 1e-6 * torch.maximum(high.abs(), low.abs()), 1.0)
+
+
 def smoothed(values: Tensor, grid: tuple[int, int] | None) -> Tensor:
     """The mean of every token and its eight neighbours, weighted by a Gaussian of sigma 1, (B, N) -> (B, N).
 

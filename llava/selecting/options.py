@@ -157,8 +157,7 @@ class PruningOptions:
 
     def describe(self) -> dict[str, Any]:
         """Name and ``options`` of the pruner, its budget among them; and as ``run`` what differs from its default."""
-        given = {} if self.pruner is None else vars(self.pruner)
-        options = {name: value for name, value in given.items() if value is not None}
+        options = {} if self.pruner is None else self.pruner.given()
         chosen = [each.name for each in fields(self)[1:] if getattr(self, each.name) != each.default]
         run = {name: getattr(self, name) for name in chosen}
         return {"pruner": name_of(self.pruner), "options": options, "run": run}

@@ -83,4 +83,4 @@ def kept_of(pruner: Pruner, visual: Visual, scope: str | None) -> int:
 
 def judges_newlines(pruner: Pruner) -> bool:
     """Whether newline tokens are candidates: the language model knows them, the encoder has no cue of them."""
-    return bool(pruner.needs) and pruner.needs <= {"embeds", *INSIDE_CUES} and not pruner.merges
+    return pruner.newlines and bool(pruner.needs) and pruner.needs <= {"embeds", *INSIDE_CUES} and not pruner.merges

@@ -32,7 +32,8 @@ def _random_cues(seed=0, tiles=1, tokens=16, width=24, image_index=None, dtype=t
     cues = {name: draw(tiles, tokens, width) if name in PER_TOKEN_VECTORS else draw(tiles, tokens) for name in CUES}
     cues |= {name: cue.softmax(dim=-1) for name, cue in cues.items() if name.endswith("attention")}
     texts = {"text_tokens": draw(tiles, 3, width), "text_sequence": draw(tiles, 2, 7, width)}
-    return VisualCues(**cues, **texts, image_index=image_index)
+    grid = (tokens // 4, 4) if tokens % 4 == 0 else (1, tokens)
+    return VisualCues(**cues, **texts, grid=grid, image_index=image_index)
 
 
 @pytest.fixture(scope="session")

@@ -65,8 +65,8 @@ def test_an_unknown_name_lists_the_known_ones():
 def test_a_foreign_option_names_the_pruner_the_option_and_the_valid_ones():
     with pytest.raises(TypeError, match="cdpruner.*important_ratio.*theta"):
         resolve_pruner("cdpruner", 8, important_ratio=0.5)
-    with pytest.raises(TypeError, match="divprune.*seed.*none"):
-        resolve_pruner("divprune", 8, seed=1)
+    with pytest.raises(TypeError, match="fastv.*seed.*none"):
+        resolve_pruner("fastv", 8, seed=1)
     with pytest.raises(TypeError, match="none.*theta"):
         resolve_pruner("none", theta=0.5)
 
@@ -97,6 +97,9 @@ def test_the_command_line_says_the_same_as_python():
     assert parse("--pruner", "cdpruner", "--visual_token_num", "8", "--theta", "0.3") == PRUNERS["cdpruner"](
         8, theta=0.3
     )
+    for words, form in (((), True), (("plain",), "plain"), (("standardised",), "standardised")):
+        asked = parse("--pruner", "divprune", "--visual_token_num", "8", "--centered", *words)
+        assert asked == PRUNERS["divprune"](8, centered=form)
     assert parse("--visual_token_num", "8", "--important_ratio", "1") == PRUNERS["vispruner"](8, important_ratio=1.0)
 
 
@@ -108,6 +111,8 @@ def test_the_command_line_says_the_same_as_python():
         (("--visual_token_num", "-1"), "visual_token_num must be an integer, 0 or more, not -1"),
         (("--visual_token_num", "8", "--keep_ratio", "0.5"), "exactly one of visual_token_num and keep_ratio"),
         (("--visual_token_num", "8", "--important_ratio", "1.5"), "important_ratio must be a number in [0, 1]"),
+        (("--visual_token_num", "8", "--centered", "both"), "invalid choice: 'both'"),
+        (("--pruner", "uniform", "--visual_token_num", "8", "--centered"), "uniform has no option centered"),
         (("--keep_ratio", "1.5"), "keep_ratio must be a number in (0, 1]"),
         (("--pruner", "none", "--visual_token_num", "8"), "none keeps every token"),
         (("--pruner", "uniform"), "--visual_token_num or --keep_ratio"),
@@ -122,8 +127,9 @@ def test_help_says_which_pruners_read_an_option():
     add_pruner_args(parser)
     text = " ".join(parser.format_help().split())
     assert "--important_ratio IMPORTANT_RATIO read by vispruner (default: 0.5)" in text
-    assert "--seed SEED read by random (default: 0)" in text
+    assert "--seed SEED read by random, zoo_prune (default: 0)" in text
     assert "--alpha ALPHA read by " in text and "scope (default: 1.0)" in text and "mmtok (default: 0.5)" in text
+    assert "--centered [{plain,standardised}] read by cdpruner, divprune, zoo_prune (default: False)" in text
 
 
 def test_arguments_that_a_program_does_not_have_count_as_not_given():

@@ -56,6 +56,8 @@ SAID = [
     (NATIVE, FULL),
     (NATIVE, {"pruner": "random", "keep_ratio": 1e-3, "seed": 3, "positions": "compact"}),
     (NATIVE, {"pruner": "divprune", "visual_token_num": 9, "budget_scope": "tile"}),
+    (NATIVE, {"pruner": "divprune", "visual_token_num": 9, "centered": True}),
+    (HOSTED, {"pruner": "cdpruner", "keep_ratio": 0.5, "theta": 0.5, "centered": "standardised"}),
     (HOSTED, {"pruner": "cls_topk", "visual_token_num": 9, "attention": "received"}),
     (NATIVE, {"pruner": "divprune", "visual_token_num": 64, "budget": "spectral", "erank_ref": 71.25}),
     (HOSTED, {"pruner": "divprune", "visual_token_num": 64, "budget": "mass", "mass": 0.75}),
@@ -70,7 +72,8 @@ def test_keywords_flags_and_records_say_the_same(host, keywords):
     assert PruningOptions.read(json.loads(json.dumps(options.describe())), host) == options
     parser = ArgumentParser()
     add_pruning_args(parser, host)
-    words = [word for name, value in keywords.items() for word in (f"--{name}", str(value))]
+    flags = ([f"--{name}", *([] if value is True else [str(value)])] for name, value in keywords.items())
+    words = [word for flag in flags for word in flag]
     assert PruningOptions.from_args(parser.parse_args(words), host) == options
 
 
@@ -80,6 +83,14 @@ def test_what_does_not_differ_is_not_recorded_and_attention_of_llavas_own_is_no_
     assert described == {"pruner": "divprune", "options": {"visual_token_num": 9}, "run": {"prune_layer": 1}}
     run = {"attention": "sdpa", "positions": None, "conv_mode": "vicuna_v1", "prune_layer": 1}
     assert PruningOptions.read({**described, "run": run}, NATIVE) == options
+
+
+def test_an_option_that_is_off_is_not_recorded_and_one_that_is_on_is():
+    off = PruningOptions.of(NATIVE, pruner="divprune", visual_token_num=9, centered=False)
+    assert off == PruningOptions.of(NATIVE, pruner="divprune", visual_token_num=9)
+    assert off.describe()["options"] == {"visual_token_num": 9}
+    on = PruningOptions.of(NATIVE, pruner="divprune", visual_token_num=9, centered=True)
+    assert on.describe()["options"] == {"visual_token_num": 9, "centered": True}
 
 
 def test_what_a_host_does_not_read_is_no_keyword_and_no_flag_of_it():

@@ -54,3 +54,12 @@ def test_budgets_of_tiles_add_up_and_shares_are_of_what_is_there():
 def test_newlines_are_judged_by_embeddings_and_states_alone():
     judging = {name for name in PRUNERS if judges_newlines(resolve_pruner(name, 3))}
     assert judging & PUBLISHED == {"divprune", "fastv"} and judges_newlines(Wide(3))
+
+
+@pytest.mark.parametrize("form", [True, "plain", "standardised"])
+def test_a_centred_pruner_takes_tiles_and_no_newline_for_a_part_of_the_picture(form):
+    pruner = resolve_pruner("divprune", 3, centered=form)
+    assert scope_of(pruner, None, tiles=2) == "tile" and scope_of(pruner, "image", tiles=2) == "image"
+    parts, newline = [Part(torch.arange(4)), Part(torch.tensor([4, 5, 7, 8]))], torch.arange(10) % 3 == 0
+    (whole,) = parts_of(pruner, Visual(10, parts, newline=newline), "image")
+    assert whole.positions.tolist() == [0, 1, 2, 3, 4, 5, 7, 8] and whole.tiles == 2

@@ -63,9 +63,8 @@ def first(questions: Sequence[Any], limit: int | None, file: str | Path) -> Sequ
 
 def describe_pruner(pruner: Pruner | None) -> dict[str, Any]:
     """Name and options of a pruner, its budget among them, as records state them."""
-    options = {} if pruner is None else vars(pruner)
-    given = {key: _plain(value) for key, value in options.items() if value is not None}
-    return {"pruner": name_of(pruner), "options": given}
+    options = {} if pruner is None else pruner.given()
+    return {"pruner": name_of(pruner), "options": {key: _plain(value) for key, value in options.items()}}
 
 
 def _plain(value: Any) -> Any:

@@ -107,12 +107,15 @@ def _usual(run: Mapping[str, Any], checkpoint: str, benchmark: str) -> dict[str,
 
 
 def _told(pruner: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a pruner that differ from its defaults, budget and seed aside; all of one that is not known."""
+    """The options of a pruner that differ from its defaults, budget and seed aside; all of one that is not known.
+
+    One that is on has no value: its name says so.
+    """
     known = fields(PRUNERS[pruner]) if pruner in PRUNERS else ()
     defaults = {option.name: option.default for option in known}
     aside = (*BUDGETS, "seed")
     return {
-        name: value
+        name: "" if value is True else value
         for name, value in options.items()
         if name not in aside and not (name in defaults and _same(value, defaults[name]))
     }
