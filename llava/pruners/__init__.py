@@ -11,9 +11,12 @@ from llava.pruners.cues import VisualCues
 from llava.pruners.divprune import DivPrune
 from llava.pruners.eadp import EADP
 from llava.pruners.fastv import FastV
+from llava.pruners.hiprune import HiPrune
+from llava.pruners.holov import HoloV
 from llava.pruners.mfpruner import MFPruner
 from llava.pruners.mmtok import MMTok
 from llava.pruners.prumerge import PruMerge
+from llava.pruners.prunesid import PruneSID
 from llava.pruners.random import RandomPruner
 from llava.pruners.scope import ScopePruner
 from llava.pruners.trim import Trim
@@ -50,6 +53,9 @@ PRUNERS: dict[str, type[Pruner]] = {
     "mmtok": MMTok,
     "eadp": EADP,
     "zoo_prune": ZooPrune,
+    "holov": HoloV,
+    "prunesid": PruneSID,
+    "hiprune": HiPrune,
 }
 
 

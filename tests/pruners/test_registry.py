@@ -129,6 +129,7 @@ def test_help_says_which_pruners_read_an_option():
     assert "--important_ratio IMPORTANT_RATIO read by vispruner (default: 0.5)" in text
     assert "--seed SEED read by random, zoo_prune (default: 0)" in text
     assert "--alpha ALPHA read by " in text and "scope (default: 1.0)" in text and "mmtok (default: 0.5)" in text
+    assert "holov (default: 0.09)" in text and "hiprune (default: 0.1)" in text
     assert "--centered [{plain,standardised}] read by cdpruner, divprune, zoo_prune (default: False)" in text
 
 
