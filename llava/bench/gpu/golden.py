@@ -54,8 +54,9 @@ def _relevance(case: Case) -> Tensor:
 
 
 def files() -> list[Path]:
-    """Every recorded selection."""
-    return sorted(path for path in GOLDEN.glob("*.npz") if not path.name.startswith("anyres"))
+    """Every recorded selection of these methods."""
+    begin = tuple(f"{method}_" for method in CHOOSE)
+    return sorted(path for path in GOLDEN.glob("*.npz") if path.name.startswith(begin))
 
 
 def load(path: Path, device: torch.device) -> tuple[str, Case]:
