@@ -1,4 +1,4 @@
-"""The four methods as their papers define them, written plainly: what the pruners are compared with.
+"""Methods as their papers define them, written plainly: what the pruners are compared with.
 
 Every similarity comes from a full matrix product of unit vectors, and every step looks again at everything it needs.
 Nothing is guarded against degenerate input. Each function reads the tiles of one image: ``embeds`` (B, N, D) or
@@ -8,7 +8,7 @@ them as (B, budget) int64, ascending, like a pruner.
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize, one_hot
+from torch.nn.functional import conv2d, normalize, one_hot, pad
 
 REMOVED_PER_ROUND = 8
 
@@ -84,3 +84,73 @@ def mfpruner(embeds: Tensor, cls_attention: Tensor, relevance: Tensor, budget: i
     # In double precision, where whole votes leave the sum of the cues, at most 4, its last bit.
     score = votes.where(votes >= 2, 0) * 8.0 + sum(cues).double()
     return score.topk(budget, dim=1).indices.sort(dim=1).values
+
+
+def scope(features: Tensor, cls_attention: Tensor, budget: int, alpha: float = 1.0) -> Tensor:
+    """Coverage of all tokens, weighted by the candidate's attention, https://arxiv.org/abs/2510.24214."""
+    unit = normalize(features, dim=-1)
+    return _cover(unit @ unit.mT, cls_attention**alpha, budget)
+
+
+def mmtok(
+    features: Tensor,
+    embeds: Tensor,
+    text_tokens: Tensor,
+    budget: int,
+    tau_tv: float = 0.02,
+    tau_vv: float = 0.2,
+    alpha: float = 0.5,
+) -> Tensor:
+    """Coverage of words and tokens, https://arxiv.org/abs/2508.18264; ``text_tokens`` (M, D)."""
+    unit, projected, words = (normalize(rows, dim=-1) for rows in (features, embeds, text_tokens))
+    of_words = (words @ projected.mT / tau_tv).softmax(dim=2) / len(words)  # (B, M, N)
+    of_tokens = (unit @ unit.mT / tau_vv).softmax(dim=2) * (alpha / unit.shape[1])  # (B, N, N)
+    shares = torch.cat([of_words, of_tokens], dim=1).mT.contiguous()  # (B, N, M + N)
+    return _cover(shares, torch.ones_like(shares[..., 0]), budget)
+
+
+def eadp(
+    embeds: Tensor,
+    relevance: Tensor,
+    joint_embeds: Tensor,
+    text_sequence: Tensor,
+    budget: int,
+    alpha: float = 0.5,
+    beta: float = 1.0,
+) -> Tensor:
+    """Coverage of what matters to the question, https://arxiv.org/abs/2607.02484.
+
+    ``joint_embeds`` (B, N, E), ``text_sequence`` (M, L, E); the N tokens of a tile stand in a square.
+    """
+    patches, texts = normalize(joint_embeds, dim=-1).unsqueeze(1), normalize(text_sequence, dim=-1)
+    of_words = -(texts @ patches.mT)  # (B, M, L, N)
+    share = (100 * of_words).softmax(dim=3)
+    entropy = -(share * (share + 1e-12).log()).sum(dim=3)  # (B, M, L)
+    clearest = entropy.topk(max(1, int(0.2 * entropy.shape[2])), largest=False)
+    weight = (-clearest.values / (0.01 + 1e-6)).softmax(dim=2).unsqueeze(3)
+    of_words = (weight * of_words.take_along_dim(clearest.indices.unsqueeze(3), dim=2)).sum(dim=2).mean(dim=1)
+    matters = alpha * relevance + (1 - alpha) * of_words  # (B, N)
+    matters = (matters - matters.min() + 1e-6) / (matters.max() - matters.min() + 1e-6)
+    side = int(matters.shape[1] ** 0.5)
+    near = torch.tensor([-1.0, 0.0, 1.0], dtype=matters.dtype, device=matters.device)
+    kernel = (-(near.square() + near.square().unsqueeze(1)) / 2).exp()
+    around = pad(matters.view(-1, 1, side, side), (1, 1, 1, 1), mode="reflect")
+    matters = conv2d(around, (kernel / kernel.sum()).view(1, 1, 3, 3)).flatten(1) ** beta
+    unit = normalize(embeds, dim=-1)
+    benefit = ((unit @ unit.mT).clamp(-1, 1) + 1) / 2 * matters.unsqueeze(1)
+    return _cover(benefit, torch.ones_like(matters), budget)
+
+
+def _cover(benefit: Tensor, weight: Tensor, budget: int) -> Tensor:
+    """The candidates that add most to the best benefit (B, N, R) of each of R, times a weight (B, N)."""
+    tiles = torch.arange(len(benefit), device=benefit.device)
+    best = torch.zeros_like(benefit[:, 0])  # (B, R)
+    taken = torch.zeros_like(weight)
+    added = torch.empty_like(benefit)
+    for _ in range(budget):
+        torch.sub(benefit, best.unsqueeze(1), out=added)
+        gain = added.clamp_(min=0).sum(dim=2) * weight + taken
+        pick = gain.argmax(dim=1)  # (B,)
+        taken[tiles, pick] = -torch.inf
+        best = torch.maximum(best, benefit[tiles, pick])
+    return taken.isinf().nonzero()[:, 1].view(len(benefit), budget)

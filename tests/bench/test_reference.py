@@ -54,3 +54,28 @@ def test_mfpruner(name):
     attention = case["cls_attention"].mean(dim=1)
     chosen = reference.mfpruner(case["features"], attention, relevance(case), int(case["T"]))
     assert torch.equal(chosen, case["indices"])
+
+
+@cases("scope")
+def test_scope(name):
+    case = load(name)
+    attention = case["cls_attention"].mean(dim=1)
+    chosen = reference.scope(case["features"], attention, int(case["T"]), case["alpha"].item())
+    assert torch.equal(chosen, case["indices"])
+
+
+@cases("mmtok")
+def test_mmtok(name):
+    case = load(name)
+    if "exclude" in case or "features" not in case:
+        pytest.skip("the plain form knows no border and no text")
+    given = (case["features"], case["embeds"], case["text_tokens"], int(case["T"]))
+    options = {option: case[option].item() for option in ("tau_tv", "tau_vv", "alpha")}
+    assert torch.equal(reference.mmtok(*given, **options), case["indices"])
+
+
+@cases("eadp")
+def test_eadp(name):
+    case = load(name)
+    given = (case["embeds"], relevance(case), case["image_embeds"], case["text_sequence"], int(case["T"]))
+    assert torch.equal(reference.eadp(*given, case["alpha"].item(), case["beta"].item()), case["indices"])

@@ -37,6 +37,10 @@ class Benefits:
             products *= _some(self.scale.unsqueeze(2), candidates) * self.scale.unsqueeze(1)
         return self._of(products, None if self.words is None else _some(self.words, candidates))
 
+    def rows_of_one(self, candidates: Tensor) -> Tensor:
+        """Those of some candidates (k,) of the only tile, -> (k, R)."""
+        return self.rows(candidates.unsqueeze(0))[0]
+
     def sums(self) -> Tensor:
         """What each candidate gives to all together, (B, N), in memory linear in N."""
         return torch.cat([self.rows(block).sum(dim=2) for block in blocks(self.tokens.shape[1])], dim=1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from llava.pruners.search.device import on_cpu, one_operator
 from llava.pruners.search.lazy import LazyGains
 from llava.pruners.search.products import directions, fits_gram
 
-Rows = Callable[[Tensor], Tensor]  # from candidates (B, k) to their benefits (B, k, R)
+Rows = Callable[[Tensor], Tensor]  # from candidates to their benefits
 
 
 def cover(
@@ -99,7 +100,7 @@ def covering(
         barred: (B, N) bool, as in ``cover_softly``; None for none.
     """
     if on_cpu(benefit):
-        tiles = [lambda candidates, tile=tile: tile.index_select(0, candidates[0]).unsqueeze(0) for tile in benefit]
+        tiles = [partial(tile.index_select, 0) for tile in benefit]
         return _tile_by_tile(tiles, benefit.shape[1], covered, budget, weight, bonus, barred)
 
     def gains(covered: Tensor) -> Tensor:
@@ -115,7 +116,7 @@ def _by_rows(benefits: Benefits, covered: Tensor, budget: int, *of_candidates: T
     """As ``covering``, over rows of a matrix that is never held as a whole."""
     batch, num_tokens = benefits.tokens.shape[:2]
     if on_cpu(covered):
-        tiles = [benefits.tile(tile).rows for tile in range(batch)]
+        tiles = [benefits.tile(number).rows_of_one for number in range(batch)]
         return _tile_by_tile(tiles, num_tokens, covered, budget, *of_candidates)
 
     def gains(covered: Tensor) -> Tensor:
@@ -126,15 +127,14 @@ def _by_rows(benefits: Benefits, covered: Tensor, budget: int, *of_candidates: T
 
 
 def _sum(beyond: Tensor, num_tokens: int) -> Tensor:
-    """What candidates add where their benefit lies beyond what is covered, (B, k, R) -> (B, k); writes to it.
+    """What candidates add where their benefit lies beyond what is covered, (..., k, R) -> (..., k); writes to it.
 
     Words are added to tokens before all are summed: so words of zeros, which fill up a question, round nothing.
     """
     beyond.clamp_(min=0)
-    for start in range(num_tokens, beyond.shape[2], num_tokens):
-        of_words = beyond[..., start : start + num_tokens]
-        beyond[..., : of_words.shape[2]] += of_words
-    return beyond[..., :num_tokens].sum(dim=2)
+    for of_words in beyond.split(num_tokens, dim=-1)[1:]:
+        beyond[..., : of_words.shape[-1]] += of_words
+    return beyond[..., :num_tokens].sum(dim=-1)
 
 
 def _in_step(
@@ -150,7 +150,7 @@ def _in_step(
 
     Args:
         gains: from what is covered (B, R) to what each candidate adds, (B, N).
-        rows: of all tiles.
+        rows: from candidates (B, k) to their benefits (B, k, R).
         covered, budget, weight, bonus, barred: as in ``covering``.
     """
     picks: list[Tensor] = []
@@ -174,13 +174,13 @@ def _tile_by_tile(
     """The same choice on the CPU, where only gains are computed anew that may be the largest.
 
     Args:
-        tiles: rows of each tile, in memory that may be written to.
+        tiles: of each tile, from candidates (k,) to their benefits (k, R), in memory that may be written to.
         covered, budget, of_candidates: as in ``covering``.
     """
     picks = torch.empty(len(tiles), budget, dtype=torch.int64)
     for tile, rows in enumerate(tiles):
         own = (None if given is None else given[tile] for given in of_candidates)
-        picks[tile] = torch.tensor(_lazily(rows, num_tokens, covered[tile : tile + 1].clone(), budget, *own))
+        picks[tile] = torch.tensor(_lazily(rows, num_tokens, covered[tile].clone(), budget, *own))
     return picks
 
 
@@ -193,10 +193,10 @@ def _lazily(
     bonus: Tensor | None,
     barred: Tensor | None,
 ) -> list[int]:
-    """The picks of one tile: what is covered (1, R), which is written to, and (N,) of the candidates."""
+    """The picks of one tile, as in ``_tile_by_tile``; writes to what is covered, (R,)."""
 
     def gains(candidates: Tensor) -> Tensor:
-        gain = _sum(rows(candidates.unsqueeze(0)).sub_(covered.unsqueeze(1)), num_tokens)[0]
+        gain = _sum(rows(candidates).sub_(covered), num_tokens)
         gain = gain if weight is None else gain * weight[candidates]
         return gain if bonus is None else gain + bonus[candidates]
 
@@ -204,5 +204,5 @@ def _lazily(
     picks = []
     for _ in range(budget):
         picks.append(left.take())
-        torch.maximum(covered, rows(torch.tensor([picks[-1:]]))[0], out=covered)
+        torch.maximum(covered, rows(torch.tensor(picks[-1:]))[0], out=covered)
     return picks

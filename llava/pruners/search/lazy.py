@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-ROWS_AT_ONCE = 64  # candidates whose gains are computed together, few enough for a cache
-FEWEST = 8  # candidates that are looked at again, at least
+ROWS_AT_ONCE = 128
+FEWEST = 32
 
 
 class LazyGains:
