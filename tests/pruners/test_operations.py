@@ -14,7 +14,10 @@ from .conftest import as_on_a_device
 DIRECTIONS = torch.cat([torch.eye(4), torch.cartesian_prod(*[torch.tensor([-0.5, 0.5])] * 4)])
 LARGEST_COUNTS = {"cdpruner": 31, "divprune": 14, "vispruner": 15, "mfpruner": 36}
 
+COVERING = {"scope": (22, 9), "mmtok": (56, 13), "eadp": (85, 8)}  # without a kernel: first token, every other one
+
 each_pruner = pytest.mark.parametrize("name", LARGEST_COUNTS)
+each_search = pytest.mark.parametrize("name", [*LARGEST_COUNTS, *COVERING])
 
 
 @pytest.fixture
@@ -50,6 +53,16 @@ def test_a_selection_launches_few_operations(name, kernels):
     assert 0 < operations(lambda: pruner(cues)) <= LARGEST_COUNTS[name] < 40
 
 
+@pytest.mark.parametrize("name", COVERING)
+@pytest.mark.parametrize("budget", [1, 64])
+def test_a_selection_without_a_kernel_launches_few_operations_for_every_token(name, budget):
+    question = {"text_tokens": (1, 8, 4096), "text_sequence": (1, 1, 77, 768), "joint_embeds": (1, 576, 768)}
+    given = {cue: torch.empty(shape, device="meta") for cue, shape in question.items()}
+    cues = on_meta(padding=torch.empty(1, 576, device="meta"), **given)
+    first, other = COVERING[name]
+    assert 0 < operations(lambda: PRUNERS[name](budget)(cues)) <= first + (budget - 1) * other
+
+
 @each_pruner
 def test_tiles_of_several_images_and_tokens_that_do_not_align_take_a_few_more(name, kernels):
     index = torch.empty(5, dtype=torch.int64, device="meta")
@@ -57,7 +70,7 @@ def test_tiles_of_several_images_and_tokens_that_do_not_align_take_a_few_more(na
     assert 0 < operations(lambda: pruner(cues)) <= LARGEST_COUNTS[name] + 9
 
 
-@each_pruner
+@each_search
 @pytest.mark.parametrize("tiles", [1, 4])
 def test_the_form_of_a_device_breaks_ties_as_that_of_the_cpu(name, tiles):
     for seed in range(20):
@@ -71,7 +84,7 @@ def test_the_form_of_a_device_breaks_ties_as_that_of_the_cpu(name, tiles):
                 assert torch.equal(PRUNERS[name](budget)(cues), expected)
 
 
-@each_pruner
+@each_search
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_the_form_of_a_device_chooses_as_that_of_the_cpu(name, dtype, random_cues):
     for tokens in (16, 63, 144, 300):

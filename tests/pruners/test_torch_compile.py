@@ -10,6 +10,7 @@ from llava.pruners.search.products import gram, unit_vectors
 from .conftest import as_on_a_device
 
 SEARCHES = {"cdpruner": "pivots", "divprune": "farthest_points", "vispruner": "least_duplicated", "mfpruner": None}
+SEARCHES |= dict.fromkeys(("scope", "mmtok", "eadp"), "covering")
 
 each_pruner = pytest.mark.parametrize("name", SEARCHES)
 
@@ -36,7 +37,7 @@ def fresh():
 
 @pytest.fixture(scope="module")
 def drawn():
-    """Tensors of all cues that the four read, and the images of the tiles."""
+    """Tensors of the cues that most read, and the images of the tiles."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape):
@@ -86,11 +87,32 @@ def test_another_number_of_tiles_is_chosen_from_as_well(name, drawn):
         assert torch.equal(compiled(*some), expected)
 
 
+@pytest.mark.parametrize("name", ["mmtok", "eadp"])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_question_and_a_border_are_read_in_the_same_graph(name, device, random_cues):
+    drawn = random_cues(tiles=2, tokens=36)
+    read = sorted(PRUNERS[name].needs)
+    tensors = [getattr(drawn, cue).to(device) for cue in read]
+
+    def choose(*tensors):
+        given = dict.fromkeys(("features", "embeds")) | dict(zip(read, tensors, strict=True))
+        return PRUNERS[name](16)(VisualCues(**given))
+
+    graphs = Graphs()
+    keep = torch.compile(choose, fullgraph=True, backend=graphs)(*tensors)
+    assert graphs.searches == ["covering"] and keep.shape == (2, 16)
+    if device == "cpu":
+        with as_on_a_device():
+            assert torch.equal(keep, choose(*tensors))
+
+
 def test_every_operator_returns_what_it_says():
     cosine = gram(unit_vectors(torch.randn(2, 20, 16, generator=torch.Generator().manual_seed(0))))
     first = torch.tensor([[3], [5]])
     for search, *given in (("pivots", cosine), ("farthest_points", 1 - cosine, first), ("least_duplicated", cosine)):
         torch.library.opcheck(getattr(torch.ops.llava, search).default, (*given, 7))
+    of_candidates = (torch.rand(2, 20), None, torch.rand(2, 20) > 0.5)
+    torch.library.opcheck(torch.ops.llava.covering.default, (cosine, torch.zeros(2, 20), 7, *of_candidates))
 
 
 def test_a_part_of_what_a_kernel_wrote_is_returned_as_if_it_were_all(monkeypatch):

@@ -6,10 +6,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llava.pruners import PRUNERS, VisualCues
-from llava.pruners.search import dpp, duplicates, farthest, products, rows
+from llava.pruners.search import coverage, dpp, duplicates, farthest, products, rows
 from llava.pruners.search.rows import NearestNeighbours, ProductRows
 
-METHODS = ("cdpruner", "divprune", "vispruner", "mfpruner")
+METHODS = ("cdpruner", "divprune", "vispruner", "mfpruner", "scope", "mmtok", "eadp")
 
 
 @pytest.fixture
@@ -65,12 +65,12 @@ def test_nothing_is_read_back_to_the_host_elsewhere(name, budget, by_rows):
     assert keep.device.type == "meta" and keep.shape == (2, budget)
 
 
-@pytest.mark.parametrize("name", ["cdpruner", "divprune", "vispruner"])
+@pytest.mark.parametrize("name", ["cdpruner", "divprune", "vispruner", "scope", "mmtok", "eadp"])
 def test_what_other_devices_compute_is_the_same_choice(name, by_rows, random_cues, monkeypatch):
     cues = random_cues(seed=9, tiles=2, tokens=120, width=128)
     pruners = [PRUNERS[name](budget) for budget in (9, 50, 119)]
     expected = [pruner(cues) for pruner in pruners]
-    for module in (farthest, dpp, duplicates):
+    for module in (coverage, dpp, duplicates, farthest):
         monkeypatch.setattr(module, "on_cpu", lambda tensor: False)
     for pruner, keep in zip(pruners, expected, strict=True):
         assert torch.equal(by_rows(pruner, cues), keep)
