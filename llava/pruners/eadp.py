@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -34,9 +33,9 @@ class EADP(Pruner):
     beta: float = 1.0
 
     needs = frozenset({"embeds", "relevance", "joint_embeds", "text_sequence"})
-    paper: ClassVar[str] = "https://arxiv.org/abs/2607.02484"
-    source: ClassVar[str] = "https://github.com/SJTU-DeepVisionLab/EADP"
-    licence: ClassVar[str] = "none"
+    paper = "https://arxiv.org/abs/2607.02484"
+    source = "https://github.com/SJTU-DeepVisionLab/EADP"
+    licence = "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,7 +1,6 @@
 """MMTok: Multimodal Coverage Maximization for Efficient Inference of VLMs (ICLR 2026)."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -37,9 +36,9 @@ class MMTok(Pruner):
     alpha: float = 0.5
 
     needs = frozenset({"features", "premerger", "embeds", "text_tokens", "padding"})
-    paper: ClassVar[str] = "https://arxiv.org/abs/2508.18264"
-    source: ClassVar[str] = "https://github.com/Ironieser/MMTok"
-    licence: ClassVar[str] = "Apache-2.0"
+    paper = "https://arxiv.org/abs/2508.18264"
+    source = "https://github.com/Ironieser/MMTok"
+    licence = "Apache-2.0"
 
     def __post_init__(self) -> None:
         super().__post_init__()

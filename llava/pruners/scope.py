@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -37,9 +36,9 @@ class ScopePruner(Pruner):
     combined: str = "multi"
 
     needs = frozenset({"features", "cls_attention"})
-    paper: ClassVar[str] = "https://arxiv.org/abs/2510.24214"
-    source: ClassVar[str] = "https://github.com/kinredon/SCOPE"
-    licence: ClassVar[str] = "Apache-2.0"
+    paper = "https://arxiv.org/abs/2510.24214"
+    source = "https://github.com/kinredon/SCOPE"
+    licence = "Apache-2.0"
 
     def __post_init__(self) -> None:
         super().__post_init__()
