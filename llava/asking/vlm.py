@@ -205,7 +205,7 @@ def load_vlm(
     loading = {"dtype": dtype} | {name: value for name, value in named.items() if value is not None}
     place = device_map or {"": device}
     model = AutoModelForImageTextToText.from_pretrained(checkpoint, device_map=place, **loading).eval()
-    record = None if pruner is None else prune(model, pruner, **settings)
+    record = None if pruner is None else prune(model, pruner, tokenizer=processor.tokenizer, **settings)
     return VlmModel(get_model_name_from_path(checkpoint), processor, model, max_frames, record)
 
 

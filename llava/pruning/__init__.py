@@ -1,6 +1,5 @@
 """Prune the visual tokens of Transformers' own vision-language models."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -9,6 +8,7 @@ from transformers.utils.versions import require_version
 from llava import compat
 from llava.pruners import Pruner
 from llava.pruning.families import FAMILIES, family_of
+from llava.pruning.prompts import Texts
 from llava.pruning.session import Pruning
 from llava.selecting.options import HOSTED, PruningOptions
 
@@ -24,7 +24,8 @@ def prune(
     attention: str | None = None,
     relevance: str = "llm_text",
     text_tower: str | None = None,
-    texts: str | Sequence[str] | None = None,
+    texts: Texts = None,
+    tokenizer: Any = None,
     text_chunking: str = "release",
     positions: str | None = None,
     budget_scope: str | None = None,
@@ -52,7 +53,9 @@ def prune(
         relevance: what pruners read as relevance: "llm_text", the cosine of a visual token to the mean of the
             prompt's other embeddings; or "clip_text", the negated cosine of a patch to its question in CLIP's space.
         text_tower: hub id or folder of the CLIP that the encoder came from, for "clip_text".
-        texts: the question of each prompt, or one for all, for "clip_text"; an attribute of what is returned, too.
+        texts: the question of each prompt, or one for all, for "clip_text" and for pruners that read words; None for
+            a prompt without one; an attribute of what is returned, too.
+        tokenizer: the model's own, for pruners that read the words of the question.
         text_chunking: how questions over CLIP's context length are cut, "release" or "bos_eos".
         positions: "compact" numbers what is left without gaps; "original" leaves every token its position. None is
             the family's own: original for Qwen, whose positions are places in the image, compact for the others.
@@ -72,7 +75,8 @@ def prune(
 
     Raises:
         TypeError: for a model of another class, or an option that the pruner does not have.
-        ValueError: for a wrong value, or a model that is pruned already.
+        ValueError: for a wrong value, a cue that the pruner reads and the model cannot give, which it names, or a model
+            that is pruned already.
         ImportError: for a Transformers too old.
     """
     check_transformers()
@@ -87,7 +91,9 @@ def prune(
     options |= {"attention": attention, "relevance": relevance, "text_tower": text_tower}
     options |= {"positions": positions, "budget_scope": budget_scope, "prune_layer": prune_layer}
     options |= {"budget": budget, "erank_ref": erank_ref, "mass": mass, "budget_split": budget_split}
-    model._pruning = Pruning(model, family, PruningOptions.of(HOSTED, pruner=pruner, **options), texts)
+    pruning = PruningOptions.of(HOSTED, pruner=pruner, **options)
+    family.check_cues(pruning, tokenizer)
+    model._pruning = Pruning(model, family, pruning, texts, tokenizer)
     return model._pruning
 
 

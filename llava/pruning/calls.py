@@ -1,6 +1,6 @@
 """One call of a pruned model: what is known of it on its way, and what cannot be pruned."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,8 +65,6 @@ class ThreadState:
     encoding: bool = False
     checked: int = 0  # calls with images that were answered as decided
     asked: int = 0  # as many as those were when the model was called
-    texts: str | Sequence[str] | None = None
-    own_texts: bool = False  # whether this thread set them
 
 
 def shows_visuals(family: Family, call: Call, continued: bool) -> bool:

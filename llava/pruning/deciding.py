@@ -1,8 +1,8 @@
 """What is kept of a batch of prompts: asked of the pruner once, and remembered for calls that read them again."""
 
 import threading
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,21 +10,25 @@ from torch import Tensor
 from llava.pruners.cues import CLIP_TEXT_CUES
 from llava.pruning.encoded import same
 from llava.pruning.families import Family
-from llava.pruning.prompts import Prompts, questions
+from llava.pruning.prompts import Prompts, Texts, questions
 from llava.selecting.at_layer import QueryAttention
-from llava.selecting.late import Decision, decide
+from llava.selecting.late import Decision, Placed, decide
 from llava.selecting.options import PruningOptions
 from llava.selecting.per_thread import PerThread
 from llava.selecting.relevance import ClipRelevance
+from llava.selecting.words import embed_words, word_ids
 
 LOADING = threading.Lock()  # one thread loads what several ask for
 
 
 class Decisions:
-    """Decides what is kept of the prompts of a model of ``family``, for each thread by itself."""
+    """Decides what is kept of the prompts of a model of ``family``, for each thread by itself.
 
-    def __init__(self, family: Family):
-        self.family = family
+    ``tokenizer`` is the model's, for pruners that read words.
+    """
+
+    def __init__(self, family: Family, tokenizer: Any = None):
+        self.family, self.tokenizer = family, tokenizer
         self._clip: ClipRelevance | None = None
         self._last: PerThread[tuple[PruningOptions, Prompts, Decision] | None] = PerThread()
 
@@ -43,7 +47,7 @@ class Decisions:
         options: PruningOptions,
         prompts: Prompts,
         embeds: Tensor,
-        texts: str | Sequence[str] | None,
+        texts: Texts,
         attention: QueryAttention | None = None,
     ) -> Decision:
         """Return what is kept of prompts: as decided before, if these are the same and tokens behind them.
@@ -52,18 +56,32 @@ class Decisions:
             options: with a pruner.
             prompts: the batch, (B, L).
             embeds: (B, L, D) that the language model, or its layer ``prune_layer``, is given.
-            texts: the question of each prompt, or one for all, where CLIP weighs relevance.
+            texts: the question of each prompt, or one for all, where they are read.
             attention: gives a row of attention inside the language model; None before it.
         """
         ids, last = prompts.ids, self._last.value
         if last is None or last[0] is not options or not _continued(prompts, last[1]):
             clip, copies = self.clip_of(options), prompts.copies
-            asked = None if clip is None else questions(texts, len(ids) // copies)
+            by_words = "text_tokens" in options.needs
+            asked = questions(texts, len(ids) // copies) if by_words or clip is not None else None
             placed = prompts.related(options.needs, embeds, clip, asked)
+            placed = self._with_words(placed, asked) if by_words else placed
             decision = decide(options, placed, embeds, prompts.real, attention, copies)
             self._last.value = last = options, prompts, decision
         decision = last[2].grown(*ids.shape)
         return replace(decision, keep=decision.keep & prompts.real)
+
+    def _with_words(self, placed: list[Placed], asked: list[str | None]) -> list[Placed]:
+        """The same with the embeddings of the words of their questions."""
+        table, known = self.family.base.get_input_embeddings(), {}
+        device = next((weight.device for weight in table.parameters()), torch.device("cpu"))
+        for text in {asked[each.row] for each in placed} - {None}:
+            ids = word_ids(self.tokenizer, self.family.words(text))
+            known[text] = {"text_tokens": embed_words([ids], table, device)[0]}
+        return [
+            replace(each, visual=replace(each.visual, texts={**each.visual.texts, **known.get(asked[each.row], {})}))
+            for each in placed
+        ]
 
 
 def _continued(prompts: Prompts, before: Prompts) -> bool:

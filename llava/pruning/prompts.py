@@ -8,12 +8,15 @@ from functools import cached_property
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from llava.pruners.cues import CLIP_TEXT_CUES
+from llava.pruners.cues import CLIP_TEXT_CUES, TEXT_FORMS
 from llava.pruning.families import Family
 from llava.selecting.late import Placed
 from llava.selecting.options import check_texts
 from llava.selecting.parts import Visual
 from llava.selecting.relevance import ClipRelevance
+
+Texts = str | Sequence[str | None] | None
+"""The question of each prompt, None of one that has none; or one for all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,21 +64,23 @@ class Prompts:
         return (self.real[:: self.copies][row] & ~self.visual[:: self.copies][row]).nonzero().flatten()
 
     def related(
-        self, needs: frozenset[str], embeds: Tensor, clip: ClipRelevance | None, texts: list[str] | None
+        self, needs: frozenset[str], embeds: Tensor, clip: ClipRelevance | None, texts: list[str | None] | None
     ) -> list[Placed]:
-        """``placed``, each with its relevance to its prompt if that is among the cues in ``needs``.
+        """``placed``, each with what it has to do with its prompt's text, of the cues in ``needs``.
 
         Args:
             needs: names of cues.
             embeds: (B, L, D) of the batch.
             clip: weighs patches against the question; None weighs the embeddings against the prompt's others.
-            texts: the question of each prompt, for ``clip``.
+            texts: the question of each prompt, for ``clip``; None of one that has none.
         """
         if not needs & CLIP_TEXT_CUES:
             return self.placed
         found = []
         for each in self.placed:
-            if clip is not None:
+            if clip is not None and texts[each.row] is None:
+                known = {}
+            elif clip is not None:
                 known = clip.cues(needs, each.visual.cues["clip_patches"].unsqueeze(0), [texts[each.row]])
                 known = {name: cue[0] for name, cue in known.items()}
             else:
@@ -83,7 +88,9 @@ class Prompts:
                 ways = {"relevance": text_relevance, "dot_relevance": text_product}
                 known = {name: ways[name](own[each.columns], own[self.text(each.row)]) for name in needs & ways.keys()}
                 known = {name: cue for name, cue in known.items() if cue is not None}
-            found.append(replace(each, visual=replace(each.visual, cues={**each.visual.cues, **known})))
+            of_text = {name: known.pop(name) for name in TEXT_FORMS.keys() & known.keys()}
+            visual = replace(each.visual, cues={**each.visual.cues, **known}, texts={**each.visual.texts, **of_text})
+            found.append(replace(each, visual=visual))
         return found
 
     def _found(self) -> Iterator[Placed]:
@@ -115,13 +122,13 @@ def text_product(embeds: Tensor, text: Tensor) -> Tensor | None:
     return embeds.float() @ text.float().mean(dim=0) if len(text) else None
 
 
-def questions(texts: str | Sequence[str] | None, prompts: int) -> list[str]:
-    """Return the question of each prompt from one for each or one for all."""
+def questions(texts: Texts, prompts: int) -> list[str | None]:
+    """Return the question of each prompt, None of one that has none, from one for each or one for all."""
     check_texts(texts)
     texts = [texts] * prompts if isinstance(texts, str) else list(texts or [])
     if len(texts) != prompts:
         raise ValueError(
-            f'relevance="clip_text" needs the question of each prompt: `texts` has {len(texts)} entries for '
-            f"{prompts} prompts. Give `texts` to prune, or set it on what prune returns"
+            'relevance="clip_text", and a pruner that reads words, need the question of each prompt: `texts` has '
+            f"{len(texts)} entries for {prompts} prompts. Give `texts` to prune, or set it on what prune returns"
         )
     return texts

@@ -9,8 +9,7 @@ call that would be answered without the pruning that was asked for is an error. 
 
 import functools
 import inspect
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -24,12 +23,12 @@ from llava.pruning import calls
 from llava.pruning.deciding import Decisions
 from llava.pruning.encoded import ENCODED, Notes, shown
 from llava.pruning.families import Family
-from llava.pruning.prompts import Prompts
+from llava.pruning.prompts import Prompts, Texts
 from llava.pruning.shorten import Shortened
 from llava.selecting.at_layer import CHOOSE, QueryAttention, prune_at_layer
 from llava.selecting.late import Decision
 from llava.selecting.options import AS_SET, PruningOptions
-from llava.selecting.per_thread import PerThread, unchanged
+from llava.selecting.per_thread import Inherited, PerThread, unchanged
 from llava.selecting.record import PruneRecord
 from llava.selecting.references import read_erank_refs
 
@@ -47,18 +46,20 @@ class Pruning:
         keep: per image or video of the last call, in the order of the prompts, the kept positions (K,), ascending.
         visual_tokens: how many those are; ``tokens_before``: how many there were; ``newline_tokens``: kept newlines.
         budgets: what each image or video was given, where that depends on what it shows, else None.
-        texts: the question of each prompt, or one for all; read with ``relevance="clip_text"`` alone. A thread that
-            sets none has those of the thread that called ``prune``.
+        texts: the question of each prompt, or one for all; read with ``relevance="clip_text"``, and by pruners that
+            read words. A thread that sets none has those of the thread that called ``prune``.
     """
 
-    def __init__(self, model: nn.Module, family: Family, options: PruningOptions, texts: str | Sequence[str] | None):
+    def __init__(
+        self, model: nn.Module, family: Family, options: PruningOptions, texts: Texts = None, tokenizer: Any = None
+    ):
         self.model, self.family = model, family
         self._erank_refs = read_erank_refs(getattr(model, "name_or_path", "") or "")
         self.options = options.completed(self._erank_refs)
-        self._decisions = Decisions(family)
+        self._decisions = Decisions(family, tokenizer)
         self._decisions.clip_of(options)
         self._threads = PerThread(calls.ThreadState)
-        self._texts, self._owner = texts, threading.get_ident()
+        self._texts = Inherited(texts)
         self._notes = Notes()
         self._parameters = compat.parameters_of(family.base.forward)
         language_model = family.base.language_model
@@ -114,17 +115,12 @@ class Pruning:
         return self._threads.value.record
 
     @property
-    def texts(self) -> str | Sequence[str] | None:
-        thread = self._threads.value
-        return thread.texts if thread.own_texts else self._texts
+    def texts(self) -> Texts:
+        return self._texts.value
 
     @texts.setter
-    def texts(self, texts: str | Sequence[str] | None) -> None:
-        if threading.get_ident() == self._owner:
-            self._texts = texts
-        else:
-            thread = self._threads.value
-            thread.texts, thread.own_texts = texts, True
+    def texts(self, texts: Texts) -> None:
+        self._texts.value = texts
 
     @property
     def _options(self) -> PruningOptions:
@@ -139,6 +135,7 @@ class Pruning:
         """Return what ``generate`` does, pruned as this call asks, if it pruned what it was shown."""
         thread, options = self._threads.value, self.options.brought(pruning).completed(self._erank_refs)
         self.family.check(options.positions, options.prune_layer)
+        self.family.check_cues(options, self._decisions.tokenizer)
         thread.options, thread.checked = options, 0
         if options.pruner is None:
             thread.record = PruneRecord()
@@ -164,7 +161,8 @@ class Pruning:
         thread.encoding = True
         try:
             layer = arguments.get("vision_feature_layer")
-            with self.family.recording(modality, self._options.needs, layer) as cues:
+            options = self._options
+            with self.family.recording(modality, options.needs, layer, options.pruner.asks) as cues:
                 output = encode(*args, **kwargs)
         finally:
             thread.encoding = False

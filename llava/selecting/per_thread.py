@@ -40,6 +40,26 @@ class PerThread(Generic[T]):
         return type(self), (self._make,)
 
 
+class Inherited(Generic[T]):
+    """A value that the thread which made it sets for all, and every other thread for itself alone."""
+
+    def __init__(self, value: T):
+        self._value, self._owner = value, threading.get_ident()
+        self._own: PerThread[list[T]] = PerThread(list)  # empty where a thread set none
+
+    @property
+    def value(self) -> T:
+        """This thread's value."""
+        return self._own.value[0] if self._own.value else self._value
+
+    @value.setter
+    def value(self, value: T) -> None:
+        if threading.get_ident() == self._owner:
+            self._value = value
+        else:
+            self._own.value = [value]
+
+
 @contextmanager
 def unchanged(name: str, before: Any, now: Callable[[], Any]) -> Iterator[None]:
     """Refuse the answer of a call during which another thread changed what all of its passes need.

@@ -15,8 +15,8 @@ from llava.selecting.choose import choose
 from llava.selecting.options import PruningOptions
 from llava.selecting.padding import padding_patches
 
+from ..watching import EVERYTHING, Watching, given
 from .conftest import generate, question_prompts, with_graphs
-from .watching import EVERYTHING, Watching, given
 
 QUESTION, OTHER = "What color is the man's shirt?", "Where?"
 WORDS = ("embeds", "text_tokens")

@@ -45,6 +45,15 @@ class Tiny:
     rows: list[int] = field(default_factory=list)  # the prompt that each stands in
 
 
+class Letters:
+    """Tokenises a word to one id for each letter, as words do that fit the tiny models' 96 ids."""
+
+    bos_token_id = 1
+
+    def __call__(self, given, is_split_into_words, verbose):
+        return {"input_ids": [1, *(ord(letter) % 80 + 2 for word in given for letter in word)]}
+
+
 def text(*ids: int) -> list[int]:
     return list(ids)
 
@@ -269,3 +278,7 @@ def tiny_llava() -> Tiny:
 def tiny_of():
     """Builds the model and batch of that name."""
     return build
+
+
+READS_WORDS = {"texts": "What color is the large shape?", "tokenizer": Letters()}
+"""What ``prune`` is given besides for a pruner that reads words; nobody else reads it."""

@@ -6,6 +6,9 @@ import torch
 from llava.pruners import PRUNERS, Pruner
 from llava.pruning import prune, unprune
 from llava.pruning.families import family_of
+from llava.pruning.families.base import JOINT_CUES
+
+from .conftest import READS_WORDS
 
 STEPS = 4
 
@@ -102,12 +105,13 @@ def test_keeping_everything_changes_no_bit(tiny):
     assert record.visual_tokens == record.tokens_before
 
 
-BEFORE = [name for name, cls in PRUNERS.items() if "text_attention" not in cls.needs]
+ANYWHERE = [name for name, cls in PRUNERS.items() if not cls.needs & JOINT_CUES]  # CLIP alone has a joint space
+BEFORE = [name for name in ANYWHERE if "text_attention" not in PRUNERS[name].needs]
 
 
 @pytest.mark.parametrize("pruner", BEFORE)
 def test_pruned_prompts_answer_as_prompts_shortened_by_hand(tiny, pruner):
-    with prune(tiny.model, pruner, keep_ratio=0.4) as record:
+    with prune(tiny.model, pruner, keep_ratio=0.4, **READS_WORDS) as record:
         ids, logits = answer(tiny.model, tiny.inputs)
         read = language_model_arguments(tiny.model, tiny.inputs)
     assert all(kept < before for kept, before in zip(record.visual_tokens, record.tokens_before, strict=True))
@@ -157,10 +161,10 @@ def masked_instead(tiny, layer, columns, ids):
     return model.lm_head(out.last_hidden_state[:, -STEPS:])
 
 
-@pytest.mark.parametrize("pruner", [name for name, cls in PRUNERS.items() if cls.merge is Pruner.merge])
+@pytest.mark.parametrize("pruner", [name for name in ANYWHERE if PRUNERS[name].merge is Pruner.merge])
 def test_layers_behind_the_first_do_not_look_at_what_was_dropped(tiny, pruner):
     layer = family_of(tiny.model)(tiny.model).first_prune_layer()
-    with prune(tiny.model, pruner, keep_ratio=0.4, prune_layer=layer) as record:
+    with prune(tiny.model, pruner, keep_ratio=0.4, prune_layer=layer, **READS_WORDS) as record:
         ids, logits = answer(tiny.model, tiny.inputs)
     assert all(kept < before for kept, before in zip(record.visual_tokens, record.tokens_before, strict=True))
     expected = masked_instead(tiny, layer, kept_columns(tiny, record), ids)

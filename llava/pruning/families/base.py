@@ -1,41 +1,25 @@
 """What a family of Transformers' vision-language models must tell for its tokens to be pruned."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from llava import compat
 from llava.pruners.checks import is_count
+from llava.pruning.families.listening import OBJECT_LAYER, Listening
 from llava.pruning.families.video import frame_visuals
 from llava.pruning.shorten import Shortened
-from llava.selecting.attention import (
-    LAST_BLOCK_CUES,
-    SELECTED_BLOCK_CUES,
-    cls_row,
-    cues_of,
-    queries_and_keys,
-    received,
-)
-from llava.selecting.options import ATTENTION, check_choice
+from llava.selecting.options import ATTENTION, PruningOptions, check_choice
 from llava.selecting.parts import Visual
-from llava.selecting.per_thread import PerThread
+from llava.selecting.words import words
+
+JOINT_CUES = frozenset({"joint_embeds", "text_sequence"})
+OF_READER = frozenset({"features", "sensitivity"})
+"""Cues of as many tokens as the reader's input has."""
 
 
-@dataclass
-class Tape:
-    """What is noted while a thread encodes."""
-
-    reader: nn.Module  # whose input are the features
-    wanted: dict[int, set[str]]  # names of cues by the identity of the block that they are from
-    cues: dict[str, Tensor] = field(default_factory=dict)
-    heard: set[int] = field(default_factory=set)  # the wanted blocks that ran
-
-
-class Family:
+class Family(Listening):
     """One family: where its features and cues come from, and in which order it reads them.
 
     Subclasses name their modalities and turn what the encoder computed into ``Visual``s, unless images are single tiles
@@ -57,9 +41,7 @@ class Family:
     def __init__(self, model: nn.Module, attention: str | None = None):
         self.base = model.model
         self.config = model.config
-        self._tape: PerThread[Tape | None] = PerThread()
-        self.unheard: PerThread[bool | None] = PerThread()  # whether images were encoded and not recorded
-        self._handles: list[Any] = []
+        super().__init__()
         self._check_encoders(model)
         if attention is None:
             attention = "cls" if self.has_cls() else "received"
@@ -100,10 +82,30 @@ class Family:
         """
         if self.attention == "received":
             return self.last_block(modality)
-        blocks = self.blocks(modality)
-        layer = self.config.vision_feature_layer if layer is None else layer
-        layer = layer if isinstance(layer, int) else layer[-1]
+        return self.selected_block(modality, layer)
+
+    def selected_block(self, modality: str, layer: int | list[int] | None = None) -> nn.Module:
+        """The block that the selected features come out of; of layers that the config does not name, the last."""
+        layer = getattr(self.config, "vision_feature_layer", None) if layer is None else layer
+        if layer is None:
+            return self.last_block(modality)
+        blocks, layer = self.blocks(modality), layer if isinstance(layer, int) else layer[-1]
         return blocks[layer - 1 if layer > 0 else len(blocks) + layer]
+
+    def object_block(self, modality: str, asked: Mapping[str, Any]) -> nn.Module:
+        """The block of ``object_attention``; ValueError where there is none, or it does not see the whole image."""
+        layer, valid = asked.get("layer", OBJECT_LAYER), self.whole_blocks(modality)
+        if layer not in valid:
+            named = f"1 to {len(valid)}" if len(valid) == len(self.blocks(modality)) else ", ".join(map(str, valid))
+            raise ValueError(
+                f"object_attention of block {layer}: the blocks of this {type(self.base).__name__}'s encoder whose "
+                f"tokens attend to the whole image are {named}; tell the pruner"
+            )
+        return self.blocks(modality)[layer - 1]
+
+    def whole_blocks(self, modality: str) -> Sequence[int]:
+        """The blocks in which every token attends to its whole image or frame, counted from 1."""
+        return range(1, len(self.blocks(modality)) + 1)
 
     def last_block(self, modality: str) -> nn.Module:
         """The last block that lets all tokens attend to each other."""
@@ -112,74 +114,6 @@ class Family:
     def blocks(self, modality: str) -> nn.ModuleList:
         """The encoder's blocks."""
         return self.tower(modality).encoder.layers
-
-    def queries_and_keys(self, block: nn.Module, hidden_states: Tensor) -> tuple[Tensor, Tensor, float]:
-        """Recompute a block's queries and keys, both (B, N, H, d), from its input; and the scale of their product."""
-        return queries_and_keys(block, hidden_states)
-
-    @contextmanager
-    def recording(
-        self, modality: str, needs: frozenset[str], layer: int | list[int] | None = None
-    ) -> Iterator[dict[str, Tensor]]:
-        """Note the encoder's features, and the cues of its blocks that are needed, while this thread encodes.
-
-        ``layer`` is the call's own ``vision_feature_layer``. RuntimeError for an encoder whose blocks are not heard.
-        """
-        if not self._handles:
-            self.listen()
-        wanted: dict[int, set[str]] = {}
-        for names, block in (
-            (SELECTED_BLOCK_CUES & needs, self.attention_block(modality, layer)),
-            (LAST_BLOCK_CUES & needs, self.last_block(modality)),
-        ):
-            wanted[id(block)] = wanted.get(id(block), set()) | names
-        self._tape.value = tape = Tape(self.reader(modality), wanted)
-        try:
-            yield tape.cues
-        finally:
-            self._tape.value = None
-        if not tape.heard >= {block for block, names in wanted.items() if names}:
-            raise compat.not_pruned(f"{type(self.tower(modality)).__name__} did not call its blocks as modules")
-
-    def listen(self) -> None:
-        """Hook what ``recording`` notes into the encoders, once for all threads; nothing is noted outside of it."""
-        heard: set[int] = set()
-        for modality in self.modalities:
-            blocks = [(block, self._note_cues) for block in self.blocks(modality)]
-            for module, note in ((self.reader(modality), self._note_features), *blocks):
-                if id(module) not in heard:  # images and videos may have one encoder
-                    heard.add(id(module))
-                    self._handles.append(module.register_forward_pre_hook(note, with_kwargs=True))
-
-    def forget(self) -> None:
-        """Take off what ``listen`` hooked in."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-
-    def _note_features(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        tape = self._tape.value
-        if tape is None:
-            self.unheard.value = True
-        elif module is tape.reader:
-            tape.cues["features"] = (args[0] if args else next(iter(kwargs.values()))).detach()
-
-    def _note_cues(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        tape = self._tape.value
-        if tape is not None and tape.wanted.get(id(block)):
-            tape.heard.add(id(block))
-            with torch.no_grad():
-                tape.cues.update(self.block_cues(block, tape.wanted[id(block)], *args, **kwargs))
-
-    def block_cues(
-        self, block: nn.Module, names: set[str], hidden_states: Tensor, *_: Any, **__: Any
-    ) -> dict[str, Tensor]:
-        """The cues of a block from its input, (B, N) or (B, N, C), [CLS] among the N if there is one."""
-        return self.cues_of(names, *self.queries_and_keys(block, hidden_states))
-
-    def cues_of(self, names: set[str], query: Tensor, key: Tensor, scale: float) -> dict[str, Tensor]:
-        """The cues in ``names`` from a block's queries and keys, (B, N, H, d) both; "cls_attention" may be received."""
-        return cues_of(names, query, key, scale, cls_row if self.attention == "cls" else received)
 
     def projector(self) -> nn.Module:
         """The module that is called with the selected features."""
@@ -192,7 +126,7 @@ class Family:
     def cues(self, modality: str, tape: dict[str, Tensor], clip: bool) -> dict[str, Tensor]:
         """What is known of the encoder's tokens, (B, N) or (B, N, C), by the names that ``Visual`` has for it."""
         tokens = tape["features"].shape[1]
-        cues = {name: cue if name == "features" else self.of_tokens(cue, tokens) for name, cue in tape.items()}
+        cues = {name: cue if name in OF_READER else self.of_tokens(cue, tokens) for name, cue in tape.items()}
         if clip:
             cues["clip_patches"] = self.clip_layer_norm(modality)(tape["features"])  # as CLIP's text tower reads them
         return cues
@@ -236,6 +170,30 @@ class Family:
         layers, first = self.base.language_model.config.num_hidden_layers, self.first_prune_layer()
         if not (is_count(layer) and (layer == 0 or first <= layer < layers)):
             raise ValueError(f"prune_layer must be 0 or from {first} to {layers - 1} for this model, not {layer!r}")
+
+    def check_cues(self, options: PruningOptions, tokenizer: Any) -> None:
+        """Raise ValueError for a cue that the pruner reads and that this model, called so, cannot give.
+
+        ``tokenizer`` is what words are read with, None where nobody said.
+        """
+        needs = options.needs
+        if "object_attention" in needs:
+            for modality in self.modalities:
+                self.object_block(modality, options.pruner.asks("object_attention"))
+        if (joint := needs & JOINT_CUES) and options.relevance != "clip_text":
+            raise ValueError(
+                f'{" and ".join(sorted(joint))} are cues of CLIP\'s joint space: they need relevance="clip_text" and '
+                "text_tower, the folder or hub id of the CLIP that the encoder came from"
+            )
+        if "text_tokens" in needs and tokenizer is None:
+            raise ValueError(
+                "text_tokens are the words of the question: give prune the model's tokenizer, as "
+                "prune(model, ..., texts=..., tokenizer=processor.tokenizer)"
+            )
+
+    def words(self, question: str) -> list[str]:
+        """The words of a question that ``text_tokens`` are of."""
+        return words(question)
 
     def shorten(self, kwargs: dict[str, Any], keep: Tensor, short: Shortened) -> dict[str, Any]:
         """Return the language model's other arguments that shorten with the prompt."""

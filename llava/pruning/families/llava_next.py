@@ -52,4 +52,7 @@ def anyres_parts(newline: Tensor, tiles: int, tokens: int) -> list[Part]:
     patches = (~newline).nonzero().flatten()
     if tiles == 1:
         return [Part(patches)]
-    return [Part(patches[:tokens]), Part(patches[tokens:], tiles - 1, group=1)]
+    rows, in_grid = int(newline.sum()), len(patches) - tokens
+    whole = rows and in_grid and in_grid % rows == 0 and in_grid != rows * rows
+    grid = (rows, in_grid // rows) if whole else None
+    return [Part(patches[:tokens]), Part(patches[tokens:], tiles - 1, group=1, grid=grid)]

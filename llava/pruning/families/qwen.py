@@ -1,5 +1,6 @@
 """Qwen2-VL and Qwen2.5-VL: images and videos of any size in one sequence of patches, several patches to a token."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,7 +9,9 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_
 from transformers.vision_utils import get_vision_window_index
 
 from llava.pruning.families.base import Family
+from llava.pruning.families.listening import Asks
 from llava.selecting.parts import Part, Visual
+from llava.selecting.words import strip_question
 
 
 class QwenFamily(Family):
@@ -51,6 +54,15 @@ class QwenFamily(Family):
         ]
         return {name: torch.cat([segment[name][0] for segment in segments]) for name in segments[0]}
 
+    def cues_of_features(self, features: Tensor, needs: frozenset[str], asks: Asks) -> dict[str, Tensor]:
+        """What the merger is given, (S, C), before it makes tokens of patches."""
+        found = super().cues_of_features(features, needs, asks)
+        return found | {"premerger": features} if "premerger" in needs else found
+
+    def words(self, question: str) -> list[str]:
+        """All words, as MMTok reads them with Qwen."""
+        return f"Question: {strip_question(question)}".split()
+
     def visuals(self, modality: str, arguments: dict[str, Any], tape: dict[str, Tensor], clip: bool) -> list[Visual]:
         grids = arguments[f"{modality}_grid_thw"]  # (V, 3) frames, patch rows and patch columns
         patches = self.base.visual.spatial_merge_size**2
@@ -63,11 +75,16 @@ class QwenFamily(Family):
         return [
             Visual(
                 length,
-                [Part(frame) for frame in torch.arange(length).chunk(frames)],
+                [Part(frame, grid=self.rows_and_columns(grid)) for frame in torch.arange(length).chunk(grid[0])],
                 {name: cue[index] for name, cue in cues.items()},
             )
-            for index, (length, frames) in enumerate(zip(lengths, grids[:, 0].tolist(), strict=True))
+            for index, (length, grid) in enumerate(zip(lengths, grids.tolist(), strict=True))
         ]
+
+    def rows_and_columns(self, grid: list[int]) -> tuple[int, int] | None:
+        """Of the tokens of an image or frame, from frames, patch rows and patch columns; None of a square."""
+        rows, columns = (patches // self.base.visual.spatial_merge_size for patches in grid[1:])
+        return None if rows == columns else (rows, columns)
 
     def in_raster_order(self, cue: Tensor, grids: Tensor) -> Tensor:
         """Put a cue of all tokens (N, ...) from the order within the encoder into that in which they are read."""
@@ -79,6 +96,9 @@ class Qwen25Family(QwenFamily):
 
     def last_block(self, modality: str) -> nn.Module:
         return self.blocks(modality)[max(self.base.visual.fullatt_block_indexes)]
+
+    def whole_blocks(self, modality: str) -> Sequence[int]:
+        return sorted(index + 1 for index in self.base.visual.fullatt_block_indexes)
 
     def in_raster_order(self, cue: Tensor, grids: Tensor) -> Tensor:
         tower = self.base.visual
