@@ -159,6 +159,7 @@ class LlavaModel(Model):
 
     def _read(self, items: Sequence[Item]) -> Read:
         record, images = getattr(self.model, "last_prune", None), iter(())
+        budgets = self._budgets(record)
         if record and any(item.pixels for item in items):
             images = zip(record.visual_tokens, record.newline_tokens, record.tokens_before, strict=True)
             self._add_up(record)
@@ -168,6 +169,7 @@ class LlavaModel(Model):
             tiles = sum(1 if pixels.ndim == 3 else len(pixels) for pixels in item.pixels)
             counts = {"visual_tokens": kept, "newline_tokens": newlines, "tokens_before": before, "tiles": tiles}
             counts["prompt_tokens"] = len(item.ids) - len(item.pixels) + kept
+            counts["budgets"] = [*islice(budgets, len(item.pixels))]
             yield counts, {"cut": removed, "query_cut": beyond}
 
     def _overflow(self, items: Sequence[Item]) -> list[int]:

@@ -22,7 +22,8 @@ from llava.model.devices import ATTENTION, check_device
 from llava.model.loading import ANYRES, LOADING_OPTIONS, plan
 from llava.pruners import Pruner, pruner_from_args
 from llava.records import InputError
-from llava.selecting.options import NATIVE, add_pruning_args
+from llava.selecting.options import NATIVE, PruningOptions, add_pruning_args
+from llava.selecting.references import read_erank_refs
 from llava.shapes import checkpoint_path
 
 logger = logging.getLogger(__name__)
@@ -171,11 +172,22 @@ def check_options(args: Namespace, pruner: Pruner | None) -> None:
         raise InputError("--static-cache gives every layer as many keys: it cannot be combined with --prune_layer")
     check_decoding(vars(args), "--")
     check_device_flag(args.device)
-    model_path(args)
+    path = model_path(args)
     try:
-        plan(**_builder_options(args, pruner))
+        pruning, _ = plan(**_builder_options(args, pruner))
+        complete_erank_ref(args, pruning, path)
     except (ImportError, TypeError, ValueError) as error:
         raise InputError(by_flags(str(error), vars(args))) from error
+
+
+def complete_erank_ref(args: Namespace, pruning: PruningOptions, path: str) -> None:
+    """Let ``args`` say what a spectral budget refers to, where the checkpoint's folder does: answers record it.
+
+    Raises:
+        ValueError: neither does.
+    """
+    if pruning.varies and pruning.budget == "spectral":
+        args.erank_ref = pruning.completed(read_erank_refs(path)).erank_ref
 
 
 def check_device_flag(device: str | None) -> None:

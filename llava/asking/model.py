@@ -15,7 +15,7 @@ from llava.asking.questions import Answer, Question, in_batches
 
 Show = Callable[[str], Any]
 """Called with every piece of an answer as it comes."""
-Read = Iterator[tuple[dict[str, int], dict[str, Any]]]
+Read = Iterator[tuple[dict[str, Any], dict[str, Any]]]
 """What a call read of every item, by the names of ``Answer``, and lost of it, by those of ``llava.asking.losses``."""
 
 
@@ -109,6 +109,10 @@ class Model(ABC):
             rows.append(counts | {"lost": noted({**item.lost, **lost, "unfinished": cut_short})})
             self.lost.update(list(rows[-1]["lost"]))
         return rows
+
+    def _budgets(self, record: Any) -> Iterator[dict[str, Any]]:
+        """What each image of a call was given where that depends on what it shows; nothing where it does not."""
+        return (budget.described() for budget in getattr(record, "budgets", None) or ())
 
     def _add_up(self, record: Any) -> None:
         kept, before = record.visual_tokens, record.tokens_before

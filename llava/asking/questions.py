@@ -40,6 +40,7 @@ class Answer:
         new_tokens: those it wrote.
         seconds: wall time of the batch divided by its size.
         lost: what was lost on the way, by the names of ``llava.asking.losses``.
+        budgets: what each image was given where that depends on what it shows, as ``Budget.described`` says it.
     """
 
     text: str
@@ -51,6 +52,7 @@ class Answer:
     new_tokens: int = 0
     seconds: float = field(default=0.0, compare=False)
     lost: Mapping[str, Any] = field(default_factory=dict)
+    budgets: Sequence[Mapping[str, Any]] = ()
 
     def __str__(self) -> str:
         return self.text

@@ -144,14 +144,16 @@ class VlmModel(Model):
     def _read(self, items: Sequence[Item], inputs: Any) -> Read:
         ids = [getattr(self.model.config, name) for name in VISUAL_IDS if hasattr(self.model.config, name)]
         before = torch.isin(inputs["input_ids"], torch.tensor(ids).to(inputs["input_ids"])).sum(dim=1).tolist()
-        pruned = iter(())
+        pruned, budgets = iter(()), iter(())
         if self.record is not None and any(item.turn.visuals for item in items):
+            budgets = self._budgets(self.record)
             pruned = zip(self.record.visual_tokens, self.record.tokens_before, strict=True)
             self._add_up(self.record)
         lengths = inputs["attention_mask"].sum(dim=1).tolist()
         for item, length, tokens in zip(items, lengths, before, strict=True):
             kept, whole = map(sum, zip((0, 0), *islice(pruned, len(item.turn.visuals)), strict=True))
             counts = {"visual_tokens": tokens if self.record is None else kept, "tokens_before": tokens}
+            counts["budgets"] = [*islice(budgets, len(item.turn.visuals))]
             yield counts | {"prompt_tokens": length - whole + kept}, {}
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,18 +27,26 @@ class Budget:
         per_tile: k, tokens of a tile on average, as it was measured; a part with fewer keeps what it has.
         tiles: how many the image has.
         parts: tokens kept of each part that is chosen from.
+        tokens: that there are of all parts.
         erank: effective rank of its tokens, where that decided.
     """
 
     per_tile: int
     tiles: int
     parts: list[int]
+    tokens: int
     erank: float | None = None
 
     @property
     def kept(self) -> int:
         """Tokens that are kept of all parts."""
         return sum(self.parts)
+
+    def described(self) -> dict[str, Any]:
+        """As records state it: ``k``, ``tiles``, ``kept``, ``tokens``, and ``parts`` where these are unlike."""
+        found = {"k": self.per_tile, "tiles": self.tiles, "kept": self.kept, "tokens": self.tokens}
+        found |= {} if len({*self.parts}) == 1 else {"parts": self.parts}
+        return found if self.erank is None else found | {"erank": round(self.erank, 4)}
 
 
 @torch.no_grad()
@@ -95,7 +104,7 @@ def _budget(options: PruningOptions, visual: Visual, measured: Measured) -> Budg
         kept = [min(len(part.positions), per_tile * part.tiles) for part in parts]
     if "weights" in measured and sum(kept) >= len(parts):
         kept = quotas_of(measured["weights"].tolist(), len(parts[0].positions), sum(kept))
-    return Budget(per_tile, visual.tiles, kept, erank)
+    return Budget(per_tile, visual.tiles, kept, sum(len(part.positions) for part in parts), erank)
 
 
 def bounded(count: int, wanted: int) -> int:

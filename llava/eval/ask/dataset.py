@@ -49,6 +49,11 @@ def _name(image: Path | bytes) -> str:
     return "its image" if isinstance(image, bytes) else f"the image {image}"
 
 
+def given_by_budgets(answer: Answer) -> dict[str, Any]:
+    """What the ``metadata`` of an answer say of budgets, where these depend on what images show."""
+    return {"budgets": list(answer.budgets)} if answer.budgets else {}
+
+
 def check_text(sample: Sample) -> None:
     """Raise ``QuestionError`` for a question that is no text, such as half of a pair of UTF-16 surrogates.
 
@@ -117,10 +122,10 @@ class QuestionDataset(Dataset):
         query = self.samples[index].query
         return Item(input_ids, query=query) if pixels is None else Item(input_ids, [pixels], [size], query)
 
-    def measured(self, read: Read, answer: Answer) -> dict[str, int]:
+    def measured(self, read: Read, answer: Answer) -> dict[str, Any]:
         """What the ``metadata`` of an answer say of the tokens of its image: none where there is none."""
         names = ("visual_tokens", "newline_tokens", "tokens_before", "tiles")
-        return {name: getattr(answer, name) for name in names}
+        return {name: getattr(answer, name) for name in names} | given_by_budgets(answer)
 
     def _encode(self, sample: Sample) -> Tensor:
         question, _ = without_placeholders(sample.prompt)  # a text that says <image> shows no second one

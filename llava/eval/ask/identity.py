@@ -12,11 +12,13 @@ from huggingface_hub.errors import HFValidationError
 
 from llava.model.multimodal_encoder.builder import resolve_tower
 from llava.records import InputError, local_path
+from llava.selecting.references import FILE
 
 END_BYTES = 2**20
 KINDS = (".bin", ".jinja", ".json", ".model", ".safetensors", ".txt")
 """Suffixes of what decides how a checkpoint answers: weights, configs, tokenizers, templates."""
 BYSTANDERS = ("training_args.bin", "trainer_state.json", "all_results.json", "train_results.json", "requirements.txt")
+BYSTANDERS += (FILE,)  # what of it decides is a setting of the run
 
 Files = dict[str, dict[str, str]]
 """Identities of the files of a run, by the part they play (``checkpoint``, ...) and their name in its folder."""

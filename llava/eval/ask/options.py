@@ -15,6 +15,7 @@ from llava.asking.load import model_path
 from llava.command import at_least
 from llava.pruners import Pruner, add_pruner_args, name_of
 from llava.records import InputError, local_path, read_utf8
+from llava.selecting.options import NATIVE, names_of
 
 NEUTRAL = (
     *("answers_file", "overwrite", "batch_size", "num_workers", "on_error", "save_latency"),
@@ -28,6 +29,7 @@ CHOSEN = (
     *(*DECODING, "static_cache", "cuda_graphs", "limit"),
 )
 """Flags whose values the answers of LLaVA's own models record."""
+CHOSEN += tuple(name for name in names_of(NATIVE) if name not in CHOSEN)
 
 
 def add_loop_args(parser: ArgumentParser, media: str = "image") -> None:
@@ -84,12 +86,14 @@ def describe_run(
         attention: what the implementation of attention is called.
     """
     flags = {key: getattr(args, key) for key in chosen}
+    layers = model.config.get_text_config().num_hidden_layers if flags.get("prune_layer") else None
     return {
         "model_path": model_path(args),
         "dtype": str(model.dtype).removeprefix("torch."),
         attention: model.config._attn_implementation,
         "device": str(model.device),
         **{key: value for key, value in flags.items() if value is not None},
+        **({} if layers is None else {"layers": layers}),
         "versions": provenance.versions(),
         "commit": provenance.commit(),
     }

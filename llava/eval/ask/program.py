@@ -150,6 +150,7 @@ def _usual(settings: Mapping[str, Any]) -> dict[str, Any]:
     A model of Transformers' own has positions of its own where none are named. What was not noted of a run is as now.
     """
     usual = {"prune_layer": 0, "text_chunking": "release", QUERIES: settings[QUERIES]}
+    usual |= {"budget": "fixed", "mass": 0.9, "budget_split": "even"}
     if "conv_mode" in settings:
         usual |= {"positions": "original" if settings.get("prune_layer") else "compact"}
         usual |= {"vision_dtype": settings["dtype"]}

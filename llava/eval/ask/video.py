@@ -18,7 +18,14 @@ from transformers.video_utils import VideoMetadata
 
 from llava.asking.batch import add_generation_args, check_decoding
 from llava.asking.conversations import Video
-from llava.asking.load import add_running_args, by_flags, check_device_flag, choose_pruner, model_path
+from llava.asking.load import (
+    add_running_args,
+    by_flags,
+    check_device_flag,
+    choose_pruner,
+    complete_erank_ref,
+    model_path,
+)
 from llava.asking.losses import without_placeholders
 from llava.asking.model import Model
 from llava.asking.processes import Processes
@@ -26,7 +33,7 @@ from llava.asking.prompts import vqa_loader_query
 from llava.asking.questions import Answer, Question
 from llava.asking.vlm import Item, VlmModel, load_vlm
 from llava.command import at_least, reason, with_defaults
-from llava.eval.ask.dataset import ImageError, Sample, check_text
+from llava.eval.ask.dataset import ImageError, Sample, check_text, given_by_budgets
 from llava.eval.ask.options import DECODING, add_loop_args, describe_run, first
 from llava.eval.ask.program import evaluate
 from llava.model.devices import check_attention, check_dtype
@@ -82,10 +89,10 @@ class VideoDataset(Dataset):
         item = model.item(Question(text.strip(), lambda: [video], f"question {sample.question_id!r}"))
         return replace(item, lost={"frames_missing": missing, **item.lost})
 
-    def measured(self, video: Video, answer: Answer) -> dict[str, int]:
+    def measured(self, video: Video, answer: Answer) -> dict[str, Any]:
         """What the ``metadata`` of an answer say of frames and tokens."""
         tokens = {"visual_tokens": answer.visual_tokens, "tokens_before": answer.tokens_before}
-        return {"frames": len(video.frames)} | tokens
+        return {"frames": len(video.frames)} | tokens | given_by_budgets(answer)
 
 
 def video_samples(questions: Iterable[dict[str, Any]], video_folder: str | Path) -> list[Sample]:
@@ -134,7 +141,7 @@ def _check(args: Namespace, pruner: Pruner | None) -> None:
         import_av()
         on_cpu = args.device == "cpu" or not torch.cuda.is_available()
         check_attention(args.attn_implementation, on_cpu, check_dtype("dtype", args.dtype))
-        PruningOptions(pruner, **settings)
+        complete_erank_ref(args, PruningOptions(pruner, **settings), model_path(args))
     except (ImportError, ValueError) as error:
         raise InputError(by_flags(str(error), vars(args))) from error
     check_decoding(vars(args), "--")

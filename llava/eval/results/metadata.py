@@ -10,6 +10,9 @@ from llava.records import check_record, read_jsonl
 
 NUMBER = (int, float)
 ENTRIES = {"visual_tokens": NUMBER, "latency_ms": NUMBER, "pruner": str, "options": dict, "run": dict, "profile": dict}
+ENTRIES |= {"budgets": list[dict], "tokens_before": NUMBER}
+OF_BUDGETS = {"budget": str, "budget_split": str, "erank_ref": NUMBER, "mass": NUMBER, "layers": int}
+BUDGET = {"k": NUMBER, "tiles": int, "kept": NUMBER}
 NAMES = ("anyres", "attention", "attention_implementation", "budget_scope", "conv_mode", "dtype", "model_base")
 RUN = dict.fromkeys((*NAMES, "model_path", "positions", "text_chunking", "vision_dtype"), str)
 RUN |= {"files": dict, "limit": int, "max_new_tokens": int, "num_beams": int, "prune_layer": int, "temperature": NUMBER}
@@ -25,8 +28,10 @@ def check_metadata(answer: Mapping[str, Any], where: str) -> dict[str, Any]:
         InputError: an entry that programs go by is of another type.
     """
     metadata = check_record(answer.get("metadata") or {}, f"{where}, metadata", {}, ENTRIES)
-    check_record(metadata.get("run", {}), f"{where}, metadata, run", {}, RUN)
+    check_record(metadata.get("run", {}), f"{where}, metadata, run", {}, RUN | OF_BUDGETS)
     check_record(metadata.get("options", {}), f"{where}, metadata, options", {}, {"seed": int})
+    for budget in metadata.get("budgets", ()):
+        check_record(budget, f"{where}, metadata, budgets", BUDGET)
     if "profile" in metadata:
         check_record(metadata, f"{where}, metadata", {"latency_ms": NUMBER})
         check_record(metadata["profile"], f"{where}, metadata, profile", dict.fromkeys(STAGES, (*NUMBER, NoneType)))

@@ -13,8 +13,9 @@ from llava.records import check_record
 SHORT = {"important_ratio": "r", "conv_mode": "", "model_base": "model-base"}
 """Names of options in labels, where they are others than in records: VisPruner's own scripts have ``r0.75``."""
 OF_ROWS = ("budget_scope", "positions", "prune_layer", "text_chunking", "relevance", "text_tower", "attention")
+OF_ROWS += ("budget", "budget_split", "erank_ref", "mass")
 """Options of the model that belong to a row of a table, as those of the pruner do."""
-NEUTRAL = ("anyres", "commit", "device", "files", "model_path", "static_cache", "cuda_graphs", "versions")
+NEUTRAL = ("anyres", "commit", "device", "files", "layers", "model_path", "static_cache", "cuda_graphs", "versions")
 """What a run notes that is no option, changes no answer, or, the layout, has a place of its own."""
 BUDGETS = {"visual_token_num": "vtn", "keep_ratio": "ratio"}
 VIDEO = {"for_get_frames_num": 32, "max_new_tokens": 128}
@@ -93,6 +94,9 @@ def _usual(run: Mapping[str, Any], checkpoint: str, benchmark: str) -> dict[str,
     usual_dtype = dtype if not device and dtype == "float32" else half  # who notes no device may have had either
     return {
         "attn": "sdpa",
+        "budget": "fixed",
+        "budget_split": "even",
+        "mass": 0.9,
         "conv_mode": usual_template(checkpoint, benchmark),
         "dtype": usual_dtype,
         **({"max_new_tokens": 1024} | TASKS[benchmark].asks.generation if benchmark in TASKS else VIDEO),
