@@ -15,6 +15,7 @@ PROGRAMS = {
     "table": "llava.eval.pictures.summarize summarize",
     "video": "llava.eval.ask.video eval_model",
     "demo": "llava.eval.demo run_demo",
+    "calibrate": "llava.eval.ask.calibrate calibrate",
 }
 SUBMITTED = [task.name for task in TASKS.values() if task.submit]
 USAGE = f"""usage: python -m llava.eval PROGRAM [OPTION...]
@@ -27,7 +28,8 @@ USAGE = f"""usage: python -m llava.eval PROGRAM [OPTION...]
   doctor       say whether the data of benchmarks, or a checkpoint, is all there
   table        tables of the results there are
   video        answer questions about videos
-  demo         compare the pruners on the embedded model"""
+  demo         compare the pruners on the embedded model
+  calibrate    measure what --budget spectral refers to"""
 
 
 def main(words: list[str]) -> None:
