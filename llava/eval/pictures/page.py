@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 
 from llava.eval.pictures.gallery import Gallery, data_uri
+from llava.eval.results import beside
 from llava.eval.results.collect import Group, Measurement
 from llava.eval.results.formats import heading, line, notes
 from llava.eval.results.table import Table
@@ -57,8 +58,14 @@ def _table(table: Table) -> list[str]:
         kind = ' class="floor"' if row.is_floor else ""
         cells = "".join(f"<td>{escape(text)}</td>" for text in line(table, row))
         rows.append(f"<tr{kind}>{cells}</tr>")
+    budgets = [[f"<td>{escape(text)}</td>" for text in line] for line in beside.budget_lines(table)]
     remarks = [f'<p class="note">{escape(note)}</p>' for note in notes(table)]
-    return ['<div class="wide"><table>', f"<tr>{head}</tr>", *rows, "</table></div>", *remarks]
+    page = ['<div class="wide"><table>', f"<tr>{head}</tr>", *rows, "</table></div>", *remarks]
+    if budgets:
+        names = "".join(f"<th>{escape(name)}</th>" for name in beside.HEADING)
+        page += [f'<p class="note">{escape(beside.NOTE)}</p>', '<div class="wide"><table>', f"<tr>{names}</tr>"]
+        page += [*(f"<tr>{''.join(cells)}</tr>" for cells in budgets), "</table></div>"]
+    return page
 
 
 def _anchor(group: Group) -> str:

@@ -1,7 +1,66 @@
-"""Budgets that follow the picture, in results: what was kept of images, and which rows a row is to be held against."""
+"""How much was kept where that is more than one number: of images by what they show, and of a model's layers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from math import ceil
+from statistics import fmean
+from typing import Any
+
+QUANTILES = (0.05, 0.5, 0.95)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Tokens kept per tile.
+
+    Args:
+        mean: over all tiles; None where every tile has the same by its setting.
+        quantiles: over images, at ``QUANTILES``.
+        over_layers: mean over the layers of the language model of all visual tokens that they read; None where all of
+            them read as many.
+    """
+
+    mean: float | None
+    quantiles: tuple[float, ...] | None
+    over_layers: float | None
+
+    @classmethod
+    def of(cls, metadata: Iterable[Mapping[str, Any]]) -> "Kept | None":
+        """Summarise the ``metadata`` of answers; None where they have neither."""
+        metadata = list(metadata)
+        images = [budget for entry in metadata for budget in entry.get("budgets", ())]
+        layers = [mean for entry in metadata if (mean := mean_over_layers(entry)) is not None]
+        if not (images or layers):
+            return None
+        tiles, shares = sum(each["tiles"] for each in images), [each["kept"] / each["tiles"] for each in images]
+        return cls(
+            sum(each["kept"] for each in images) / tiles if images else None,
+            tuple(quantile(shares, share) for share in QUANTILES) if images else None,
+            fmean(layers) if layers else None,
+        )
+
+    @classmethod
+    def mean_of(cls, found: Sequence["Kept | None"]) -> "Kept | None":
+        """The means of several, such as seeds or benchmarks; None where there are none."""
+        known = [each for each in found if each is not None]
+        means = [each for each in known if each.mean is not None]
+        layers = [each.over_layers for each in known if each.over_layers is not None]
+        if not known:
+            return None
+        return cls(
+            fmean(each.mean for each in means) if means else None,
+            tuple(map(fmean, zip(*(each.quantiles for each in means), strict=True))) if means else None,
+            fmean(layers) if layers else None,
+        )
+
+
+def mean_over_layers(metadata: Mapping[str, Any]) -> float | None:
+    """Visual tokens that a layer read on average, of one answer; None where tokens went before the first layer."""
+    run = metadata.get("run", {})
+    first, layers = run.get("prune_layer"), run.get("layers")
+    if not first or not layers or not {"visual_tokens", "tokens_before"} <= metadata.keys():
+        return None
+    return (first * metadata["tokens_before"] + (layers - first) * metadata["visual_tokens"]) / layers
 
 
 def quantile(values: Sequence[float], share: float) -> float:

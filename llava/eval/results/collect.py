@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from llava.asking.losses import count_losses
+from llava.eval.results.budgets import Kept
 from llava.eval.results.metadata import read_metadata
 from llava.eval.results.profile import Profile, profile_of
 from llava.eval.results.setting import Setting
@@ -57,6 +58,7 @@ class Measurement:
         visual_tokens: mean number of visual tokens that the language model read; None if the answers do not say.
         ci95: interval of the value, None if the result has none.
         unanswered: questions without an answer.
+        kept: how much was kept, where that is more than one number.
         profile: how long answering took, None unless it ran with ``--profile``.
         lost: how many questions lost something on their way, by the names of ``llava.asking.losses``.
         scores: of every question in [0, 1]; empty where the result does not say.
@@ -71,6 +73,7 @@ class Measurement:
     unanswered: int
     visual_tokens: float | None
     path: Path
+    kept: Kept | None = None
     profile: Profile | None = None
     lost: Mapping[str, int] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -127,6 +130,7 @@ def measured_in(path: Path) -> Iterator[Measurement]:
         ci95=_interval(result.get("ci95"), path),
         unanswered=result.get("missing", 0),
         visual_tokens=fmean(tokens) if tokens else None,
+        kept=Kept.of(metadata),
         path=path,
         profile=profile_of(metadata),
         lost=count_losses({"metadata": entry} for entry in metadata),

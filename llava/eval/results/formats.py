@@ -9,6 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 from llava.asking.losses import told
+from llava.eval.results import beside
+from llava.eval.results.budgets import Kept
 from llava.eval.results.table import Row, Table, per_percent, title
 from llava.model.stages import STAGES
 
@@ -37,12 +39,18 @@ def line(table: Table, row: Row) -> list[str]:
     """A row as text: a star where questions were left unanswered, then how it does beside no pruner."""
     seeds = max((cell.seeds for cell in row.cells.values()), default=1)
     name = row.pruner + (f", {seeds} seeds" if seeds > 1 else "") + (" (floor)" if row.is_floor else "")
-    tokens = "" if row.visual_tokens is None else f"{row.visual_tokens:.1f}".removesuffix(".0")
+    tokens = "" if row.visual_tokens is None else f"{row.visual_tokens:.1f}".removesuffix(".0") + _over_layers(row)
     texts = {key: show(*pair) for key, pair in table.entries(row).items()}
     for column, cell in row.cells.items():
         texts[column] += "*" if cell.unanswered else ""
         texts[column] += f" {cell.paired}" if cell.paired else ""
     return [name, "_".join(filter(None, [row.label, table.limit])), tokens, *texts.values()]
+
+
+def _over_layers(row: Row) -> str:
+    """The mean over layers, in words, of a row whose tokens go behind one of them."""
+    mean = row.kept and row.kept.over_layers
+    return "" if mean is None else f" ({mean:.1f} over layers)"
 
 
 def notes(table: Table) -> list[str]:
@@ -59,6 +67,7 @@ def notes(table: Table) -> list[str]:
     found.append(f"* {unanswered} questions without an answer, counted as wrong." if unanswered else "")
     found.append(PAIRED_NOTE if any(cell.paired for row in table.rows for cell in row.cells.values()) else "")
     found += _losses(table)
+    found += beside.budget_notes(table)
     return [note for note in found if note]
 
 
@@ -95,6 +104,9 @@ def to_markdown(tables: Sequence[Table]) -> str:
         if times := time_lines(table):
             rules = ["---"] * 3 + ["---:"] * (len(TIME_HEADING) - 3)
             parts += [TIME_NOTE, _grid([TIME_HEADING, rules, *times])]
+        if lines := beside.budget_lines(table):
+            rules = ["---"] * 3 + ["---:"] * (len(beside.HEADING) - 3)
+            parts += [beside.NOTE, _grid([beside.HEADING, rules, *lines])]
         sections.append("\n\n".join(parts))
     return "\n\n".join(sections) + "\n"
 
@@ -112,17 +124,24 @@ def to_latex(tables: Sequence[Table]) -> str:
     """One ``tabular`` with the rules of booktabs for every group."""
     parts = []
     for table in tables:
-        rows = [" & ".join(map(_escape, line(table, row))) + r" \\" for row in table.rows]
-        names = heading(table)
-        parts += [
-            f"% {' '.join(str(table.group).split())}",
-            *(f"% {note}" for note in notes(table)),
-            rf"\begin{{tabular}}{{ll{'r' * (len(names) - 2)}}}",
-            r"\toprule",
-            " & ".join(map(_escape, names)) + r" \\",
-            *(r"\midrule", *rows, r"\bottomrule", r"\end{tabular}", ""),
-        ]
+        rows = [line(table, row) for row in table.rows]
+        comments = [f"% {' '.join(str(table.group).split())}", *(f"% {note}" for note in notes(table))]
+        parts += [*comments, *_tabular(heading(table), rows, 2)]
+        if lines := beside.budget_lines(table):
+            parts += [f"% {beside.NOTE}", *_tabular(beside.HEADING, lines, 3)]
     return "\n".join(parts)
+
+
+def _tabular(names: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> list[str]:
+    """The lines of one; of so many columns at the left, what they hold is no number."""
+    return [
+        rf"\begin{{tabular}}{{{'l' * words}{'r' * (len(names) - words)}}}",
+        r"\toprule",
+        " & ".join(map(_escape, names)) + r" \\",
+        r"\midrule",
+        *(" & ".join(map(_escape, row)) + r" \\" for row in rows),
+        *(r"\bottomrule", r"\end{tabular}", ""),
+    ]
 
 
 def _escape(text: str) -> str:
@@ -134,7 +153,7 @@ def _escape(text: str) -> str:
 def to_csv(tables: Sequence[Table]) -> str:
     """One line for every row of every table; numbers in full, empty where there is none."""
     columns = list(dict.fromkeys(column for table in tables for column in (*table.columns, "average", "relative")))
-    identity = ["checkpoint", "layout", "variant", "pruner", "setting", "floor", "visual_tokens", "source"]
+    identity = ["checkpoint", "layout", "variant", "pruner", "setting", "floor", "visual_tokens", *_KEPT, "source"]
     file = io.StringIO()
     kinds = ("", "_published", "_difference", "_lost", "_won", "_p_value")
     fields = [*identity, *(f"{column}{kind}" for column in columns for kind in kinds)]
@@ -142,7 +161,7 @@ def to_csv(tables: Sequence[Table]) -> str:
     writer.writeheader()
     for table in tables:
         for row in table.rows:
-            values = (*table.group, row.pruner, row.label, row.is_floor, row.visual_tokens, _source(row))
+            values = (*table.group, row.pruner, row.label, row.is_floor, row.visual_tokens, *_kept(row), _source(row))
             record = dict(zip(identity, values, strict=True))
             for column, (measured, published) in table.entries(row).items():
                 kinds = {"": measured, "_published": published, "_difference": _difference(measured, published)}
@@ -152,11 +171,21 @@ def to_csv(tables: Sequence[Table]) -> str:
     return file.getvalue()
 
 
+_KEPT = ("tokens_per_tile", "tokens_per_tile_5", "tokens_per_tile_50", "tokens_per_tile_95", "tokens_over_layers")
+
+
+def _kept(row: Row) -> tuple[float | None, ...]:
+    """The numbers of ``_KEPT``."""
+    kept = row.kept or Kept(None, None, None)
+    return kept.mean, *(kept.quantiles or (None,) * 3), kept.over_layers
+
+
 def to_json(tables: Sequence[Table]) -> str:
     """Everything the tables hold, with intervals, seeds and the files that the numbers come from."""
     groups = [
         table.group._asdict()
         | {"columns": table.columns, "notes": notes(table), "rows": [_row_record(table, row) for row in table.rows]}
+        | {"budgets": beside.budget_records(table)}
         for table in tables
     ]
     return json.dumps({"tables": groups}, indent=1) + "\n"
@@ -169,6 +198,7 @@ def _row_record(table: Table, row: Row) -> dict[str, Any]:
     }
     for column, cell in row.cells.items():
         details = vars(cell) | {"paths": list(map(str, cell.paths))}
+        details["kept"] = cell.kept and asdict(cell.kept)
         details["profile"] = cell.profile and asdict(cell.profile)
         details["paired"] = _paired(row, column) or None
         numbers[column] |= {key: value for key, value in details.items() if key != "value"}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
+from llava.eval.results.budgets import Kept
 from llava.eval.results.collect import Group, Measurement
 from llava.eval.results.paired import Paired, compare
 from llava.eval.results.profile import Profile, merge
@@ -25,6 +26,7 @@ class Cell:
         seeds: measurements averaged.
         unanswered: questions without an answer.
         visual_tokens: mean number the language model read, None if unknown.
+        kept: how much was kept, where that is more than one number.
         profile: how long answering took, None if that was not measured.
         lost: how many questions lost something on their way, by the names of ``llava.asking.losses``.
         paired: the comparison with the run without a pruner, question by question; None where there is none.
@@ -36,6 +38,7 @@ class Cell:
     unanswered: int
     visual_tokens: float | None
     paths: tuple[Path, ...]
+    kept: Kept | None = None
     profile: Profile | None = None
     lost: Mapping[str, int] = field(default_factory=dict)
     paired: Paired | None = None
@@ -60,6 +63,11 @@ class Row:
         """Mean over the benchmarks, None if unknown."""
         known = [cell.visual_tokens for cell in self.cells.values() if cell.visual_tokens is not None]
         return fmean(known) if known else None
+
+    @property
+    def kept(self) -> Kept | None:
+        """How much was kept where that is more than one number; means over the benchmarks."""
+        return Kept.mean_of([cell.kept for cell in self.cells.values()])
 
     @property
     def measured(self) -> dict[str, float]:
@@ -200,6 +208,7 @@ def _cell(found: Sequence[Measurement], unpruned: Measurement | None) -> Cell:
         seeds=len(found),
         unanswered=sum(each.unanswered for each in found),
         visual_tokens=fmean(tokens) if tokens else None,
+        kept=Kept.mean_of([each.kept for each in found]),
         paths=tuple(each.path for each in found),
         profile=merge([each.profile for each in found if each.profile]),
         lost=sum((Counter(each.lost) for each in found), Counter()),
