@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from llava.pruners import VisualCues
+from llava.pruners.eadp import importance
 from llava.selecting.options import PruningOptions
 from llava.selecting.parts import Part, Visual, budget_of, parts_of
 from llava.selecting.split import quotas_of
@@ -195,21 +196,14 @@ def _tokens(visual: Visual, cue: str, budget: str) -> Tensor:
 
 def _weights(visual: Visual, parts: Sequence[Part]) -> Tensor | None:
     """The importance of each part, (parts,); None without a question."""
-    from llava.pruners.eadp import importance
-
     if "relevance" not in visual.cues:
         return None
-    missing = [name for name in ("joint_embeds", "text_sequence") if name not in {**visual.cues, **visual.texts}]
-    if missing:
-        raise ValueError(
-            f"budget_split 'importance' needs the cue {missing[0]}: it reads the question by CLIP, "
-            'relevance="clip_text" and a text_tower of a model of Transformers'
-        )
-    cues = {name: torch.stack([part.of(visual.cues[name]) for part in parts]) for name in ("relevance", "joint_embeds")}
-    text = visual.texts["text_sequence"]
-    cues["text_sequence"] = text.expand(len(parts), *text.shape)
+    known = [name for name in ("relevance", "joint_embeds") if name in visual.cues]
+    cues = {name: torch.stack([part.of(visual.cues[name]) for part in parts]) for name in known}
+    if (text := visual.texts.get("text_sequence")) is not None:
+        cues["text_sequence"] = text.expand(len(parts), *text.shape).to(cues["relevance"].device)
     weighed = importance(VisualCues(None, None, **cues, grid=parts[0].grid), ALPHA, BETA)
-    return weighed.double().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp_min(0).sum(dim=1)
+    return weighed.double().sum(dim=1)
 
 
 def _check_tiles(parts: Sequence[Part]) -> None:

@@ -156,3 +156,28 @@ def test_a_limit_cuts_prompts_as_they_are_kept(load, checkpoint, pictures):
     model.config.tokenizer_model_max_length = min(lengths) - 1
     generate(model, tokenizer, processor, pictures, QUESTIONS, prompts)
     assert model.last_prune.cut == [length - min(lengths) + 1 for length in lengths]
+
+
+def test_tiles_share_a_budget_by_their_importance(load, anyres_checkpoint):
+    """An image by itself and beside others, with a question and without one."""
+    split = {"pruner": "cdpruner", "visual_token_num": 4, "budget_split": "importance"}
+    model = load(anyres_checkpoint, anyres="fixed", **split)[1]
+    generator = torch.Generator().manual_seed(1)
+    images = [torch.randn(tiles, 3, 32, 32, generator=generator) for tiles in (5, 5, 1)]
+    sizes, texts = [(90, 70), (64, 64), (32, 32)], ["Is the circle in front of a red wall?", None, "What?"]
+    with torch.no_grad():
+        found, _ = model.read_batch(model.plan_batch(images, sizes, texts, model.pruning))
+    budgets = model.last_prune.budgets
+    assert found.counts == [20, 20, 4] and [each.per_tile for each in budgets] == [4, 4, 4]
+    assert len({*budgets[0].parts}) > 1 and budgets[1].parts == [4] * 5
+    with torch.no_grad():
+        alone, _ = model.read_batch(model.plan_batch(images[:1], sizes[:1], texts[:1], model.pruning))
+    assert model.last_prune.budgets == budgets[:1]
+    assert torch.equal(alone.embeds, found.embeds[:20])
+
+
+def test_a_layout_that_cuts_tiles_cannot_be_split(load, anyres_checkpoint):
+    model = load(anyres_checkpoint, pruner="cdpruner", visual_token_num=4, budget_split="importance")[1]
+    batch = model.plan_batch([torch.zeros(5, 3, 32, 32)], [(90, 70)], ["What?"], model.pruning)
+    with pytest.raises(ValueError, match='splits a budget among tiles of one size.*anyres="fixed"'), torch.no_grad():
+        model.read_batch(batch)

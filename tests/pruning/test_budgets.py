@@ -8,7 +8,6 @@ import torch
 
 from llava.pruners import resolve_pruner
 from llava.pruning import prune, unprune
-from llava.pruning.families import family_of
 from llava.selecting.options import PruningOptions
 from llava.selecting.references import FILE
 
@@ -89,9 +88,17 @@ def test_the_checkpoint_brings_its_reference_or_there_is_an_error(tiny_llava, tm
     assert found == record.visual_tokens
 
 
-def test_a_split_by_importance_needs_clip_for_the_question(tiny_llava):
-    """A prompt's embeddings say how relevant a token is, not what its words are in CLIP's space."""
-    assert family_of(tiny_llava.model)
+def test_tiles_share_a_budget_by_their_relevance(tiny_of):
+    """InternVL's: three tiles, one, and three."""
+    tiny = tiny_of("internvl")
+    with prune(tiny.model, "cdpruner", visual_token_num=4, budget_split="importance") as record:
+        answers(tiny.model, tiny.inputs)
+        assert record.visual_tokens == [12, 4, 12]
+        assert [each.kept for each in record.budgets] == [12, 4, 12]
+        assert len({*record.budgets[0].parts}) > 1
+
+
+def test_what_is_chosen_of_a_whole_image_has_nothing_to_split(tiny_llava):
     with pytest.raises(ValueError, match="budget_split 'importance' needs budget_scope 'tile'"):
         prune(tiny_llava.model, "divprune", visual_token_num=8, budget_split="importance")
     unprune(tiny_llava.model)

@@ -207,3 +207,61 @@ def test_a_fixed_budget_measures_nothing_and_a_batch_is_read_back_once(monkeypat
 def test_a_plan_takes_the_budgets_that_it_is_told():
     plan = plan_of(options("uniform"), [seen(30, 30), seen(20)], [[3, 7], [11]])
     assert plan.counts == [10, 11]
+
+
+SPLIT = {"budget_split": "importance"}
+
+
+def asked(*lengths: int, seed: int = 0) -> Visual:
+    """An image of tiles, of which the last alone has to do with the question."""
+    visual = seen(*lengths, seed=seed)
+    relevance = 0.1 * visual.cues["relevance"]
+    relevance[visual.parts[-1].positions] += 9.0
+    return replace(visual, cues={**visual.cues, "relevance": relevance})
+
+
+@pytest.mark.parametrize("more", [{}, SPECTRAL, {"budget": "mass"}])
+def test_a_split_keeps_the_budget_and_gives_most_to_the_tile_that_matters(more):
+    visual = asked(36, 36, 36)
+    even, split = (budgets_of(options("cdpruner", 16, **more, **extra), [visual])[0] for extra in ({}, SPLIT))
+    assert split.kept == even.kept and split.per_tile == even.per_tile
+    assert len({*even.parts}) == 1 and split.parts[2] > 2 * max(split.parts[:2])
+    kept = choose(options("cdpruner", 16, **more, **SPLIT), [visual]).kept[0]
+    assert [int(((kept >= 36 * tile) & (kept < 36 * tile + 36)).sum()) for tile in range(3)] == split.parts
+
+
+def test_a_split_follows_the_words_of_the_question_too():
+    """The relevance to the whole question is the same everywhere; its word means the tokens of the first tile."""
+    visual = seen(36, 36)
+    joint = torch.randn(72, 8)
+    joint[:36] -= 5 * torch.eye(8)[0]  # by CLIP's sign, what matters lies on the other side
+    words = torch.eye(8)[None, :1].repeat(1, 5, 1)
+    cues = {**visual.cues, "relevance": torch.zeros(72), "joint_embeds": joint}
+    both = replace(visual, cues=cues, texts={"text_sequence": words})
+    whole = replace(visual, cues=cues)
+    split, even = budgets_of(options("cdpruner", 16, **SPLIT), [both, whole])
+    assert split.parts[0] > split.parts[1] and even.parts == [16, 16]
+
+
+def test_a_split_in_a_batch_is_that_of_the_image_alone():
+    chosen = options("cdpruner", 16, **SPLIT)
+    visuals = [asked(36, 36, 36, seed=1), asked(36, seed=2), seen(25, 25, relevance=False), asked(49, 49, seed=3)]
+    together = choose(chosen, visuals)
+    assert [each.parts for each in together.budgets][1:3] == [[16], [16, 16]]
+    for index, visual in enumerate(visuals):
+        alone = choose(chosen, [visual])
+        assert alone.budgets == together.budgets[index : index + 1]
+        assert torch.equal(alone.kept[0], together.kept[index])
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 36, 100])
+def test_a_split_of_nothing_and_of_everything(tokens):
+    (budget,) = budgets_of(options("cdpruner", tokens, **SPLIT), [asked(36, 36, 36)])
+    assert budget.kept == min(tokens, 36) * 3 and (tokens != 1 or budget.parts == [1, 1, 1])
+
+
+def test_what_is_laid_out_in_no_tiles_cannot_be_split():
+    grid = Visual(30, [Part(torch.arange(10)), Part(torch.arange(10, 30), tiles=2)], asked(10, 20).cues)
+    for visual in (grid, asked(10, 20)):
+        with pytest.raises(ValueError, match='among tiles of one size, .* anyres="fixed"'):
+            choose(options("cdpruner", 4, **SPLIT), [visual])
