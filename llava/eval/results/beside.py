@@ -61,15 +61,21 @@ def budget_lines(table: Table) -> list[list[str]]:
     lines = []
     for row, column in moving(table):
         kept = row.cells[column].kept
-        lines.append(_line(row, column, [kept.mean, *kept.quantiles]))
+        lines.append(_line(table, row, column, [kept.mean, *kept.quantiles]))
         beside = [other for other in companions(table, row, column).values() if other is not None]
-        lines += [_line(other, column, [int(other.label.split("_")[1])]) for other in beside]
+        lines += [_line(table, other, column, [int(other.label.split("_")[1])]) for other in beside]
     return lines
 
 
-def _line(row: Row, column: str, numbers: Sequence[float]) -> list[str]:
+def _line(table: Table, row: Row, column: str, numbers: Sequence[float]) -> list[str]:
     shown = [f"{number:.1f}".removesuffix(".0") for number in numbers]
-    texts = [row.pruner, row.label, title(column), f"{row.cells[column].value:.1f}", *shown]
+    texts = [
+        row.pruner,
+        "_".join(filter(None, [row.label, table.limit])),
+        title(column),
+        f"{row.cells[column].value:.1f}",
+        *shown,
+    ]
     return texts + [""] * (len(HEADING) - len(texts))
 
 
