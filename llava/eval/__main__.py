@@ -13,6 +13,7 @@ from llava.eval.tasks import TASKS
 PROGRAMS = {
     "doctor": "llava.eval.doctor.data run_doctor",
     "table": "llava.eval.pictures.summarize summarize",
+    "published": "llava.eval.results.document print_document",
     "video": "llava.eval.ask.video eval_model",
     "demo": "llava.eval.demo run_demo",
     "calibrate": "llava.eval.ask.calibrate calibrate",
@@ -27,6 +28,7 @@ USAGE = f"""usage: python -m llava.eval PROGRAM [OPTION...]
   submit TASK  write answers as the task's server takes them; one of: {", ".join(SUBMITTED)}
   doctor       say whether the data of benchmarks, or a checkpoint, is all there
   table        tables of the results there are
+  published    what papers report, by protocol
   video        answer questions about videos
   demo         compare the pruners on the embedded model
   calibrate    measure what --budget spectral refers to"""

@@ -11,6 +11,7 @@ from typing import Any
 from llava.asking.losses import told
 from llava.eval.results import beside
 from llava.eval.results.budgets import Kept
+from llava.eval.results.published import MEASURED_BY
 from llava.eval.results.table import Row, Table, per_percent, title
 from llava.model.stages import STAGES
 
@@ -55,10 +56,11 @@ def _over_layers(row: Row) -> str:
 
 def notes(table: Table) -> list[str]:
     """What a reader has to know to read a table."""
-    sources = dict.fromkeys(row.published.source for row in table.rows if row.published)
     unanswered = sum(cell.unanswered for row in table.rows for cell in row.cells.values())
     scaled = [title(column) for column in table.columns if per_percent(column) != 1]
-    found = [f"In parentheses the published number and the difference to it: {'; '.join(sources)}." if sources else ""]
+    found = _published(table)
+    several = [*map(title, table.columns)] if len(table.columns) > 1 else []
+    found.append(f"Averages and percentages are means over {', '.join(several)}." if several else "")
     found.append(f"In averages {', '.join(scaled)} is divided by {per_percent('mme'):.0f}." if scaled else "")
     if any(row.cells and len(row.cells) < len(table.columns) for row in table.rows):
         found.append("Rows that lack a benchmark have no average.")
@@ -69,6 +71,17 @@ def notes(table: Table) -> list[str]:
     found += _losses(table)
     found += beside.budget_notes(table)
     return [note for note in found if note]
+
+
+def _published(table: Table) -> list[str]:
+    """By which protocol the published numbers were measured, and whose word they are, row by row."""
+    claims: dict[str, dict[str, None]] = {}
+    for row in table.rows:
+        if row.published:
+            claims.setdefault(row.published.source, {})[f"{row.pruner} ({row.published.claim})"] = None
+    told = [f"{', '.join(rows)}: {source}." for source, rows in claims.items()]
+    head = f"In parentheses the published number and the difference to it, by {MEASURED_BY} as here."
+    return [head, *told] if told else []
 
 
 def _losses(table: Table) -> list[str]:

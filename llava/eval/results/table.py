@@ -119,7 +119,7 @@ class Table:
 
     def _published_unpruned(self, row: Published | None) -> Mapping[str, float]:
         """The values without a pruner of the paper that a row comes from."""
-        rows = [other for other in published_of(self.group) if row is not None and other.source == row.source]
+        rows = [other for other in published_of(self.group) if row is not None and other.protocol is row.protocol]
         return next((other.values for other in rows if other.method == UNPRUNED), {})
 
 

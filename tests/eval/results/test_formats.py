@@ -53,6 +53,9 @@ def test_the_notes_say_what_a_reader_has_to_know(table):
     text = " ".join(notes(table))
     for fact in (
         "CDPruner, result tables",
+        "by LLaVA's scripts as here",
+        "cdpruner (its authors' own claim): CDPruner, result tables",
+        "Averages and percentages are means over POPE, MME.",
         "MME is divided by 20",
         "lack a benchmark",
         "2 questions without an answer",

@@ -1,9 +1,13 @@
 """The papers' numbers, checked against the averages that the papers print beside them."""
 
+from pathlib import Path
+from statistics import fmean
+
 import pytest
 
 from llava.eval.results.collect import Group
-from llava.eval.results.published import find_published, published_of, published_rows
+from llava.eval.results.document import TITLES, document
+from llava.eval.results.published import MEASURED_BY, find_published, published_of, published_rows
 from llava.eval.results.table import Row, Table
 from llava.eval.tasks import TASKS
 
@@ -83,14 +87,78 @@ def test_every_row_of_ten_benchmarks_is_so_checked():
 
 
 def test_numbers_known_from_memory_are_left_out():
-    assert {row.visual_token_num for row in published_rows()} == {None, 0, 32, 64, 128}
+    assert {row.visual_token_num for row in published_rows()} == {None, 0, 16, 32, 64, 128}
 
 
 def test_every_number_is_of_a_known_benchmark_and_has_a_source():
     for row in published_rows():
-        assert set(row.values) <= set(TASKS) and row.source
+        assert {*row.values, *row.over} <= {*TASKS, *TITLES} and row.source
         for benchmark, value in row.values.items():
-            assert 0 < value / TASKS[benchmark].per_percent < 100, row
+            assert 0 < value / (20 if benchmark.startswith("mme") else 1) < 100, row
+        assert (row.average is None) or 50 < row.average <= 100
+
+
+@pytest.mark.parametrize("name", ["cen-prune", "dcp-prune"])
+def test_a_printed_mean_over_benchmarks_that_could_all_be_read_follows_from_them(name):
+    rows = [row for row in published_rows() if row.protocol.name == name and row.values]
+    checked = 0
+    for row in rows:
+        whole = [other for other in rows if (other.checkpoint, other.method) == (row.checkpoint, "none")]
+        if row.over and set(row.values) == set(row.over):
+            mean = 100 * fmean(row.values[each] / whole[0].values[each] for each in row.over)
+            assert mean == pytest.approx(row.average, abs=0.11), row
+            checked += 1
+    assert checked >= 11
+
+
+def test_what_was_measured_in_another_way_stands_beside_nothing_measured_here():
+    group = Group("llava-v1.5-7b", "native", "")
+    assert {row.protocol.evaluation for row in published_of(group)} == {MEASURED_BY}
+    elsewhere = [row for row in published_rows() if row.protocol.evaluation != MEASURED_BY]
+    assert {row.protocol.name for row in elsewhere} == {"cen-prune", "dcp-prune"}
+    assert find_published(group, "mmtok", "vtn_64") is None and find_published(group, "scope", "vtn_64") is None
+    assert find_published(group, "cdpruner", "vtn_64").protocol.name == "cdpruner"
+    assert published_of(Group("LLaVA-Video-7B", "native", "")) == []
+
+
+def test_a_row_says_whose_claim_it_is():
+    claims = {
+        (row.protocol.name, row.method, row.centered): row.claim for row in published_rows() if row.method != "none"
+    }
+    own, others = "its authors' own claim", "third-party run, by Cen-Prune's authors"
+    assert claims["cdpruner", "cdpruner", False] == claims["cen-prune", "cdpruner", True] == own
+    assert claims["cen-prune", "cdpruner", False] == claims["cen-prune", "divprune", False] == others
+    assert {claim for (name, _, centered), claim in claims.items() if name == "cen-prune" and centered} == {own}
+    assert claims["cdpruner", "divprune", False] == "third-party run, by CDPruner's authors"
+
+
+def test_the_one_protocol_puts_divprune_before_cdpruner_on_qwen_and_video_and_behind_it_on_llava():
+    """Read off the paper, as the README's advice is."""
+    means = {
+        (row.checkpoint, row.method, row.visual_token_num or row.keep_ratio): row.average
+        for row in published_rows()
+        if row.protocol.name == "cen-prune" and row.centered
+    }
+    for checkpoint, budgets in (("Qwen2.5-VL-7B", (0.2, 0.1, 0.05)), ("LLaVA-Video-7B", (64, 32, 16))):
+        assert all(means[checkpoint, "divprune", each] > means[checkpoint, "cdpruner", each] for each in budgets)
+    for checkpoint, budgets in (("llava-v1.5-7b", (128, 64)), ("llava-v1.6-vicuna-7b", (128, 64, 32))):
+        assert all(means[checkpoint, "cdpruner", each] > means[checkpoint, "divprune", each] for each in budgets)
+
+
+def test_the_document_is_that_of_the_numbers():
+    path = Path(__file__).parents[3] / "docs/published.md"
+    assert path.read_text(encoding="utf-8") == document(), "python -m llava.eval published --output docs/published.md"
+
+
+def test_the_document_names_the_benchmarks_of_every_mean():
+    for section in document().split("\n### ")[1:]:
+        assert ("mean, as printed" in section) == ("The printed means are over" in section)
+        assert ("| mean of " in section) == ("computed here, is over" in section)
+    cen = document().split("## Cen-Prune")[1].split("### llava-v1.5-7b")[1].split("###")[0]
+    row = next(line for line in cen.splitlines() if line.startswith("| cdpruner, centered | 32 |"))
+    assert row == "| cdpruner, centered | 32 | 57.5 |  | 1372 | 86.1 |  |  | 55.2 |  |  |  |  |  | 94.7 | " + (
+        "its authors' own claim |"
+    )
 
 
 def test_a_measured_row_is_compared_with_its_own_method_budget_and_layout():
