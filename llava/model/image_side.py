@@ -1,13 +1,15 @@
 """From images to what the language model reads of them: encode, prune, merge tiles."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from llava import compat
 from llava.model.encoding import ImagePlan, object_layer
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
+from llava.model.multimodal_encoder.memory import Memory
 from llava.model.prefill import Prefill, count_positions
 from llava.model.reading import PLANS, ImageReading
 from llava.model.replay import Recent
@@ -29,6 +31,7 @@ class ThreadState:
     last_prune: PruneRecord | None = None
     stopwatch: Stopwatch | None = None
     prefill: Prefill | None = None  # of the ``generate`` that is under way
+    memory: Memory | None = None  # of images that are read again
 
 
 def _entry(name: str) -> property:
@@ -68,6 +71,7 @@ class ImageSide(ImageReading):
     text_chunking = _entry("text_chunking")
     last_prune = _of_thread("last_prune")
     stopwatch = _of_thread("stopwatch")
+    memory = _of_thread("memory")
 
     def post_init(self) -> None:
         super().post_init()
@@ -140,6 +144,25 @@ class ImageSide(ImageReading):
     def positions(self, positions: str) -> None:
         check_choice("positions", positions, POSITIONS)
         self._say("positions", None if positions == "compact" else positions)  # the model's own way
+
+    @contextmanager
+    def images_read_once(self, needs: frozenset[str]) -> Iterator[None]:
+        """Within it, images that this thread shows again are not encoded again, however they are pruned.
+
+        What is captured in CUDA graphs is encoded as ever.
+
+        Args:
+            needs: the cues that the pruners of all calls read.
+        """
+        if self.cuda_graphs or self.get_vision_tower() is None:
+            yield
+            return
+        of_tower, before = self.get_vision_tower().memory, self.memory
+        self.memory = of_tower.value = Memory(needs)
+        try:
+            yield
+        finally:
+            self.memory = of_tower.value = before
 
     def get_vision_tower(self) -> CLIPVisionTower | None:
         return self.get_model().get_vision_tower()

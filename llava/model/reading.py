@@ -14,6 +14,7 @@ from llava.model.decoding import Decoder
 from llava.model.encoding import ImageBatch, ImagePlan, encode, plan_images
 from llava.model.late_selection import LateSelection
 from llava.model.layout import borders_of, layouts_of, sizes_of_squares
+from llava.model.multimodal_encoder.memory import Memory
 from llava.model.prompt_pass import PromptPass
 from llava.model.replay import Recent, Replays
 from llava.model.splice import Span, VisualBatch, images_of_rows, spans_of, texts_of_images
@@ -44,6 +45,7 @@ class ImageReading:
     _replays: Replays | None = None
     _decoder: Decoder | None = None
     _prompt_pass: PromptPass | None = None
+    memory: Memory | None = None
     word_tokenizer: Any = None
     """The language model's, for pruners that read the words of a question; ``load_pretrained_model`` sets it."""
 
@@ -63,7 +65,11 @@ class ImageReading:
     def _projected(self, features: Tensor) -> Tensor:
         projector = self.get_model().mm_projector
         dtype = next((parameter.dtype for parameter in projector.parameters()), features.dtype)
-        return projector(features if not features.is_floating_point() else features.to(dtype))
+
+        def project(features: Tensor) -> Tensor:
+            return projector(features if not features.is_floating_point() else features.to(dtype))
+
+        return project(features) if self.memory is None else self.memory.projected(features, project)
 
     def _report_missing_text(self, pruner: Pruner) -> None:
         """Warn once of a pruner that does without a question; raise ValueError for one that has nothing else."""

@@ -13,14 +13,16 @@ from llava.asking.batch import generation_options
 from llava.asking.load import load_model
 from llava.asking.model import Model
 from llava.asking.questions import Answer
+from llava.command import reason
 from llava.eval.ask.answers import AnswersFile, WriteAnswer
 from llava.eval.ask.dataset import QuestionDataset, QuestionError, Sample, batches
 from llava.eval.ask.locks import check_locks
 from llava.eval.ask.loop import Run, answered_or_refused, record, refusal
 from llava.eval.ask.options import describe_pruner
 from llava.eval.ask.program import answers_file, described, identified
-from llava.pruners import Pruner
+from llava.pruners import Pruner, name_of
 from llava.pruners.cues import CLIP_TEXT_CUES
+from llava.records import InputError
 from llava.selecting.options import NATIVE, PruningOptions
 
 logger = logging.getLogger(__name__)
@@ -113,12 +115,20 @@ def _ask(
     for each, indices in lacking:
         in_parts = each.args.batch_size > 1 or bool(each.answers.parts())
         write = identified(files.enter_context(each.answers.writer(0 if in_parts else None)), each.answers)
-        loaded.model.pruning = each.options
+        _set(loaded, each.options)
         waiting.append(Waiting(each.options, _plan(each, loaded), frozenset(indices), write))
     with tqdm(total=sum(len(each.missing) for each in waiting), unit="answer", leave=None) as progress:
         for each, index, line in answer_together(dataset, loaded, waiting, asked):
             each.write(index, line)
             progress.update()
+
+
+def _set(loaded: Model, options: PruningOptions) -> None:
+    """Let the model prune in a way; raises InputError where it cannot."""
+    try:
+        loaded.model.pruning = options
+    except (OSError, ValueError) as error:
+        raise InputError(f"{loaded.name} cannot be pruned by {name_of(options.pruner)}: {reason(error)}") from error
 
 
 def _plan(each: Configuration, loaded: Model) -> Run:
@@ -145,13 +155,15 @@ def answer_together(
         InputError: a question that cannot be asked, unless the plan is to skip it.
     """
     plan = waiting[0].plan
+    needs = frozenset().union(*(each.options.needs for each in waiting))
     for batch in batches(dataset, plan.batch_size, plan.num_workers):
-        for each in waiting:
-            wanted = [(place, read) for place, read in batch if asked[place] in each.missing]
-            if wanted:
-                model.model.pruning = each.options
-                for place, line in _answer(dataset, model, each.plan, wanted):
-                    yield each, asked[place], line
+        with model.model.images_read_once(needs):
+            for each in waiting:
+                wanted = [(place, read) for place, read in batch if asked[place] in each.missing]
+                if wanted:
+                    model.model.pruning = each.options
+                    for place, line in _answer(dataset, model, each.plan, wanted):
+                        yield each, asked[place], line
 
 
 def _answer(

@@ -21,7 +21,10 @@ from transformers.utils import logging as transformers_logging
 from llava.layout import SELECT_FEATURES, check_key
 from llava.model.checkpoint import naming, read_json, refuse_mismatched, refuse_missing, weight_files
 from llava.model.multimodal_encoder.blocks import OBJECT_LAYER, OF_SELECTED, run_blocks
+from llava.model.multimodal_encoder.memory import Memory
+from llava.model.multimodal_encoder.processor import check_processor
 from llava.pruners.cues import CLIP_TEXT_CUES
+from llava.selecting.per_thread import PerThread
 from llava.selecting.relevance import ClipRelevance, Embedded
 
 logger = logging.getLogger(__name__)
@@ -42,6 +45,9 @@ class CLIPVisionTower(nn.Module):
         args: the model's config (``mm_vision_select_layer``, ``mm_vision_select_feature``).
         delay_load: True leaves the weights to ``load_model``.
         in_checkpoint: True builds the tower without weights, for a LLaVA checkpoint that stores them itself.
+
+    Attributes:
+        memory: of each thread, what it holds of images that it reads again; None reads them again.
     """
 
     def __init__(self, vision_tower: str, args: Any, delay_load: bool = False, in_checkpoint: bool = False):
@@ -70,6 +76,7 @@ class CLIPVisionTower(nn.Module):
         self.select_feature = getattr(args, "mm_vision_select_feature", "patch")
         check_key("mm_vision_select_feature", self.select_feature, SELECT_FEATURES)
         self.is_loaded = False
+        self.memory: PerThread[Memory | None] = PerThread()
         self.relevance: ClipRelevance | None = None
 
     def load_model(
@@ -113,7 +120,7 @@ class CLIPVisionTower(nn.Module):
     def _adopt(self, tower: CLIPVisionModel) -> None:
         with naming(f"the image processor of {self.vision_tower_name}"):
             self.image_processor = CLIPImageProcessorPil.from_pretrained(self.vision_tower_name)
-            _check_processor(self.image_processor, tower.config.image_size)
+            check_processor(self.image_processor, tower.config.image_size)
         self.vision_tower = tower.eval().requires_grad_(False)
         self.is_loaded = True
 
@@ -198,7 +205,14 @@ class CLIPVisionTower(nn.Module):
     def _encode(
         self, images: Tensor, needs: frozenset[str] = frozenset(), object_layer: int = OBJECT_LAYER
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Run the blocks up to the selected layer: its output (B, 1 + N, C), and the cues of blocks in ``needs``."""
+        """The output of the selected layer (B, 1 + N, C), and the cues of blocks in ``needs``."""
+        memory = self.memory.value
+        if memory is None:
+            return self._run(images, needs, object_layer)
+        return memory.encoded(images, needs, object_layer, self._run)
+
+    def _run(self, images: Tensor, needs: frozenset[str], object_layer: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run the blocks up to the selected layer, and those behind it that cues are of."""
         parts = [self._encode_part(part, needs, object_layer) for part in images.split(TILES_PER_CALL)]
         if len(parts) == 1:
             return parts[0]
@@ -270,20 +284,6 @@ def read_tower_config(name: str) -> CLIPVisionConfig:
         if raw.get("model_type", "clip") not in CLIP_TYPES:
             raise ValueError(f"its model_type is {raw['model_type']!r}; towers are CLIP's: {', '.join(CLIP_TYPES)}")
         return CLIPVisionConfig.from_pretrained(name)
-
-
-def _check_processor(processor: CLIPImageProcessorPil, side: int) -> None:
-    crop = processor.crop_size
-    for name in ("image_mean", "image_std"):
-        values = getattr(processor, name)
-        if (
-            not isinstance(values, (list, tuple))
-            or len(values) != 3
-            or not all(type(v) in (int, float) for v in values)
-        ):
-            raise ValueError(f"{name} {values!r} is not three numbers")
-    if processor.do_center_crop and (crop["height"], crop["width"]) != (side, side):
-        raise ValueError(f"crop_size is {crop['width']} x {crop['height']}, the tower reads {side} x {side} pixels")
 
 
 @contextmanager

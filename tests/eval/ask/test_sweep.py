@@ -11,6 +11,7 @@ from llava.eval.__main__ import main
 from llava.eval.ask import several
 from llava.eval.ask.plan import plan_of
 from llava.eval.ask.sweep import runs_of
+from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.pruners import PRUNERS
 from llava.records import InputError
 from llava.shapes.benchmark import write_benchmark
@@ -95,6 +96,40 @@ def test_answers_records_and_files_are_those_of_the_runs(place, loads, asked, ca
         Path("alone.jsonl").unlink()
         Path("alone.jsonl.run").unlink()
     assert capsys.readouterr().out.count("| shapes |") == 1
+
+
+@pytest.fixture
+def read(monkeypatch) -> dict[str, list[int]]:
+    """How many images every pass of the tower's blocks and of the projector reads."""
+    found = {"tower": [], "projector": []}
+    run, build = CLIPVisionTower._run, several.load_model
+
+    def counted(self, images, *args):
+        found["tower"].append(len(images))
+        return run(self, images, *args)
+
+    def load_model(args, pruner):
+        loaded = build(args, pruner)
+        projector = loaded.model.get_model().mm_projector
+        projector.register_forward_hook(lambda _, inputs, output: found["projector"].append(len(output)))
+        return loaded
+
+    monkeypatch.setattr(CLIPVisionTower, "_run", counted)
+    monkeypatch.setattr(several, "load_model", load_model)
+    return found
+
+
+def test_every_image_is_read_once_for_all_pruners_and_budgets(place, read):
+    main(["sweep", *WORDS, "--batch_size", "4"])
+    assert read["tower"] == [4, 4, 1]
+    merging = 2 * [4, 4, 1]  # trim at two budgets merges first, and projects what that comes to
+    assert sorted(read["projector"]) == sorted([4, 4, 1] + merging)
+
+
+def test_alone_every_pruner_and_budget_reads_its_own(place, read):
+    for words in ("none", "cdpruner", "trim"):
+        main(["sweep", *[word.replace(SPECS, words) for word in WORDS], "--batch_size", "9"])
+    assert read["tower"] == [9, 9, 9]
 
 
 def test_one_table_holds_every_row_with_its_comparison(place, capsys):

@@ -1,0 +1,57 @@
+"""Images that are read again and again, as under one pruner after the other: each is encoded once."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Encoded = tuple[Tensor, dict[str, Tensor]]
+OF_A_LAYER = frozenset({"object_attention"})
+"""Cues of a block that those name who ask for them."""
+
+
+class Memory:
+    """What was read of the images that were encoded last; who gives others, or asks for more, has them encoded anew.
+
+    Images are known again by what they show. A memory is of one thread, and lasts as long as its owner keeps it.
+
+    Args:
+        needs: the cues that will be asked for, by one call or another.
+    """
+
+    def __init__(self, needs: frozenset[str] = frozenset()):
+        self.needs = needs - OF_A_LAYER
+        self._images: Tensor | None = None
+        self._layer: int | None = None
+        self._states: Tensor | None = None
+        self._cues: dict[str, Tensor] = {}
+        self._known: frozenset[str] = frozenset()
+        self._embeds: Tensor | None = None
+
+    def encoded(
+        self,
+        images: Tensor,
+        needs: frozenset[str],
+        layer: int,
+        encode: Callable[[Tensor, frozenset[str], int], Encoded],
+    ) -> Encoded:
+        """The states of images (B, 3, H, W) and the cues in ``needs``, as ``encode`` makes them."""
+        same = self._images is not None and _equal(self._images, images)
+        if not (same and needs <= self._known and (not needs & OF_A_LAYER or layer == self._layer)):
+            self._known, self._layer = self.needs | needs, layer
+            self._states, self._cues = encode(images, self._known, layer)
+            self._images, self._embeds = images, self._embeds if same else None
+        return self._states, {name: self._cues[name] for name in needs & self._cues.keys()}
+
+    def projected(self, features: Tensor, project: Callable[[Tensor], Tensor]) -> Tensor:
+        """The embeddings of features (B, N, C), as ``project`` makes them; only those of the images are kept."""
+        if self._states is None or not _equal(features, self._states[:, -features.shape[1] :]):
+            return project(features)
+        if self._embeds is None:
+            self._embeds = project(features)
+        return self._embeds
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    alike = (one.shape, one.dtype, one.device) == (other.shape, other.dtype, other.device)
+    return alike and torch.equal(one, other)
