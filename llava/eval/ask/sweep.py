@@ -19,24 +19,20 @@ from llava.eval.ask.forms import dataset_of, read_samples
 from llava.eval.ask.plan import Plan, plan_of
 from llava.eval.ask.run import prepare_data
 from llava.eval.ask.several import Configuration, ask_together
+from llava.eval.ask.specs import read_specs
 from llava.eval.ask.words import given
 from llava.eval.results.collect import measured_in
 from llava.eval.results.formats import to_markdown
 from llava.eval.results.table import build_tables
-from llava.pruners import PRUNERS, option_names
-from llava.pruners.cues import INSIDE_CUES
 from llava.records import InputError
-from llava.selecting.options import NATIVE, names_of
 
 ONE_BY_ONE = ("--pruner", "--visual_token_num", "--keep_ratio", "--important_ratio")
 """Flags of a run in whose place a sweep has lists."""
 OF_RUNS = ("--engine", "--launcher", "--data-parallel-size", "--profile", "--save-latency", "--num-chunks")
 """Flags of a run that shares nothing with others."""
-INSIDE = "prune_layer=2"
-"""How a pruner is meant that reads attention of the language model, where no layer is named: as FastV's paper."""
 USAGE = """python -m llava.eval sweep TASK VERSION --pruners A,B [--budgets 64,128] [OPTION...]
-  --pruners        names, none among them for plain LLaVA; all for every one there is. Options follow a name after
-                   colons: cdpruner:theta=0.5, random:seed=1, fastv:prune_layer=2
+  --pruners        names, none among them for plain LLaVA; all for every one there is, but all,-trim for others than
+                   trim. Options follow a name after colons: cdpruner:theta=0.5, random:seed=1, fastv:prune_layer=2
   --budgets        visual tokens kept per tile, or shares of them, such as 0.25
   OPTION           as of python -m llava.eval run TASK VERSION, e.g. --limit 100, --batch_size 8
   --dry-run        print the runs that it stands for
@@ -89,13 +85,12 @@ def runs_of(words: Sequence[str]) -> tuple[list[list[str]], bool]:
         if given(rest, option):
             instead = "--pruners and --budgets stand for it" if option in ONE_BY_ONE else "give it to a run"
             raise InputError(f"{option} is not for a sweep: {instead}")
+    specs = read_specs(args.pruners, embedded=rest[:1] == ["shapes"])
     budgets = [_budget(text) for text in dict.fromkeys(filter(None, args.budgets.split(",")))]
-    named = [name.strip() for name in args.pruners.split(",") if name.strip()]
-    if not named:
-        raise InputError(f"--pruners is missing: all, or some of none, {', '.join(PRUNERS)}")
-    specs = [each for name in named for each in (["none", *PRUNERS] if name == "all" else [name])]
-    runs = [[*run, *rest[2:]] for spec in dict.fromkeys(specs) for run in _of_pruner(spec, budgets)]
-    return [[*rest[:2], *run] for run in runs], args.dry_run
+    if not budgets and any(spec.name != "none" for spec in specs):
+        raise InputError("--budgets is missing, such as --budgets 64,128")
+    runs = [[*spec.words, *budget] for spec in specs for budget in ([[]] if spec.name == "none" else budgets)]
+    return [[*rest[:2], *run, *rest[2:]] for run in runs], args.dry_run
 
 
 def _budget(text: str) -> list[str]:
@@ -108,29 +103,6 @@ def _budget(text: str) -> list[str]:
     if not 0 < share <= 1:
         raise InputError(f"--budgets: {text!r} is neither a number of tokens nor a share of them in (0, 1]")
     return ["--keep_ratio", text]
-
-
-def _of_pruner(spec: str, budgets: Sequence[Sequence[str]]) -> list[list[str]]:
-    """The words of a run at each budget; of the run without a pruner."""
-    name, *options = spec.split(":")
-    if name not in ("none", *PRUNERS):
-        raise InputError(f"--pruners: unknown pruner {name!r}; the known ones are none, {', '.join(PRUNERS)}")
-    if name == "none":
-        return [["--pruner", name, *map(_option, options)]]
-    if not budgets:
-        raise InputError("--budgets is missing, such as --budgets 64,128")
-    if PRUNERS[name].needs & INSIDE_CUES and not any(each.startswith("prune_layer") for each in options):
-        options.append(INSIDE)
-    return [["--pruner", name, *budget, *map(_option, options)] for budget in budgets]
-
-
-def _option(text: str) -> str:
-    """``option=value`` as a flag; one that is on without a value, or True, stands alone."""
-    name, _, value = text.partition("=")
-    valid = [*option_names(), *names_of(NATIVE)]
-    if name not in valid:
-        raise InputError(f"--pruners: {text!r} is no option of a pruner; these are {', '.join(valid)}")
-    return f"--{name}={value}" if value not in ("", "True") else f"--{name}"
 
 
 def _read(plan: Plan) -> tuple:

@@ -181,8 +181,8 @@ def test_dry_run_prints_the_runs(place, capsys):
     main(["sweep", "gqa", "v1_6", "--pruners", "none,fastv", "--budgets", "64,32", "--limit", "5", "--dry-run"])
     assert capsys.readouterr().out.splitlines() == [
         "python -m llava.eval run gqa v1_6 --pruner none --limit 5",
-        "python -m llava.eval run gqa v1_6 --pruner fastv --visual_token_num 64 --prune_layer=2 --limit 5",
-        "python -m llava.eval run gqa v1_6 --pruner fastv --visual_token_num 32 --prune_layer=2 --limit 5",
+        "python -m llava.eval run gqa v1_6 --pruner fastv --prune_layer=2 --visual_token_num 64 --limit 5",
+        "python -m llava.eval run gqa v1_6 --pruner fastv --prune_layer=2 --visual_token_num 32 --limit 5",
     ]
 
 
@@ -190,6 +190,9 @@ def test_all_is_every_pruner_there_is_and_none():
     runs, _ = runs_of(["shapes", "v1_5", "--pruners", "all", "--budgets", "36"])
     assert [run[3] for run in runs] == ["none", *PRUNERS]
     assert len({plan_of(run, {}).answers for run in runs}) == len(runs)
+    some, _ = runs_of(["gqa", "v1_5", "--pruners", "all,-trim,-none,trim:text_chunking=bos_eos", "--budgets", "36"])
+    assert [run[3] for run in some] == [*(name for name in PRUNERS if name != "trim"), "trim"]
+    assert some[-1][4:] == ["--text_chunking=bos_eos", "--visual_token_num", "36"]
 
 
 @pytest.mark.parametrize(
