@@ -4,6 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from llava.mm_utils import process_images, tokenizer_image_token
+from llava.model.builder import load_pretrained_model
+from llava.shapes import checkpoint_path
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*(ROOT / f"{name}.md" for name in ("README", "EVAL", "CHANGELOG")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -37,3 +42,15 @@ def test_the_readme_names_the_pythons_that_the_tests_can_run_with():
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_the_pruner_of_a_users_own_prunes_a_model():
+    (code, *_) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "adding_a_pruner.md").read_text(), re.DOTALL)
+    said = {}
+    exec(code, said)
+    tokenizer, model, processor, _ = load_pretrained_model(checkpoint_path(), None, "llava", pruner=said["pruner"])
+    image = Image.open(ROOT / "docs" / "scene.png")
+    pixels = process_images([image], processor, model.config)
+    ids = tokenizer_image_token("USER: <image>\nHow many? ASSISTANT:", tokenizer, return_tensors="pt").unsqueeze(0)
+    model.generate(ids, images=pixels, image_sizes=[image.size], texts="How many?", max_new_tokens=1)
+    assert model.last_prune.visual_tokens == [36]

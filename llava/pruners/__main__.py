@@ -2,6 +2,7 @@
 
 import os
 import sys
+from argparse import ArgumentParser
 
 from llava.pruners import PRUNERS, option_defaults
 
@@ -23,10 +24,13 @@ def described(name: str) -> str:
     return "\n".join([name, *(f"  {key:8}{text}" for key, text in lines.items())])
 
 
-def main(names: list[str]) -> None:
-    """Describe the pruners of these names, or all."""
+def main(words: list[str]) -> None:
+    """Describe the pruners that are named on the command line, or all."""
+    parser = ArgumentParser(prog="python -m llava.pruners", description="Say what pruners keep, read and offer.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"all if not given: {', '.join(PRUNERS)}")
+    names = parser.parse_args(words).names
     if unknown := [name for name in names if name not in PRUNERS]:
-        sys.exit(f"unknown pruner {', '.join(unknown)}; the known ones are {', '.join(PRUNERS)}")
+        parser.error(f"unknown pruner {', '.join(unknown)}; the known ones are {', '.join(PRUNERS)}")
     try:
         print("\n\n".join(described(name) for name in names or PRUNERS), flush=True)
     except BrokenPipeError:  # who reads has seen enough

@@ -34,9 +34,10 @@ def test_says_what_one_pruner_is(capsys):
     ]
 
 
-def test_an_unknown_name_ends_with_the_known_ones():
-    with pytest.raises(SystemExit, match=r"unknown pruner divprun; the known ones are cdpruner, divprune, .*"):
+def test_an_unknown_name_ends_with_the_known_ones(capsys):
+    with pytest.raises(SystemExit):
         main(["divprun"])
+    assert "error: unknown pruner divprun; the known ones are cdpruner, divprune, " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", PRUNERS)
