@@ -5,8 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from llava.bench.harness import Counter
 from llava.pruners import PRUNERS, VisualCues
 from llava.pruners.centering import centred
+
+from .conftest import as_on_a_device
 
 CENTRED = ("cdpruner", "divprune", "zoo_prune")
 each_centred = pytest.mark.parametrize("name", CENTRED)
@@ -163,3 +166,46 @@ def test_a_centred_pruner_takes_a_tile_at_a_time_and_says_what_it_reads(name):
 def test_another_form_is_refused(name, form):
     with pytest.raises(ValueError, match="centered must be False, True or one of plain, standardised, not"):
         PRUNERS[name](8, centered=form)
+
+
+@each_centred
+@pytest.mark.parametrize("form", [True, "plain", "standardised"])
+def test_the_form_of_a_device_chooses_as_that_of_the_cpu(name, form, random_cues):
+    for tokens in (16, 63, 300):
+        cues = random_cues(seed=tokens, tiles=3, tokens=tokens, width=320)
+        cues.embeds[0, 3], cues.premerger[1, 5], cues.embeds[2, 1] = torch.nan, 0.0, torch.inf
+        for budget in (1, tokens // 4, tokens - 1):
+            expected = PRUNERS[name](budget, centered=form)(cues)
+            with as_on_a_device():
+                assert torch.equal(PRUNERS[name](budget, centered=form)(cues), expected)
+
+
+@each_centred
+@pytest.mark.parametrize("form", [True, "plain"])
+def test_more_tiles_take_no_more_operations_and_the_weights_few(name, form, random_cues):
+    def operations(tiles, centered):
+        given = random_cues(tiles=tiles, tokens=64)
+        cues = {cue: getattr(given, cue).to("meta") for cue in ("embeds", "premerger", "relevance", "sensitivity")}
+        with Counter() as counter:
+            PRUNERS[name](16, centered=centered)(VisualCues(None, **cues))
+        return counter.ops
+
+    assert operations(1, form) == operations(5, form)
+    weighing = 3 * 15 if name == "divprune" else 0  # without a kernel, for every token but the first
+    assert 0 < operations(1, form) - operations(1, False) <= 45 + weighing
+
+
+@each_centred
+def test_a_centred_selection_is_one_graph_of_torch_compile(name, random_cues):
+    torch.compiler.reset()
+    pruner, given = PRUNERS[name](6, centered=True), random_cues(tiles=2, tokens=40)
+    cues = [given.embeds, given.premerger, given.relevance, given.sensitivity]
+
+    def choose(embeds, premerger, relevance, sensitivity):
+        told = {"premerger": premerger, "relevance": relevance, "sensitivity": sensitivity}
+        return pruner(VisualCues(None, embeds, **told))
+
+    keep = torch.compile(choose, fullgraph=True, backend="eager")(*cues)
+    with as_on_a_device():
+        assert torch.equal(keep, choose(*cues))
+    torch.compiler.reset()
