@@ -52,7 +52,8 @@ def selectors():
 def test_as_many_patches_are_kept_as_the_language_model_read(selectors, name, anyres, pruner, scope):
     selector = selectors(name, anyres)
     dataset = selector.dataset(QUESTIONS, "vicuna_v1")
-    chosen = resolve_pruner(pruner, **({} if pruner == "none" else {"visual_token_num": 16}))
+    options = {"object_layer": 2} if pruner == "hiprune" else {}  # the checkpoints have few blocks
+    chosen = resolve_pruner(pruner, **({} if pruner == "none" else {"visual_token_num": 16}), **options)
     run = {"budget_scope": scope, "max_new_tokens": 1}
     if chosen is not None and chosen.needs & INSIDE_CUES:
         run["prune_layer"] = 1
