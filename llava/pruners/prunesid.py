@@ -57,14 +57,19 @@ def _of_tile(features: Tensor, by_attention: Tensor, budget: int) -> Tensor:
 def _groups(features: Tensor, count: int) -> Tensor:
     """The principal component that each token has most of, (N, C) -> (N,).
 
-    The right singular vectors of the matrix with a column for each token are the eigenvectors of their products, which
-    are found in a fraction of the time. A component that no token has any of is no group.
+    The right singular vectors of the matrix with a column for each token are the eigenvectors of their products, or are
+    made from those of the products of its rows, of which there may be fewer: a fraction of the time. A component that
+    no token has any of is no group.
     """
     centred = features.sigmoid()
     centred = centred - centred.mean(dim=1, keepdim=True)
-    values, vectors = torch.linalg.eigh(centred @ centred.T)  # (N,), (N, N), the largest last
-    shares = vectors.abs() * (values > SMALLEST * values[-1])
-    return shares[:, -count:].flip(1).argmax(dim=1)
+    fewer_rows = centred.shape[1] < centred.shape[0]
+    values, vectors = torch.linalg.eigh(centred.T @ centred if fewer_rows else centred @ centred.T)  # the largest last
+    count = min(count, len(values))
+    values, vectors = values[-count:].flip(0), vectors[:, -count:].flip(1)
+    if fewer_rows:
+        vectors = centred @ vectors / values.clamp_min(torch.finfo(values.dtype).tiny).sqrt()  # (N, count)
+    return (vectors.abs() * (values > SMALLEST * values[0])).argmax(dim=1)
 
 
 def _threshold(cosine: Tensor, budget: int) -> float:
