@@ -22,11 +22,13 @@ from llava.eval.ask.engine import add_engine_args, begin_engine, check_engine
 from llava.eval.ask.locks import check_locks
 from llava.eval.ask.loop import Run, run
 from llava.eval.ask.options import add_loop_args, describe_pruner, describe_run, describe_settings
+from llava.eval.results.budgets import Kept
 from llava.eval.results.latency import save_latency
 from llava.eval.results.metadata import read_metadata
 from llava.eval.results.profile import profile_of
 from llava.pruners import Pruner
 from llava.records import InputError, get_chunk, local_path, read_jsonl
+from llava.selecting.options import MOVING
 
 logger = logging.getLogger(__name__)
 
@@ -173,10 +175,12 @@ def identified(write: WriteAnswer, answers: AnswersFile) -> WriteAnswer:
 
 
 def _report(args: Namespace, answers_file: Path, questions: int) -> None:
-    """Say where the answers are, what was lost and, if asked for, how long they took."""
+    """Say where the answers are, what was lost, what images kept and, if asked for, how long they took."""
     logger.info("%d answers in %s", questions, answers_file)
     if answers_file.stat().st_size and (lost := told(count_losses(read_jsonl(answers_file, {})))):
         logger.warning("of %d questions %s", questions, lost)
+    if questions and {args.budget, args.budget_split} & {*MOVING, "importance"}:
+        logger.info("%s", Kept.of(read_metadata(answers_file)) or "no image was given a budget")
     if args.save_latency:
         save_latency(answers_file)
     if args.profile and questions:

@@ -1,6 +1,7 @@
 """Accuracy against visual tokens, benchmark by benchmark. Needs the extra ``eval``."""
 
 import io
+import re
 from collections.abc import Iterator
 
 from matplotlib.axes import Axes
@@ -63,7 +64,8 @@ def _series(table: Table, column: str) -> Iterator[tuple[str, list[Row]]]:
     lines: dict[str, list[Row]] = {}
     for row in table.rows:
         if row.pruner != UNPRUNED and column in row.cells and row.cells[column].visual_tokens is not None:
-            _kind, _size, *options = row.label.split("_")
+            label = re.sub(r"_erank_ref[^_]+", "", row.label)  # one for each size: a line is of all
+            _kind, _size, *options = label.split("_")
             lines.setdefault(" ".join([row.pruner, *options]), []).append(row)
     for name, rows in lines.items():
         yield name, sorted(rows, key=lambda row: row.cells[column].visual_tokens)

@@ -53,6 +53,16 @@ class Kept:
             fmean(layers) if layers else None,
         )
 
+    def __str__(self) -> str:
+        shown = [f"{number:.1f}" for number in (self.mean, *(self.quantiles or ())) if number is not None]
+        said = (
+            [f"tokens per tile: {shown[0]} on average; 5, 50 and 95 % of images: {', '.join(shown[1:])}"]
+            if shown
+            else []
+        )
+        said += [] if self.over_layers is None else [f"{self.over_layers:.1f} visual tokens on average over layers"]
+        return "; ".join(said)
+
 
 def mean_over_layers(metadata: Mapping[str, Any]) -> float | None:
     """Visual tokens that a layer read on average, of one answer; None where tokens went before the first layer."""

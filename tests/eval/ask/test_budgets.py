@@ -63,6 +63,15 @@ def test_a_fixed_budget_says_nothing_new(shapes, tmp_path):
     ask(shapes, tmp_path / "a", "--budget", "fixed")  # goes on with it: nothing is missing
 
 
+def test_a_run_ends_with_what_its_images_kept(shapes, tmp_path, caplog):
+    caplog.set_level("INFO", "llava")
+    lines = ask(shapes, tmp_path / "a.jsonl", "--budget", "spectral")
+    assert f"{Kept.of(line['metadata'] for line in lines)}" in caplog.text and "on average; 5, 50" in caplog.text
+    caplog.clear()
+    ask(shapes, tmp_path / "b.jsonl", "--budget", "fixed")
+    assert "on average" not in caplog.text
+
+
 def test_names_of_files_are_those_of_records(shapes, tmp_path):
     words = ["--pruner", "divprune", "--budget", "spectral"]
     (line, *_) = ask(shapes, tmp_path / "a.jsonl", *words)

@@ -45,3 +45,9 @@ def test_a_published_number_is_a_hollow_mark_of_its_pruners_colour():
 def test_no_tokens_and_an_unknown_number_of_tokens_can_be_drawn(tokens):
     svg = draw_table(table("none/full", "cdpruner/vtn_192", tokens=tokens))
     assert ("cdpruner" in colours_in(svg)) == (tokens is not None)
+
+
+def test_a_budget_that_follows_the_picture_has_a_line_of_its_own():
+    places = [f"divprune/vtn_{size}{more}" for size in (64, 128) for more in ("", f"_budgetspectral_erank_ref{size}.5")]
+    text = draw_table(table(*places))
+    assert text.count("<!-- divprune budgetspectral -->") == 1 and text.count("<!-- divprune -->") == 1

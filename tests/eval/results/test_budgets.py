@@ -133,6 +133,11 @@ def test_each_benchmark_has_a_mean_and_rows_beside_it_of_its_own():
     assert row.kept.mean == pytest.approx((61.4 + 70) / 2)
 
 
+def test_it_is_said_in_one_line():
+    assert str(MOVING) == "tokens per tile: 61.4 on average; 5, 50 and 95 % of images: 40.0, 60.0, 90.0"
+    assert str(Kept(None, None, 96.0)) == "96.0 visual tokens on average over layers"
+
+
 def test_seeds_are_averaged():
     first, second = Kept(60.0, (40.0, 60.0, 80.0), None), Kept(62.0, (42.0, 60.0, 84.0), None)
     assert Kept.mean_of([first, None, second]) == Kept(61.0, (41.0, 60.0, 82.0), None)
