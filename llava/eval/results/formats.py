@@ -166,7 +166,8 @@ def _escape(text: str) -> str:
 def to_csv(tables: Sequence[Table]) -> str:
     """One line for every row of every table; numbers in full, empty where there is none."""
     columns = list(dict.fromkeys(column for table in tables for column in (*table.columns, "average", "relative")))
-    identity = ["checkpoint", "layout", "variant", "pruner", "setting", "floor", "visual_tokens", *_KEPT, "source"]
+    identity = ["checkpoint", "layout", "variant", "pruner", "setting", "floor", "visual_tokens", "source"]
+    identity += _KEPT if any(row.kept for table in tables for row in table.rows) else ()
     file = io.StringIO()
     kinds = ("", "_published", "_difference", "_lost", "_won", "_p_value")
     fields = [*identity, *(f"{column}{kind}" for column in columns for kind in kinds)]
@@ -174,8 +175,8 @@ def to_csv(tables: Sequence[Table]) -> str:
     writer.writeheader()
     for table in tables:
         for row in table.rows:
-            values = (*table.group, row.pruner, row.label, row.is_floor, row.visual_tokens, *_kept(row), _source(row))
-            record = dict(zip(identity, values, strict=True))
+            values = (*table.group, row.pruner, row.label, row.is_floor, row.visual_tokens, _source(row), *_kept(row))
+            record = dict(zip(identity, values, strict=False))
             for column, (measured, published) in table.entries(row).items():
                 kinds = {"": measured, "_published": published, "_difference": _difference(measured, published)}
                 kinds |= {f"_{name}": value for name, value in _paired(row, column).items()}
@@ -198,7 +199,7 @@ def to_json(tables: Sequence[Table]) -> str:
     groups = [
         table.group._asdict()
         | {"columns": table.columns, "notes": notes(table), "rows": [_row_record(table, row) for row in table.rows]}
-        | {"budgets": beside.budget_records(table)}
+        | ({"budgets": budgets} if (budgets := beside.budget_records(table)) else {})
         for table in tables
     ]
     return json.dumps({"tables": groups}, indent=1) + "\n"
@@ -210,8 +211,9 @@ def _row_record(table: Table, row: Row) -> dict[str, Any]:
         for key, (measured, published) in table.entries(row).items()
     }
     for column, cell in row.cells.items():
-        details = vars(cell) | {"paths": list(map(str, cell.paths))}
-        details["kept"] = cell.kept and asdict(cell.kept)
+        details = {name: value for name, value in vars(cell).items() if name != "kept"}
+        details["paths"] = list(map(str, cell.paths))
+        details |= {"kept": asdict(cell.kept)} if cell.kept else {}
         details["profile"] = cell.profile and asdict(cell.profile)
         details["paired"] = _paired(row, column) or None
         numbers[column] |= {key: value for key, value in details.items() if key != "value"}
