@@ -1,4 +1,4 @@
-"""Six pruners on the embedded model: one table, one results file, two pictures.
+"""Pruners on the embedded model: one table, one results file, two pictures.
 
 Draws the shapes benchmark, answers it without pruning and with each of them at a quarter, an eighth and a sixteenth of
 the visual tokens, and writes ``shapes_results.json``, ``shapes_accuracy.png`` and ``shapes_selection.png``.
@@ -8,8 +8,8 @@ import argparse
 import json
 import statistics
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,16 @@ from tqdm import tqdm
 
 from llava.asking.batch import generation_options
 from llava.asking.llava import LlavaModel
-from llava.asking.load import check_options, load_model
+from llava.asking.load import check_options, choose_pruner, load_model
 from llava.command import SEED, at_least, check_values, run_program, with_defaults
 from llava.eval import model_vqa_loader
 from llava.eval.ask.dataset import read_image
 from llava.eval.ask.loop import Run, run
 from llava.eval.ask.options import describe_pruner, describe_run
+from llava.eval.ask.specs import Spec, read_specs
 from llava.eval.pictures import figures
+from llava.eval.results.demo_table import paired_table, table
+from llava.eval.results.paired import Paired
 from llava.eval.tasks import shapes as eval_shapes
 from llava.eval.tasks.base import SHORT
 from llava.eval.tasks.scores import clustered_stderr
@@ -32,11 +35,12 @@ from llava.eval.tasks.tables import import_extra
 from llava.mm_utils import expand2square, to_rgb
 from llava.outputs import nothing_left
 from llava.provenance import environment
-from llava.pruners import Pruner, name_of, resolve_pruner
+from llava.pruners import Pruner
 from llava.records import InputError, check_writable, local_path, replace_file
+from llava.selecting.options import NATIVE, PruningOptions, names_of
 from llava.shapes.benchmark import write_benchmark
 
-PRUNED = ("random", "uniform", "cdpruner", "divprune", "vispruner", "mfpruner")
+PRUNED = "random,uniform,cdpruner,divprune,vispruner,mfpruner"
 SHARES = (4, 8, 16)
 SELECTION_SHARE = 8
 MAX_NEW_TOKENS = 8  # every answer is one word
@@ -47,13 +51,20 @@ NOTE = "A ranking on this small model says nothing about LLaVA; it shows that th
 class Row:
     """One row of the table: a pruner, or several that differ in their seed only and are averaged.
 
-    ``positions`` is a model's of that name, None where nothing is pruned.
+    ``positions`` is a model's of that name, None where nothing is pruned or a decoder layer leaves each token its own;
+    ``host`` is how else a choice is applied.
     """
 
     name: str
     visual_token_num: int
     pruners: tuple[Pruner | None, ...]
     positions: str | None = None
+    host: PruningOptions = PruningOptions()
+
+    @property
+    def options(self) -> list[PruningOptions]:
+        """How a model is set for each of the pruners."""
+        return [replace(self.host, pruner=pruner, positions=self.positions) for pruner in self.pruners]
 
 
 @dataclass(frozen=True)
@@ -70,15 +81,38 @@ class Drawn:
         return model_vqa_loader.CustomDataset(self.questions, self.images, *model)
 
 
-def settings(num_tokens: int, random_seeds: int, positions: Sequence[str] = ("compact",)) -> list[Row]:
-    """No pruner first, then every pruner at every share of ``num_tokens``; ``random`` once per seed."""
+def settings(
+    num_tokens: int, random_seeds: int, positions: Sequence[str] = ("compact",), pruners: str = PRUNED
+) -> list[Row]:
+    """No pruner first, then every pruner at every share of ``num_tokens``; ``random`` once per seed.
+
+    Raises:
+        InputError: ``pruners``, as ``read_specs`` reads them, are none, or have an option that is of no use here.
+    """
     rows = [Row("none", num_tokens, (None,))]
-    for where, name in product(positions, PRUNED):
-        for budget in (num_tokens // share for share in SHARES):
-            seeds = [{"seed": seed} for seed in range(random_seeds)] if name == "random" else [{}]
-            pruners = tuple(resolve_pruner(name, visual_token_num=budget, **seed) for seed in seeds)
-            rows.append(Row(name, budget, pruners, where))
+    specs = [spec for spec in read_specs(pruners, embedded=True) if spec.name != "none"]
+    for where, spec in product(positions, specs):
+        for share in SHARES:
+            row = _row(spec, num_tokens // share, random_seeds if str(spec) == "random" else 1, where)
+            if where == positions[0] or row.positions == where:  # at a decoder layer there is one way alone
+                rows.append(row)
     return rows
+
+
+def _row(spec: Spec, budget: int, seeds: int, positions: str) -> Row:
+    """The row of a pruner at a budget, of which ``seeds`` are averaged."""
+    parser = model_vqa_loader.build_parser()
+    words = [*spec.words, "--visual_token_num", str(budget)]
+    args = [parser.parse_args([*words, *(["--seed", str(seed)] if seeds > 1 else [])]) for seed in range(seeds)]
+    if args[0].positions is not None:
+        raise InputError(f"--pruners: {spec}: --positions says where kept tokens stand")
+    pruners, where = tuple(map(choose_pruner, args)), None if args[0].prune_layer else positions
+    given = {name: getattr(args[0], name) for name in names_of(NATIVE) if getattr(args[0], name) is not None}
+    try:
+        (host, *_) = [PruningOptions(pruner, **given | {"positions": where}) for pruner in pruners]
+    except ValueError as error:
+        raise InputError(f"--pruners: {spec}, {budget} tokens: {error}") from error
+    return Row(str(spec), budget, pruners, where, replace(host, pruner=None, positions=None))
 
 
 def draw_benchmark(folder: Path, num_questions: int, seed: int) -> Drawn:
@@ -99,12 +133,12 @@ def measure(setting: Row, loaded: LlavaModel, benchmark: Drawn, args: Namespace)
     """
     dataset = benchmark.dataset(loaded)
     correct, tokens = [], []
-    loaded.model.positions = setting.positions or args.positions[0]
-    chosen = Namespace(**vars(args) | {"positions": setting.positions})
+    applied = {name: getattr(setting.host, name) for name in names_of(NATIVE)} | {"positions": setting.positions}
+    chosen = Namespace(**vars(args) | applied)
     folder = args.output_dir / "answers" / setting.name
     suffix = "_positionsoriginal" if setting.positions == "original" else ""
-    for number, pruner in enumerate(setting.pruners):
-        loaded.model.set_pruner(pruner)
+    for number, (pruner, options) in enumerate(zip(setting.pruners, setting.options, strict=True)):
+        loaded.model.pruning = options
         answers_file = folder / f"vtn_{setting.visual_token_num}{suffix}_{number}.jsonl"
         plan = Run(
             f"{setting.name} {setting.visual_token_num}",
@@ -122,7 +156,12 @@ def measure(setting: Row, loaded: LlavaModel, benchmark: Drawn, args: Namespace)
 
 
 def summarize(
-    setting: Row, scores: Sequence[float], tokens: float, reference: Sequence[float] | None, benchmark: Drawn
+    setting: Row,
+    scores: Sequence[float],
+    tokens: float,
+    reference: Sequence[float] | None,
+    benchmark: Drawn,
+    unpruned: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """One row of the results file; accuracies and their standard errors are in [0, 1].
 
@@ -131,6 +170,7 @@ def summarize(
         tokens: mean number of visual tokens the language model read.
         reference: the scores of ``random`` at the same budget and positions, to which the row is compared question by
             question.
+        unpruned: the scores without a pruner, to which the row is compared too, unless it is the mean of several seeds.
     """
     images = [question["image"] for question in benchmark.questions]
     categories = [label["category"] for label in benchmark.labels]
@@ -152,55 +192,40 @@ def summarize(
         gains = [score - other for score, other in zip(scores, reference, strict=True)]
         row["above_random"] = statistics.fmean(gains)
         row["above_random_stderr"] = clustered_stderr(gains, images)
+    if unpruned is not None and len(setting.pruners) == 1:
+        found = Paired.of(unpruned, scores)
+        row |= {"only_unpruned": found.lost, "only_pruned": found.won, "p_value": found.p_value}
     return row
 
 
 def measure_all(loaded: LlavaModel, benchmark: Drawn, args: Namespace) -> list[dict[str, Any]]:
     """Every row of the table, pruner ``none`` first."""
     num_tokens = loaded.model.get_vision_tower().num_patches
-    rows, random_scores = [], {}
-    for setting in tqdm(settings(num_tokens, args.random_seeds, args.positions), unit="setting", desc="demo"):
+    rows, random_scores, unpruned = [], {}, None
+    chosen = settings(num_tokens, args.random_seeds, args.positions, args.pruners)
+    for setting in tqdm(chosen, unit="setting", desc="demo"):
         scores, tokens = measure(setting, loaded, benchmark, args)
         place = setting.positions, setting.visual_token_num
         if setting.name == "random":
             random_scores[place] = scores
         reference = None if setting.name == "random" else random_scores.get(place)
-        rows.append(summarize(setting, scores, tokens, reference, benchmark))
+        rows.append(summarize(setting, scores, tokens, reference, benchmark, unpruned))
+        unpruned = scores if unpruned is None else unpruned
     return rows
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Accuracy in percent with its standard error: pruners down, budgets across."""
-    budgets = sorted({row["visual_token_num"] for row in rows}, reverse=True)
-    lines = ["accuracy in %, +- one standard error", f"{'tokens kept':<20}" + "".join(f"{b:>14}" for b in budgets)]
-    for name in dict.fromkeys(map(row_name, rows)):
-        cells = {
-            row["visual_token_num"]: f"{100 * row['accuracy']:.1f} +- {100 * row['stderr']:.1f}"
-            for row in rows
-            if row_name(row) == name
-        }
-        lines.append(f"{name:<20}" + "".join(f"{cells.get(budget, ''):>14}" for budget in budgets))
-    return "\n".join(lines)
-
-
-def row_name(row: Mapping[str, Any]) -> str:
-    """The pruner, and the positions of the tokens it kept where they are not the usual ones."""
-    return f"{row['pruner']}, original" if row["positions"] == "original" else row["pruner"]
-
-
-def draw_selection(loaded: LlavaModel, benchmark: Drawn, index: int, path: Path) -> None:
+def draw_selection(loaded: LlavaModel, benchmark: Drawn, index: int, path: Path, pruners: str) -> None:
     """Draw which tokens of one question's image each pruner keeps, with the answers that result."""
     model, dataset = loaded.model, benchmark.dataset(loaded)
     sample, tower = dataset.samples[index], model.get_vision_tower()
     panels, plan = {}, generation_options(max_new_tokens=MAX_NEW_TOKENS)
-    for setting in settings(tower.num_patches, random_seeds=1):
+    for setting in settings(tower.num_patches, random_seeds=1, pruners=pruners):
         if setting.visual_token_num not in (tower.num_patches, tower.num_patches // SELECTION_SHARE):
             continue
-        (pruner,) = setting.pruners
-        model.set_pruner(pruner)
+        (model.pruning,) = setting.options
         (answer,) = loaded.answer_items([dataset.item(index, dataset[index])], plan)
-        keep = range(tower.num_patches) if pruner is None else model.last_prune.keep[0].tolist()
-        panels[f"{name_of(pruner)} ({answer.visual_tokens})\n{answer.text}"] = keep
+        keep = range(tower.num_patches) if setting.name == "none" else model.last_prune.keep[0].tolist()
+        panels[f"{setting.name} ({answer.visual_tokens})\n{answer.text}"] = keep
     colour = tuple(int(255 * channel) for channel in loaded.image_processor.image_mean)
     seen = expand2square(to_rgb(read_image(sample.image, sample.question_id)), colour)
     figures.draw_selections(seen, panels, tower.num_patches_per_side, path, sample.query)
@@ -217,6 +242,7 @@ def run_demo(args: Namespace) -> None:
     chosen = Namespace(**vars(args) | {"positions": args.positions[0]})
     inference = with_defaults(chosen, model_vqa_loader.build_parser())
     check_options(inference, None)
+    settings(max(SHARES) ** 2, args.random_seeds, args.positions, args.pruners)  # says what is wrong with them
     args.output_dir = local_path(args.output_dir)
     results_file = args.output_dir / "shapes_results.json"
     args = Namespace(**(vars(inference) | vars(args) | {"conv_mode": "vicuna_v1", "temperature": 0.0}))
@@ -232,14 +258,14 @@ def measure_and_draw(loaded: LlavaModel, args: Namespace, results_file: Path) ->
     if len({question["image"] for question in benchmark.questions}) < 2:
         raise InputError(f"--num-questions {args.num_questions}: all about one scene, but standard errors need two")
     rows = measure_all(loaded, benchmark, args)
-    loaded.model.positions = args.positions[0]
+    loaded.model.pruning = PruningOptions(positions=args.positions[0])
     run_settings = describe_run(args, loaded.model) | {"seed": args.seed, "batch_size": args.batch_size}
     results = {"rows": rows, "environment": environment() | run_settings, "note": NOTE}
     replace_file(results_file, json.dumps(results, indent=1) + "\n")
     plotted = [row for row in rows if row["positions"] in (None, args.positions[0])]
     figures.plot_accuracy(plotted, args.output_dir / "shapes_accuracy.png", "shapes, embedded model")
-    draw_selection(loaded, benchmark, 0, args.output_dir / "shapes_selection.png")
-    print(f"{table(rows)}\n{NOTE}\nresults and pictures: {args.output_dir}")
+    draw_selection(loaded, benchmark, 0, args.output_dir / "shapes_selection.png", args.pruners)
+    print(f"{table(rows)}\n\n{paired_table(rows)}\n\n{NOTE}\nresults and pictures: {args.output_dir}")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -250,6 +276,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=SEED, default=0, help="of the questions")
     parser.add_argument("--random-seeds", type=at_least(1), default=3, help="runs of pruner random that are averaged")
     parser.add_argument("--batch_size", type=at_least(1), default=32)
+    several = "to compare, as of python -m llava.eval sweep; all for every one"
+    parser.add_argument("--pruners", default=PRUNED, metavar="A,B", help=f"{several} (default: {PRUNED})")
     parser.add_argument("--model-path", help="another checkpoint trained on shapes; the embedded one if not given")
     parser.add_argument("--device")
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"])

@@ -7,7 +7,8 @@ import pytest
 
 from llava.command import run_program
 from llava.eval.demo import Drawn, Row, build_parser, measure_and_draw, run_demo, settings, summarize, table
-from llava.pruners import name_of
+from llava.eval.results.demo_table import paired_table
+from llava.pruners import PRUNERS, name_of
 from llava.records import InputError
 
 
@@ -23,6 +24,32 @@ def test_every_pruner_runs_with_all_positions_asked_for_and_no_pruner_once():
     compact, both = settings(144, 3), settings(144, 3, ("compact", "original"))
     assert both[: len(compact)] == compact
     assert both[len(compact) :] == [replace(row, positions="original") for row in compact[1:]]
+
+
+def test_pruners_may_be_named_with_options_and_all_of_them_asked_for():
+    rows = settings(144, 2, ("compact", "original"), "all,-random,vispruner:important_ratio=0.75")
+    names = list(dict.fromkeys(row.name for row in rows))
+    assert names[0] == "none" and names[-1] == "vispruner, important_ratio=0.75"
+    assert [name.split(", ")[0] for name in names[1:-1]] == [name for name in PRUNERS if name != "random"]
+    fastv = [row for row in rows if row.name == "fastv, prune_layer=2"]
+    assert [(row.positions, row.visual_token_num) for row in fastv] == [(None, 36), (None, 18), (None, 9)]
+    assert all(options.prune_layer == 2 and options.pruner in row.pruners for row in fastv for options in row.options)
+    assert {row.positions for row in rows if row.name == "trim"} == {"compact", "original"}
+    assert rows[-1].pruners[0].important_ratio == 0.75 and rows[-1].options[0].positions == "original"
+
+
+@pytest.mark.parametrize(
+    ("pruners", "error"),
+    [
+        ("sharpest", "unknown pruner 'sharpest'"),
+        ("vispruner:important_ratio=7", "important_ratio must be"),
+        ("trim:prune_layer=1", "--pruners: trim, prune_layer=1, 36 tokens: trim merges tokens"),
+        ("trim:positions=original", "--positions says where kept tokens stand"),
+    ],
+)
+def test_pruners_that_cannot_run_are_refused(pruners, error):
+    with pytest.raises(InputError, match=error):
+        settings(144, 1, pruners=pruners)
 
 
 def test_random_is_averaged_over_seeds():
@@ -44,6 +71,17 @@ def test_a_row_has_accuracy_error_types_and_what_it_gains_over_random(benchmark_
     assert (row["accuracy"], row["questions"], row["by_type"]) == (0.75, 4, {"color": 0.5, "count": 1.0})
     assert row["stderr"] == pytest.approx(0.5 / 4**0.5)
     assert row["above_random"] == 0.25 and row["above_random_stderr"] == pytest.approx((1 / 12) ** 0.5 / 2)
+
+
+def test_a_row_counts_the_questions_that_tell_it_from_no_pruner_by_hand(benchmark_of_four):
+    unpruned = [1.0, 1.0, 0.0, 1.0]
+    row = summarize(Row("divprune", 9, (None,)), [1.0, 0.0, 1.0, 0.0], 9.0, None, benchmark_of_four, unpruned)
+    assert (row["only_unpruned"], row["only_pruned"], row["p_value"]) == (2, 1, 1.0)
+    seeds = summarize(Row("random", 9, (None, None)), [0.5, 0.0, 1.0, 0.0], 9.0, None, benchmark_of_four, unpruned)
+    assert "p_value" not in seeds
+    lines = paired_table([row | {"positions": "compact"}, seeds | {"positions": "compact"}]).splitlines()
+    assert lines[1].split() == ["tokens", "kept", "9"] and lines[2].split() == ["divprune", "-2", "+1,", "p=1.000"]
+    assert len(lines) == 3
 
 
 def test_the_random_row_is_not_compared_with_itself(benchmark_of_four):

@@ -11,12 +11,24 @@ from llava.eval.tasks.tables import import_extra
 from llava.records import InputError, check_output
 
 PATCH_PIXELS = 32
+LEGEND_INSIDE = 9  # lines of a legend that leave room for what it explains
 DROPPED_TINT = 0.82  # share of white over a dropped patch
-STYLES = {  # colours that stay apart for colour-blind readers; baselines are dashed
+STYLES = {  # colours and marks that stay apart for colour-blind readers; baselines are dashed
     "cdpruner": {"color": "#0072B2", "marker": "o"},
     "divprune": {"color": "#D55E00", "marker": "s"},
     "vispruner": {"color": "#009E73", "marker": "^"},
     "mfpruner": {"color": "#CC79A7", "marker": "D"},
+    "scope": {"color": "#E69F00", "marker": "P"},
+    "mmtok": {"color": "#882255", "marker": "X"},
+    "eadp": {"color": "#117733", "marker": "*"},
+    "zoo_prune": {"color": "#332288", "marker": "<"},
+    "holov": {"color": "#44AA99", "marker": ">", "linestyle": "-."},
+    "prunesid": {"color": "#AA4499", "marker": "p", "linestyle": "-."},
+    "hiprune": {"color": "#999933", "marker": "h", "linestyle": "-."},
+    "visionzip": {"color": "#88CCEE", "marker": "d", "linestyle": "--"},
+    "prumerge": {"color": "#DDCC77", "marker": "1", "linestyle": "--"},
+    "trim": {"color": "#CC6677", "marker": "2", "linestyle": "--"},
+    "fastv": {"color": "#661100", "marker": "3", "linestyle": "--"},
     "cls_topk": {"color": "#56B4E9", "marker": "v", "linestyle": "--"},
     "uniform": {"color": "#555555", "marker": "x", "linestyle": "--"},
     "random": {"color": "#999999", "marker": "+", "linestyle": "--"},
@@ -55,13 +67,19 @@ def plot_accuracy(rows: Sequence[Mapping[str, Any]], path: str | Path, title: st
         if name == "none":
             axes.axhline(accuracy[0], color="black", linestyle=":", label=f"none ({tokens[0]:.0f} tokens)")
         else:
-            axes.errorbar(tokens, accuracy, spread, label=name, capsize=3, **STYLES.get(name, {"marker": "."}))
+            pruner, *options = name.split(", ")
+            style = STYLES.get(pruner, {"marker": "."}) | ({"linestyle": ":"} if options else {})
+            axes.errorbar(tokens, accuracy, spread, label=name, capsize=3, **style)
     ticks = sorted({row["visual_tokens_kept"] for row in rows if row["pruner"] != "none"})
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
     axes.set(xlabel="visual tokens kept", ylabel="accuracy (%), bars: two standard errors", title=title)
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    if len(axes.get_legend_handles_labels()[0]) > LEGEND_INSIDE:
+        figure.set_size_inches(10, 6)
+        figure.legend(loc="outside right upper")
+    else:
+        axes.legend(loc="lower right")
     figure.savefig(path, dpi=150)
 
 
