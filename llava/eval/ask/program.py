@@ -214,10 +214,10 @@ def _ask(
     processes: Processes,
 ) -> None:
     """Load the model and let it answer ``samples``, given by their index among all questions."""
-    model, dataset, described = begin(args, pruner, list(samples.values()), processes)
+    model, dataset, told_of_run = begin(args, pruner, list(samples.values()), processes)
     plan = Run(
         model.name,
-        describe_pruner(pruner) | {"run": described},
+        describe_pruner(pruner) | {"run": told_of_run},
         generation_options(args.temperature, args.top_p, args.num_beams, args.max_new_tokens, args.static_cache),
         args.batch_size,
         args.num_workers,

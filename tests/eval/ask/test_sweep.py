@@ -1,6 +1,7 @@
 """A sweep on the embedded model is its runs, one by one, but that the model is loaded once."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from llava.eval import model_vqa_loader
 from llava.eval.__main__ import main
 from llava.eval.ask import several
 from llava.eval.ask.plan import plan_of
-from llava.eval.ask.sweep import runs_of
+from llava.eval.ask.sweep import _score, runs_of
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.pruners import PRUNERS
 from llava.records import InputError
@@ -137,6 +138,37 @@ def test_one_table_holds_every_row_with_its_comparison(place, capsys):
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][2:]
     assert len(rows) == len(NAMES) and rows[0][0] == "| none" and "limit6" in rows[0][1]
     assert all("p=" in row[3] for row in rows[1:]) and "p=" not in rows[0][3]
+
+
+def test_a_page_of_the_first_questions_says_so_and_how_pruners_do_beside_none(place):
+    main(["sweep", *[word.replace(SPECS, "none,trim") for word in WORDS], "--limit", "6", "--batch_size", "6"])
+    main(["table", "--html", "page.html", "--output", "table.md"])
+    page = Path("page.html").read_text()
+    assert "limit6" in page and "McNemar" in page
+    assert len(re.findall(r"\d \[-\d \+\d, p(=|&lt;)\d", page)) == 2  # trim at both budgets
+    assert page.count("<details") == 6 and "other questions, or unfinished" not in page
+
+
+def test_a_budget_that_follows_the_picture_is_swept_as_it_runs(place, read):
+    words = [*WORDS[:3], "none,cdpruner:budget=mass,vispruner", "--budgets", "18", *WORDS[6:], "--batch_size", "4"]
+    main(["sweep", *words])
+    assert read["tower"] == [4, 4, 1]
+    plan = plan_of(runs_of(words)[0][1], {})
+    model_vqa_loader.eval_model(
+        model_vqa_loader.build_parser().parse_args([*plan.asking[0][2:], "--answers-file", "alone.jsonl"])
+    )
+    swept = lines(Path(plan.answers))
+    assert swept == lines(Path("alone.jsonl")) and all(line["metadata"]["budgets"] for line in swept)
+
+
+def test_what_a_server_scores_is_made_ready_for_it(capsys):
+    done = []
+    plans = [plan_of(["vqav2", "v1_5", "64", "--pruner", "trim", *more], {}) for more in ([], ["--limit", "5"])]
+    _score(plans, done.append)
+    assert [words[:2] for words in done] == [["submit", "vqav2"]]
+    ready, part = capsys.readouterr().out.splitlines()
+    assert ready.startswith("not scored here: submit ./playground/data/eval/vqav2/answers_upload")
+    assert part.startswith("not scored here: submit nothing, as https://eval.ai")
 
 
 def test_a_sweep_goes_on_where_it_was_cut(place, asked, loads):
