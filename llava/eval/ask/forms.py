@@ -44,20 +44,28 @@ def ask_questions(form: Form, args: Any, parser: ArgumentParser) -> None:
     Raises:
         InputError: unusable options or questions, before the model loads; see ``llava.eval.ask.program.evaluate``.
     """
-    args, pruner, samples, file = read_samples(form, args, parser)
-    evaluate(args, pruner, samples, file, dataset_of(form))
+    args, pruner = prepare_form(form, args, parser)
+    evaluate(args, pruner, read_samples(form, args), question_file(form, args), dataset_of(form))
 
 
-def read_samples(form: Form, args: Any, parser: ArgumentParser) -> tuple[Namespace, Pruner | None, list[Sample], str]:
-    """Options and pruner as ``prepare`` returns them, the questions that ``args`` name, and their file.
-
-    Raises:
-        InputError: unusable options or questions.
-    """
+def prepare_form(form: Form, args: Any, parser: ArgumentParser) -> tuple[Namespace, Pruner | None]:
+    """``llava.eval.ask.program.prepare``, with the template that the form has for the model."""
     args, pruner = prepare(args, parser, form.conv_mode)
     if form.plain:
         args.conv_mode = conv_mode_of_plain_model(model_name(args), args.conv_mode)
-    file = getattr(args, form.question_flag.strip("-").replace("-", "_"))
-    options = {name: getattr(args, name) for name in form.options}
-    questions = first(form.read(file), args.limit, file)
-    return args, pruner, form.samples(questions, args.image_folder, **options), file
+    return args, pruner
+
+
+def question_file(form: Form, args: Namespace) -> str:
+    """The file of questions that ``args`` name."""
+    return getattr(args, form.question_flag.strip("-").replace("-", "_"))
+
+
+def read_samples(form: Form, args: Namespace) -> list[Sample]:
+    """The questions that ``args`` ask for, from ``prepare_form``.
+
+    Raises:
+        InputError: they cannot be read, or are fewer than the limit.
+    """
+    file, options = question_file(form, args), {name: getattr(args, name) for name in form.options}
+    return form.samples(first(form.read(file), args.limit, file), args.image_folder, **options)

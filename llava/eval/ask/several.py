@@ -82,9 +82,10 @@ def ask_together(
         make_dataset: takes what ``QuestionDataset`` takes.
 
     Raises:
-        InputError: as ``llava.eval.ask.program.evaluate``.
+        InputError: as ``llava.eval.ask.program.evaluate``; several ways to cut texts.
     """
     check_locks()
+    _check_text_side(configurations)
     with ExitStack() as opened:
         missing = [opened.enter_context(each.answers.claim(each.args.overwrite)) for each in configurations]
         lacking = [(each, indices) for each, indices in zip(configurations, missing, strict=True) if indices]
@@ -96,6 +97,12 @@ def ask_together(
                 _ask(lacking, samples, make_dataset, files)
         for each in configurations:
             each.answers.finish()
+
+
+def _check_text_side(configurations: Sequence[Configuration]) -> None:
+    every = [each.options for each in configurations]
+    if len({options.text_chunking for options in every if options.needs & CLIP_TEXT_CUES}) > 1:
+        raise InputError("text_chunking is CLIP's text side's, which a sweep has one of: give all pruners the same")
 
 
 def _ask(

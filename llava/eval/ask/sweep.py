@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from llava.eval.ask.forms import dataset_of, read_samples
+from llava.eval.ask.forms import dataset_of, prepare_form, question_file, read_samples
 from llava.eval.ask.plan import Plan, plan_of
 from llava.eval.ask.run import prepare_data
 from llava.eval.ask.several import Configuration, ask_together
@@ -24,6 +24,7 @@ from llava.eval.ask.words import given
 from llava.eval.results.collect import measured_in
 from llava.eval.results.formats import to_markdown
 from llava.eval.results.table import build_tables
+from llava.pruners import Pruner
 from llava.records import InputError
 
 ONE_BY_ONE = ("--pruner", "--visual_token_num", "--keep_ratio", "--important_ratio")
@@ -59,11 +60,10 @@ def sweep(words: Sequence[str], do: Callable[[list[str]], None], environment: Ma
         print(*(shlex.join(["python", "-m", "llava.eval", "run", *run]) for run in runs), sep="\n")
         return
     prepare_data(plans[0], do)
-    configurations, samples = [], []
-    for plan in plans:
-        *configuration, samples, file = _read(plan)
-        configurations.append(Configuration.of(*configuration, samples, file))
-    ask_together(configurations, samples, dataset_of(plans[0].task.asks))
+    form, prepared = plans[0].task.asks, [_prepared(plan) for plan in plans]
+    samples, file = read_samples(form, prepared[0][0]), question_file(form, prepared[0][0])
+    configurations = [Configuration.of(*each, samples, file) for each in prepared]
+    ask_together(configurations, samples, dataset_of(form))
     _score(plans, do)
 
 
@@ -105,12 +105,12 @@ def _budget(text: str) -> list[str]:
     return ["--keep_ratio", text]
 
 
-def _read(plan: Plan) -> tuple:
-    """Options, pruner, questions and question file of a run, as the program reads them that asks."""
+def _prepared(plan: Plan) -> tuple[Namespace, Pruner | None]:
+    """Options and pruner of a run, as the program reads them that asks."""
     door = importlib.import_module(f"llava.eval.{plan.task.asks.door}")
     (command,) = plan.asking
     parser = door.build_parser()
-    return read_samples(plan.task.asks, parser.parse_args(command[2:]), parser)
+    return prepare_form(plan.task.asks, parser.parse_args(command[2:]), parser)
 
 
 def _score(plans: Sequence[Plan], do: Callable[[list[str]], None]) -> None:
@@ -135,6 +135,6 @@ def sweep_words(args: Namespace, do: Callable[[list[str]], None]) -> None:
 
 def build_parser() -> ArgumentParser:
     """The command line."""
-    parser = ArgumentParser(prog="python -m llava.eval sweep", description=__doc__)
+    parser = ArgumentParser("python -m llava.eval sweep", USAGE, __doc__)
     parser.add_argument("words", nargs=REMAINDER, metavar="TASK VERSION --pruners A,B --budgets 64,128 [OPTION...]")
     return parser

@@ -247,6 +247,19 @@ def test_what_is_no_sweep_is_refused_in_one_line(words, error):
     assert str(refused.value).startswith(error)
 
 
+def test_texts_are_cut_in_one_way(place, loads):
+    words = [word.replace(SPECS, "cdpruner,trim:text_chunking=bos_eos") for word in WORDS]
+    with pytest.raises(SystemExit, match="text_chunking is CLIP's text side's, which a sweep has one of"):
+        main(["sweep", *words])
+    assert not loads and not place.exists()
+
+
+def test_help_says_how_pruners_are_named(capsys):
+    with pytest.raises(SystemExit):
+        main(["sweep", "--help"])
+    assert "cdpruner:theta=0.5, random:seed=1" in capsys.readouterr().out
+
+
 def test_a_value_that_a_pruner_does_not_take_is_refused_before_a_model_loads(place, loads, capsys):
     with pytest.raises(SystemExit):
         main(["sweep", "shapes", "v1_5", "--pruners", "none,vispruner:important_ratio=7", "--budgets", "36"])
