@@ -132,9 +132,11 @@ def _sum(beyond: Tensor, num_tokens: int) -> Tensor:
     Words are added to tokens before all are summed: so words of zeros, which fill up a question, round nothing.
     """
     beyond.clamp_(min=0)
-    for of_words in beyond.split(num_tokens, dim=-1)[1:]:
-        beyond[..., : of_words.shape[-1]] += of_words
-    return beyond[..., :num_tokens].sum(dim=-1)
+    if beyond.shape[-1] > num_tokens:
+        beyond, *words = beyond.split(num_tokens, dim=-1)
+        for part in words:
+            beyond[..., : part.shape[-1]] += part
+    return beyond.sum(dim=-1)
 
 
 def _in_step(
@@ -177,11 +179,11 @@ def _tile_by_tile(
         tiles: of each tile, from candidates (k,) to their benefits (k, R), in memory that may be written to.
         covered, budget, of_candidates: as in ``covering``.
     """
-    picks = torch.empty(len(tiles), budget, dtype=torch.int64)
+    picks = []
     for tile, rows in enumerate(tiles):
         own = (None if given is None else given[tile] for given in of_candidates)
-        picks[tile] = torch.tensor(_lazily(rows, num_tokens, covered[tile].clone(), budget, *own))
-    return picks
+        picks.append(_lazily(rows, num_tokens, covered[tile].clone(), budget, *own))
+    return torch.tensor(picks, device=covered.device)
 
 
 def _lazily(
@@ -204,5 +206,5 @@ def _lazily(
     picks = []
     for _ in range(budget):
         picks.append(left.take())
-        torch.maximum(covered, rows(torch.tensor(picks[-1:]))[0], out=covered)
+        torch.maximum(covered, rows(torch.tensor(picks[-1:], device=covered.device))[0], out=covered)
     return picks

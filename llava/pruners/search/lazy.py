@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-ROWS_AT_ONCE = 128
-FEWEST = 32
+ROWS_AT_ONCE = 128  # candidates whose gains are computed together, few enough for a cache
+FEWEST = 32  # looked at for a pick; computing so many takes no longer than looking twice
 
 
 class LazyGains:
@@ -26,40 +26,40 @@ class LazyGains:
 
     def __init__(self, gains: Callable[[Tensor], Tensor], candidates: int, barred: Tensor | None) -> None:
         self._gains = gains
-        self._bound = torch.cat([gains(part) for part in torch.arange(candidates).split(ROWS_AT_ONCE)])  # (N,)
-        self._left = candidates  # candidates that can be taken, before those that are barred
-        self._wait = None if barred is None else self._bound.where(barred, -torch.inf)
+        self._bound = torch.empty(candidates, dtype=torch.float32, device="cpu")  # (N,), -inf of what cannot be taken
+        self._compute(torch.arange(candidates, device="cpu"))
+        self._left = candidates  # that can be taken
+        self._wait = None  # (N,) bounds of the barred, and -inf of the others
         if barred is not None:
+            self._wait = self._bound.where(barred, -torch.inf)
             self._bound[barred] = -torch.inf
             self._left -= int(barred.sum())
         self._barred = candidates - self._left
-        self._likely = FEWEST
-        self._fresh = True
+        self._size = 0  # looked at for the last pick
 
     def take(self) -> int:
         """The candidate that gains most, the first of equals; it is not there any more afterwards."""
         if self._left == 0:
             self._bound = torch.maximum(self._bound, self._wait)
             self._left, self._barred = self._barred, 0
-        pick = self._bound.argmax().item() if self._fresh else self._look_again()
+        pick = self._best()
         self._bound[pick] = -torch.inf
         self._left -= 1
-        self._fresh = False
         return pick
 
-    def _look_again(self) -> int:
-        """The candidate that gains most, and ``_bound`` anew of all that had to be looked at."""
-        stale, fresh = self._bound, torch.full_like(self._bound, -torch.inf)
-        looked_at, size = 0, self._likely
+    def _best(self) -> int:
+        """The candidate with the largest gain, once no bound is larger."""
+        size = max(FEWEST, self._size // 2)
         while True:
-            size = min(size, self._left - looked_at)
-            for block in stale.topk(size).indices.split(ROWS_AT_ONCE):
-                fresh[block] = self._gains(block)
-                stale[block] = -torch.inf
-            looked_at += size
-            self._bound = torch.maximum(stale, fresh)
-            pick = self._bound.argmax().item()
-            if stale[pick].item() == -torch.inf:
-                self._likely = max(FEWEST, looked_at // 2)
-                return pick
-            size = looked_at
+            self._size = min(size, self._left)
+            candidates = self._bound.topk(self._size).indices
+            self._compute(candidates)
+            best = self._bound.argmax().item()
+            if best in set(candidates.tolist()):
+                return best
+            size = 2 * self._size
+
+    def _compute(self, candidates: Tensor) -> None:
+        """Their gains, which are their bounds from now on."""
+        for some in candidates.split(ROWS_AT_ONCE):
+            self._bound.index_copy_(0, some, self._gains(some))
