@@ -35,6 +35,7 @@ class ImagePlan:
             for all tiles in order.
         newlines: whether there are newline tokens.
         given: cues (B, N) that are known of all tiles.
+        directions: (m, C) in which ``sensitivity`` is measured; None where it is not read.
         device: where the tensors are.
     """
 
@@ -47,6 +48,7 @@ class ImagePlan:
     asks: Sequence[Tensor | None]
     newlines: bool
     given: Mapping[str, Tensor] = field(default_factory=dict)
+    directions: Tensor | None = None
     device: torch.device = torch.device("cpu")
 
     @property
@@ -103,13 +105,14 @@ class ImagePlan:
 
     def to(self, device: torch.device) -> "ImagePlan":
         """The same with its tensors on another device."""
-        (where,), reads, asks = (
+        (where, directions), reads, asks = (
             [None if each is None else each.to(device, non_blocking=True) for each in group]
-            for group in ([self.where], self.reads, self.asks)
+            for group in ([self.where, self.directions], self.reads, self.asks)
         )
         given = {name: cue.to(device, non_blocking=True) for name, cue in self.given.items()}
         choice = None if self.choice is None else self.choice.to(device)
-        return replace(self, choice=choice, where=where, reads=reads, asks=asks, given=given, device=device)
+        moved = {"choice": choice, "where": where, "reads": reads, "asks": asks, "given": given}
+        return replace(self, **moved, directions=directions, device=device)
 
 
 def plan_images(
@@ -117,10 +120,11 @@ def plan_images(
     layouts: Sequence[ImageLayout],
     texts: Sequence[bool],
     given: Mapping[str, Tensor] = MappingProxyType({}),
+    directions: Tensor | None = None,
 ) -> ImagePlan:
     """Plan how a batch of images is read; see ``ImagePlan``, whose tensors are on the CPU."""
     newlines = any(layout.newline is not None for layout in layouts)
-    plan = ImagePlan(options, layouts, texts, None, None, (), (), newlines, given)
+    plan = ImagePlan(options, layouts, texts, None, None, (), (), newlines, given, directions)
     patches = sum(layout.tiles for layout in layouts) * layouts[0].patches
     where = torch.cat([layout.places(patches) for layout in layouts])
     in_order = torch.arange(patches)
@@ -169,6 +173,7 @@ def encode(
     embedded: Embedded,
     newline: Tensor | None = None,
     stage: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext(),
+    measure: Callable[[Tensor], dict[str, Tensor]] = lambda features: {},
 ) -> tuple[Tensor, Tensor | None]:
     """Vision tower, cues, projector, choice and gathering: tensors alone pass through, nothing is read back.
 
@@ -180,6 +185,7 @@ def encode(
         embedded: the questions of the tiles, as the tower's ``embed_texts`` returns them, or what calls it.
         newline: (D,) the embedded newline token.
         stage: what a stage runs under.
+        measure: gives the cues (B, N) that features make with the projector beside its output.
 
     Returns:
         Embeddings (K, D) of the kept tokens of all images, one after the other, and their positions (K,) in the
@@ -201,7 +207,7 @@ def encode(
     if plan.choice is None:
         return patches if plan.where is None else patches.index_select(0, plan.where), None
     with stage("selection"), torch.no_grad():
-        known = {"features": features, "embeds": embeds, **cues, **plan.given}
+        known = {"features": features, "embeds": embeds, **cues, **plan.given, **measure(features)}
         known = {name: known[name].to(embeds.device) for name in needs & known.keys()}
         keeps = [
             rows.keep(_read_all(known, rows, places, tiles, patches))

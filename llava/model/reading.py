@@ -25,6 +25,7 @@ from llava.selecting.options import PruningOptions
 from llava.selecting.parts import judges_newlines
 from llava.selecting.record import PruneRecord
 from llava.selecting.relevance import call
+from llava.selecting.sensitivity import STEP, directions_of, in_float32, sensitivity
 from llava.selecting.words import embed_words, word_ids, words
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,20 @@ class ImageReading:
 
         return project(features) if self.memory is None else self.memory.projected(features, project)
 
+    def _measure(self, plan: ImagePlan) -> Callable[[Tensor], dict[str, Tensor]]:
+        """What tells how sensitive the projector is to features (B, N, C), where a pruner reads that; else nothing."""
+        if plan.directions is None:
+            return lambda features: {}
+        projector = in_float32(self.get_model().mm_projector)
+        place = next((weight.device for weight in projector.parameters()), None)
+        step = plan.options.pruner.asks("sensitivity").get("h", STEP)
+
+        def measure(features: Tensor) -> dict[str, Tensor]:
+            features = features if place is None else features.to(place)
+            return {"sensitivity": sensitivity(lambda rows: projector(rows), features, plan.directions, step)}
+
+        return measure
+
     def _report_missing_text(self, pruner: Pruner) -> None:
         """Warn once of a pruner that does without a question; raise ValueError for one that has nothing else."""
         name = type(pruner).__name__
@@ -115,7 +130,7 @@ class ImageReading:
         def make() -> ImagePlan:
             layouts = layouts_of(tiles, patches, merge_type, image_sizes, self.config, tower.config.image_size)
             given = {} if borders is None else {"padding": borders_of(borders, tower.config)}
-            plan = plan_images(options, layouts, asked, given)
+            plan = plan_images(options, layouts, asked, given, directions_of(options, tower.hidden_size))
             return plan if device is None else plan.to(device)
 
         sizes = str(image_sizes if merge_type != "flat" else borders)
@@ -145,10 +160,10 @@ class ImageReading:
         """``encode``, replayed where it may be: without gradients, as one stage."""
         tower = self.get_vision_tower()
         if self._replays is None or torch.is_grad_enabled() or len(pixels) > LARGEST_CAPTURED:
-            return encode(plan, tower, self._projected, pixels, embed_texts, newline, self.stage)
+            return encode(plan, tower, self._projected, pixels, embed_texts, newline, self.stage, self._measure(plan))
 
         def read(images: Tensor, **embedded: Tensor) -> tuple[Tensor, Tensor | None]:
-            return encode(plan, tower, self._projected, images, embedded, newline)
+            return encode(plan, tower, self._projected, images, embedded, newline, measure=self._measure(plan))
 
         with self.stage("vision"):
             pixels = pixels.to(tower.device, non_blocking=True)
@@ -253,7 +268,7 @@ class ImageReading:
         options = plan.options
         with self.stage("vision"):
             features, cues = self.get_vision_tower().with_cues(images, options.needs, embedded, plan.object_layer)
-        cues |= {"features": features, **plan.given}
+        cues |= {"features": features, **plan.given, **self._measure(plan)(features)}
         if options.pruner.merges and "embeds" not in options.needs:
             return cues
         embeds = self._project(features)  # on another device than the tower when the model is spread over several

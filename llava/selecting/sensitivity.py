@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from llava.pruners.functional import finite
+from llava.selecting.options import PruningOptions
 
+DIRECTIONS, STEP, SEED = 64, 0.01, 0  # unless a pruner asks for others
 LARGEST_LIMIT = 0.01  # of h, up to which differences are computed in the limit
 TOKENS_AT_ONCE = 512
 DIRECTIONS_AT_ONCE = 8
@@ -19,6 +21,14 @@ def random_directions(count: int, width: int, seed: int) -> Tensor:
     """Directions at random, (count, width) float32 of unit length on the CPU, the same wherever they are used."""
     drawn = torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
     return drawn / drawn.norm(dim=1, keepdim=True)
+
+
+def directions_of(options: PruningOptions, width: int) -> Tensor | None:
+    """The directions (m, width) in which a pruner asks for sensitivity; None for one that does not read it."""
+    if "sensitivity" not in options.needs:
+        return None
+    asked = options.pruner.asks("sensitivity")
+    return random_directions(asked.get("directions", DIRECTIONS), width, asked.get("seed", SEED))
 
 
 @torch.no_grad()

@@ -282,3 +282,5 @@ def tiny_of():
 
 READS_WORDS = {"texts": "What color is the large shape?", "tokenizer": Letters()}
 """What ``prune`` is given besides for a pruner that reads words; nobody else reads it."""
+SMALL = {"hiprune": {"object_layer": 2}}
+"""What pruners are told of encoders of three blocks, by name; the second sees whole images in all of them."""

@@ -8,7 +8,7 @@ from llava.pruning import prune, unprune
 from llava.pruning.families import family_of
 from llava.pruning.families.base import JOINT_CUES
 
-from .conftest import READS_WORDS
+from .conftest import READS_WORDS, SMALL
 
 STEPS = 4
 
@@ -109,9 +109,15 @@ ANYWHERE = [name for name, cls in PRUNERS.items() if not cls.needs & JOINT_CUES]
 BEFORE = [name for name in ANYWHERE if "text_attention" not in PRUNERS[name].needs]
 
 
+def skip_without_grid(tiny, pruner):
+    if pruner == "hiprune" and "VideoLlava" in type(tiny.model).__name__:
+        pytest.skip("a frame with its [CLS] token stands in no rows; test_video_llava has the error")
+
+
 @pytest.mark.parametrize("pruner", BEFORE)
 def test_pruned_prompts_answer_as_prompts_shortened_by_hand(tiny, pruner):
-    with prune(tiny.model, pruner, keep_ratio=0.4, **READS_WORDS) as record:
+    skip_without_grid(tiny, pruner)
+    with prune(tiny.model, pruner, keep_ratio=0.4, **READS_WORDS, **SMALL.get(pruner, {})) as record:
         ids, logits = answer(tiny.model, tiny.inputs)
         read = language_model_arguments(tiny.model, tiny.inputs)
     assert all(kept < before for kept, before in zip(record.visual_tokens, record.tokens_before, strict=True))
@@ -163,8 +169,9 @@ def masked_instead(tiny, layer, columns, ids):
 
 @pytest.mark.parametrize("pruner", [name for name in ANYWHERE if PRUNERS[name].merge is Pruner.merge])
 def test_layers_behind_the_first_do_not_look_at_what_was_dropped(tiny, pruner):
+    skip_without_grid(tiny, pruner)
     layer = family_of(tiny.model)(tiny.model).first_prune_layer()
-    with prune(tiny.model, pruner, keep_ratio=0.4, prune_layer=layer, **READS_WORDS) as record:
+    with prune(tiny.model, pruner, keep_ratio=0.4, prune_layer=layer, **READS_WORDS, **SMALL.get(pruner, {})) as record:
         ids, logits = answer(tiny.model, tiny.inputs)
     assert all(kept < before for kept, before in zip(record.visual_tokens, record.tokens_before, strict=True))
     expected = masked_instead(tiny, layer, kept_columns(tiny, record), ids)

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from llava.pruners.checks import is_count
-from llava.pruning.families.listening import OBJECT_LAYER, Listening
+from llava.pruning.families.listening import OBJECT_LAYER, Asks, Listening
 from llava.pruning.families.video import frame_visuals
 from llava.pruning.shorten import Shortened
 from llava.selecting.options import ATTENTION, PruningOptions, check_choice
 from llava.selecting.parts import Visual
+from llava.selecting.sensitivity import DIRECTIONS, SEED, STEP, random_directions, sensitivity
 from llava.selecting.words import words
 
 JOINT_CUES = frozenset({"joint_embeds", "text_sequence"})
@@ -171,12 +172,25 @@ class Family(Listening):
         if not (is_count(layer) and (layer == 0 or first <= layer < layers)):
             raise ValueError(f"prune_layer must be 0 or from {first} to {layers - 1} for this model, not {layer!r}")
 
+    def cues_of_features(self, features: Tensor, needs: frozenset[str], asks: Asks) -> dict[str, Tensor]:
+        if "sensitivity" not in needs:
+            return {}
+        project, rows = self.sensed(features)
+        place = next((weight.device for weight in project.parameters()), rows.device)
+        asked = asks("sensitivity")
+        directions = random_directions(asked.get("directions", DIRECTIONS), rows.shape[-1], asked.get("seed", SEED))
+        return {"sensitivity": sensitivity(project, rows.to(place), directions, asked.get("h", STEP))}
+
+    def sensed(self, features: Tensor) -> tuple[nn.Module, Tensor]:
+        """What makes each token, and what of, (B, N, C): the projector and the selected features."""
+        return self.projector(), features
+
     def check_cues(self, options: PruningOptions, tokenizer: Any) -> None:
         """Raise ValueError for a cue that the pruner reads and that this model, called so, cannot give.
 
         ``tokenizer`` is what words are read with, None where nobody said.
         """
-        needs = options.needs
+        needs = frozenset() if options.pruner is None else options.pruner.needs
         if "object_attention" in needs:
             for modality in self.modalities:
                 self.object_block(modality, options.pruner.asks("object_attention"))

@@ -14,6 +14,17 @@ from llava.selecting.parts import Part, Visual
 from llava.selecting.words import strip_question
 
 
+class Merging(nn.Module):
+    """A merger that reads the patches of a token as one vector, (R, patches * C) -> (R, D)."""
+
+    def __init__(self, merger: nn.Module, patches: int):
+        super().__init__()
+        self.merger, self.patches = merger, patches
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.merger(rows.unflatten(1, (self.patches, -1)).flatten(0, 1))
+
+
 class QwenFamily(Family):
     """``Qwen2VLForConditionalGeneration``.
 
@@ -56,8 +67,15 @@ class QwenFamily(Family):
 
     def cues_of_features(self, features: Tensor, needs: frozenset[str], asks: Asks) -> dict[str, Tensor]:
         """What the merger is given, (S, C), before it makes tokens of patches."""
-        found = super().cues_of_features(features, needs, asks)
+        patches = self.base.visual.spatial_merge_size**2
+        found = super().cues_of_features(features, needs, asks)  # of tokens, told of each of their patches
+        found = {name: cue.flatten().repeat_interleave(patches) for name, cue in found.items()}
         return found | {"premerger": features} if "premerger" in needs else found
+
+    def sensed(self, features: Tensor) -> tuple[nn.Module, Tensor]:
+        """The merger and the patches of each token, one behind the other, (1, N, patches * C)."""
+        patches = self.base.visual.spatial_merge_size**2
+        return Merging(self.projector(), patches), features.unflatten(0, (-1, patches)).flatten(1).unsqueeze(0)
 
     def words(self, question: str) -> list[str]:
         """All words, as MMTok reads them with Qwen."""

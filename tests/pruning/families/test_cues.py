@@ -7,6 +7,7 @@ import torch
 
 from llava.pruning import prune
 from llava.pruning.families import family_of
+from llava.selecting.sensitivity import random_directions
 
 from ...watching import Watching, given
 from ..conftest import BUILDERS
@@ -34,7 +35,7 @@ def told(tiny, *reads, layer=2, **options):
 def recorded(tiny, modality, *needs, layer):
     """The cues as they are noted while the batch's images or videos are encoded; and the pixels of the encoder."""
     family, pixels = family_of(tiny.model)(tiny.model), []
-    handle = family.tower(modality).register_forward_pre_hook(lambda module, args: pixels.append(args[0]))
+    handle = family.tower(modality).register_forward_pre_hook(lambda module, args: pixels.extend(args[:1]))
     method = getattr(tiny.model.model, f"get_{modality}_features")
     names = inspect.signature(method).parameters
     arguments = {name: value for name, value in tiny.inputs.items() if name in names}
@@ -43,7 +44,7 @@ def recorded(tiny, modality, *needs, layer):
         method(**arguments)
     handle.remove()
     family.forget()
-    return tape, pixels[0]
+    return tape, *pixels[:1]
 
 
 @pytest.mark.parametrize("layer", [1, 2, 3])
@@ -166,3 +167,48 @@ def test_half_precision(tiny_of, name, dtype):
     tiny.inputs = {key: value.to(dtype) if value.is_floating_point() else value for key, value in tiny.inputs.items()}
     for cues in told(tiny, *RECEIVED, "premerger"):
         assert {getattr(cues, name).dtype for name in given(cues)} == {torch.float32}
+
+
+@pytest.mark.parametrize("name", ["llava", "llava_next", "onevision", "video_llava", "internvl"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_sensitivity_is_that_of_the_projector_written_out(tiny_of, name, dtype):
+    tiny = tiny_of(name)
+    tiny.model.to(dtype)
+    tiny.inputs = {key: value.to(dtype) if value.is_floating_point() else value for key, value in tiny.inputs.items()}
+    tape, *_ = recorded(tiny, ENCODERS.get(name, "image"), "sensitivity", layer=2)
+    features, projector = tape["features"], family_of(tiny.model)(tiny.model).projector()
+    assert {weight.dtype for weight in projector.parameters()} == {dtype}
+    expected = by_differences(projector.double(), features.double())
+    torch.testing.assert_close(tape["sensitivity"], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("modality", ["image", "video"])
+@pytest.mark.parametrize("name", QWENS)
+def test_a_token_of_qwen_is_as_sensitive_as_the_patches_that_it_is_made_of(tiny_of, name, modality):
+    tiny, seen = tiny_of(f"{name}_{modality}s"), []
+    merger = tiny.model.model.visual.merger
+    handle = merger.register_forward_pre_hook(lambda module, args: seen.append(args[0].double()))
+    found = told(tiny, "sensitivity")
+    handle.remove()
+    units = seen[0].unflatten(0, (-1, 4)).flatten(1)  # (N, 4 C)
+    merged = by_differences(lambda rows: merger.double()(rows.unflatten(1, (4, -1)).flatten(0, 1)), units)
+    for_each = in_raster_order(tiny, name, modality, merged)
+    expected = {length: one for one, length in zip(for_each, frame_lengths(tiny, modality), strict=True)}
+    for cues in found:
+        torch.testing.assert_close(cues.sensitivity.flatten(), expected[cues.shape[1]], rtol=1e-4, atol=1e-5)
+
+
+def by_differences(project, features, h=3e-3):
+    """In float64, one direction after the other; Qwen2.5's norm rounds to float32, which a smaller step would show."""
+    directions, lengths = random_directions(64, features.shape[-1], 0).double(), []
+    with torch.no_grad():
+        for direction in directions:
+            moved = project(features + h * direction) - project(features - h * direction)
+            lengths.append(moved.norm(dim=-1) / (2 * h))
+    return torch.stack(lengths).mean(dim=0).float()
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_every_family_says_how_sensitive_its_tokens_are(tiny_of, name):
+    for cues in told(tiny_of(name), "sensitivity"):
+        assert given(cues) == {"embeds", "sensitivity"} and (cues.sensitivity > 0).all()

@@ -1,5 +1,6 @@
 """Video-LLaVA: two encoders, and the [CLS] token of every frame."""
 
+import pytest
 import torch
 
 from llava.pruning import prune
@@ -24,3 +25,10 @@ def test_attention_of_a_frame_is_the_row_of_cls_from_the_video_encoder(tiny_of, 
     told = next(cues for cues in spy.told if cues.shape[1] == 17)
     torch.testing.assert_close(told.cls_attention, maps[-2][:, :, 0].mean(dim=1), atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(told.cls_attention.sum(dim=1), torch.ones(4))  # [CLS] to itself included
+
+
+def test_a_frame_with_its_cls_token_stands_in_no_rows(tiny_of):
+    tiny = tiny_of("video_llava")
+    hiprune = prune(tiny.model, "hiprune", visual_token_num=4, object_layer=2)
+    with hiprune, pytest.raises(ValueError, match="how many tokens are in a row: 17 are no square"):
+        tiny.model(**tiny.inputs)
