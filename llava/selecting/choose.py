@@ -55,20 +55,23 @@ def choose(options: PruningOptions, visuals: Sequence[Visual], tokens: Sequence[
     for rows, own, keep in zip(plan.groups, cues, keeps, strict=True):
         candidates = _rows([part.of(tokens[index]) for index, part in rows.owners])
         positions = torch.stack([part.positions for _, part in rows.owners]).to(keep.device).gather(1, keep)
-        made = rows.pruner.apply(candidates, keep, rows.visual_cues(own))
+        made = rows.pruner.apply(candidates, keep, rows.visual_cues(own, own=True))
         for (index, _), places, values in zip(rows.owners, positions, made, strict=True):
             merged[index][places] = values
     return Choice(list(kept), merged, budgets)
 
 
 def _stacked(visuals: Sequence[Visual], rows: Rows, device: torch.device) -> dict[str, Tensor]:
-    """The cues of rows of one length: of their tokens (R, P, ...), of their questions (R, M, ...)."""
+    """The cues of rows of one length: of their tokens (R, P, ...), of their questions (R, M, ...).
+
+    Those of rows beside stand behind them.
+    """
+    every = [*rows.owners, *rows.beside]
     cues = {
-        name: _rows([part.of(visuals[index].cues[name]).to(device) for index, part in rows.owners])
-        for name in rows.names
+        name: _rows([part.of(visuals[index].cues[name]).to(device) for index, part in every]) for name in rows.names
     }
     texts = {
-        name: pad_sequence([visuals[index].texts[name].to(device) for index, _ in rows.owners], batch_first=True)
+        name: pad_sequence([visuals[index].texts[name].to(device) for index, _ in every], batch_first=True)
         for name in rows.texts
     }
     return cues | texts

@@ -24,8 +24,10 @@ class Rows:
         names: of the cues that are read of these rows' tokens.
         texts: of those that are read of their questions.
         owners: whose they are.
+        beside: further rows that are read, and not chosen from: tiles of the owners' images that keep other numbers, as
+            pruners measure a tile by what all tiles of its image have.
         ids: (R, P) the tokens, counted through the sequences of all images; None for one row that holds 0 to P - 1.
-        image_index: (R,) as in ``VisualCues``; None for one row.
+        image_index: (R + rows beside,) as in ``VisualCues``; None for one row.
         fixed: (R, K) what a pruner keeps that reads no cue, else None.
         grid: rows and columns of the tokens of every row, None where that is not known.
     """
@@ -38,6 +40,7 @@ class Rows:
     image_index: Tensor | None
     fixed: Tensor | None
     grid: tuple[int, int] | None = None
+    beside: Sequence[Row] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -45,12 +48,19 @@ class Rows:
         return len(self.owners), len(self.owners[0][1].positions)
 
     def keep(self, cues: Mapping[str, Tensor]) -> Tensor:
-        """Choose of each row by its cues, (R, P, ...) of tokens and (R, M, ...) of questions: (R, K) int64."""
-        return self.pruner(self.visual_cues(cues)) if self.fixed is None else self.fixed
+        """Choose of each row by its cues, (R, P, ...) of tokens and (R, M, ...) of questions: (R, K) int64.
 
-    def visual_cues(self, cues: Mapping[str, Tensor]) -> VisualCues:
-        """The cues as pruners are given them."""
-        return VisualCues(**{"features": None, "embeds": None, **cues}, image_index=self.image_index, grid=self.grid)
+        Those of rows beside stand behind them.
+        """
+        return self.pruner(self.visual_cues(cues))[: len(self.owners)] if self.fixed is None else self.fixed
+
+    def visual_cues(self, cues: Mapping[str, Tensor], own: bool = False) -> VisualCues:
+        """The cues as pruners are given them; ``own`` leaves out rows beside."""
+        index = self.image_index
+        if own and self.beside:
+            cues = {name: cue[: len(self.owners)] for name, cue in cues.items()}
+            index = index[: len(self.owners)]
+        return VisualCues(**{"features": None, "embeds": None, **cues}, image_index=index, grid=self.grid)
 
     def tokens(self, keep: Tensor) -> Tensor:
         """The ids of what is kept of each row, (R, K)."""
@@ -119,7 +129,10 @@ def plan_of(options: PruningOptions, visuals: Sequence[Visual], budgets: Sequenc
         names = tuple(name for name in CUES if name in pruner.needs & visual.cues.keys())
         texts = tuple(name for name in TEXT_FORMS if name in pruner.needs & visual.texts.keys())
         alike[len(part.positions), budget, names, texts, part.grid].append(row)
-    groups = [_rows(pruner.with_budget(key[1]), key[2:], group, starts) for key, group in alike.items()]
+    groups = [
+        _rows(pruner.with_budget(key[1]), key[2:], group, starts, [] if budgets is None else _beside(key, alike))
+        for key, group in alike.items()
+    ]
     rest = torch.ones(int(starts[-1]), dtype=torch.bool)
     counts = [0] * len(visuals)
     for (_, budget, *_), group in alike.items():
@@ -140,12 +153,24 @@ def plan_of(options: PruningOptions, visuals: Sequence[Visual], budgets: Sequenc
     )
 
 
-def _rows(pruner: Pruner, known: tuple, group: list[Row], starts: Tensor) -> Rows:
-    images = {key: number for number, key in enumerate(dict.fromkeys((index, part.group) for index, part in group))}
-    image_index = torch.tensor([images[index, part.group] for index, part in group])
+def _beside(key: tuple, alike: Mapping[tuple, list[Row]]) -> list[Row]:
+    """The rows like those of a key, but for their budget, that share an image with them."""
+    images = {(index, part.group) for index, part in alike[key]}
+    length, budget, *known = key
+    others = [
+        group for (size, own, *others), group in alike.items() if own != budget and [size, others] == [length, known]
+    ]
+    return [row for group in others for row in group if (row[0], row[1].group) in images]
+
+
+def _rows(pruner: Pruner, known: tuple, group: list[Row], starts: Tensor, beside: list[Row]) -> Rows:
+    every = [*group, *beside] if pruner.needs else group
+    images = {key: number for number, key in enumerate(dict.fromkeys((index, part.group) for index, part in every))}
+    image_index = torch.tensor([images[index, part.group] for index, part in every])
     ids = torch.stack([starts[index] + part.positions for index, part in group])
     names, texts, grid = known
-    rows = Rows(pruner, names, texts, group, ids, image_index if len(group) > 1 else None, None, grid)
+    index = image_index if len(every) > 1 else None
+    rows = Rows(pruner, names, texts, group, ids, index, None, grid, every[len(group) :])
     if not pruner.needs:  # zeros tell how many tokens there are
         rows = replace(rows, fixed=pruner(rows.visual_cues({"cls_attention": torch.zeros(ids.shape)})))
     return replace(rows, ids=None) if torch.equal(ids, torch.arange(ids.shape[1]).unsqueeze(0)) else rows

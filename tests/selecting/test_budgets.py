@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from math import ceil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.functional import normalize
 
 from llava.pruners import resolve_pruner
 from llava.selecting.budgets import budgets_of, effective_rank, mass_count, spectral_budget
@@ -16,6 +18,7 @@ from llava.selecting.options import PruningOptions
 from llava.selecting.parts import Part, Visual
 from llava.selecting.planning import plan_of
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 SPECTRAL = {"budget": "spectral", "erank_ref": 10.0}
 
 
@@ -254,6 +257,23 @@ def test_a_split_in_a_batch_is_that_of_the_image_alone():
         assert torch.equal(alone.kept[0], together.kept[index])
 
 
+@pytest.mark.parametrize("name", ["cdpruner", "mfpruner", "cls_topk", "visionzip", "uniform"])
+def test_a_tile_keeps_what_it_keeps_of_that_many_whatever_the_others_have(name):
+    """Relevance is measured over all tiles of an image, and of no other."""
+    visuals = [asked(36, 36, 36, seed=1), asked(36, 36, seed=2)]
+    tokens = [visual.cues["features"] for visual in visuals]
+    choice = choose(options(name, 16, budget_scope="tile", **SPLIT), visuals, tokens)
+    assert len({*choice.budgets[0].parts}) > 1
+    for number, budget in enumerate(choice.budgets):
+        for tile, quota in enumerate(budget.parts):
+            alike = choose(options(name, quota, budget_scope="tile"), visuals, tokens)
+            own = [(kept[kept // 36 == tile]).tolist() for kept in (choice.kept[number], alike.kept[number])]
+            assert own[0] == own[1] and len(own[0]) == quota
+            if choice.merged is not None:
+                made, known = (each.merged[number][own[0]] for each in (choice, alike))
+                assert torch.equal(made, known)
+
+
 @pytest.mark.parametrize("tokens", [0, 1, 36, 100])
 def test_a_split_of_nothing_and_of_everything(tokens):
     (budget,) = budgets_of(options("cdpruner", tokens, **SPLIT), [asked(36, 36, 36)])
@@ -265,3 +285,25 @@ def test_what_is_laid_out_in_no_tiles_cannot_be_split():
     for visual in (grid, asked(10, 20)):
         with pytest.raises(ValueError, match='among tiles of one size, .* anyres="fixed"'):
             choose(options("cdpruner", 4, **SPLIT), [visual])
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("eadp_B[2-9]*.npz")), ids=lambda path: path.stem)
+def test_eadp_splits_the_budget_of_an_image_as_recorded(path):
+    """``quotas_exact`` and ``keep_mask_exact``: shares of importance, whole tokens, none dropped."""
+    recorded = np.load(path)
+    embeds, patches, texts, sequence = (
+        torch.from_numpy(recorded[name]) for name in ("embeds", "image_embeds", "text_embeds", "text_sequence")
+    )
+    tiles, tokens = embeds.shape[:2]
+    relevance = -(normalize(patches, dim=-1) @ normalize(texts, dim=-1).T).mean(dim=-1)
+    cues = {"embeds": embeds, "joint_embeds": patches, "relevance": relevance}
+    parts = [Part(torch.arange(tile * tokens, (tile + 1) * tokens)) for tile in range(tiles)]
+    image = Visual(
+        tiles * tokens,
+        parts,
+        {name: cue.flatten(0, 1) for name, cue in cues.items()},
+        texts={"text_sequence": sequence},
+    )
+    choice = choose(options("eadp", int(recorded["T"]), **SPLIT), [image])
+    assert choice.budgets[0].parts == recorded["quotas_exact"].tolist()
+    assert choice.kept[0].tolist() == recorded["keep_mask_exact"].flatten().nonzero()[0].tolist()
