@@ -1,7 +1,7 @@
 """From images to what the language model reads of them: encode, prune, merge tiles."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from llava import compat
 from llava.model.encoding import ImagePlan, object_layer
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
-from llava.model.multimodal_encoder.memory import Memory
+from llava.model.multimodal_encoder.memory import OF_A_LAYER, Memory
 from llava.model.prefill import Prefill, count_positions
 from llava.model.reading import PLANS, ImageReading
 from llava.model.replay import Recent
@@ -146,19 +146,21 @@ class ImageSide(ImageReading):
         self._say("positions", None if positions == "compact" else positions)  # the model's own way
 
     @contextmanager
-    def images_read_once(self, needs: frozenset[str]) -> Iterator[None]:
+    def images_read_once(self, options: Sequence[PruningOptions]) -> Iterator[None]:
         """Within it, images that this thread shows again are not encoded again, however they are pruned.
 
         What is captured in CUDA graphs is encoded as ever.
 
         Args:
-            needs: the cues that the pruners of all calls read.
+            options: how the images will be pruned, by one call or another.
         """
         if self.cuda_graphs or self.get_vision_tower() is None:
             yield
             return
+        needs = frozenset().union(*(each.needs for each in options))
+        layers = {object_layer(each) for each in options if each.needs & OF_A_LAYER}
         of_tower, before = self.get_vision_tower().memory, self.memory
-        self.memory = of_tower.value = Memory(needs)
+        self.memory = of_tower.value = Memory(needs, *(layers if len(layers) == 1 else ()))
         try:
             yield
         finally:

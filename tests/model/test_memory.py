@@ -68,10 +68,9 @@ def test_every_pruner_reads_what_it_reads_by_itself(load, anyres_checkpoint, ima
     alone = [ask(loaded, images, options) for options in every]
     assert len(read) == len(every)
     read.clear()
-    with model.images_read_once(frozenset().union(*(options.needs for options in every))):
+    with model.images_read_once(every):
         together = [ask(loaded, images, options) for options in every]
-    anew = any("object_attention" in options.needs for options in every)  # a block that is not known beforehand
-    assert len(read) == 1 + anew
+    assert len(read) == 1
     assert all(map(same, together, alone))
 
 
@@ -82,7 +81,7 @@ def test_other_images_are_read_and_so_are_all_of_them_afterwards(load, checkpoin
     turned = images[::-1]
     alone_turned = ask(loaded, turned, options)
     read.clear()
-    with loaded[1].images_read_once(options.needs):
+    with loaded[1].images_read_once([options]):
         assert same(ask(loaded, images, options), alone) and same(ask(loaded, images, options), alone)
         assert same(ask(loaded, turned, options), alone_turned)
         assert same(ask(loaded, images, options), alone)
@@ -100,7 +99,7 @@ def test_another_question_about_the_same_image_is_weighed_anew(load, checkpoint,
     alone = [ask(loaded, images, options, questions) for questions in (QUESTIONS, other)]
     assert alone[0][2] != alone[1][2], "the questions make no difference"
     read.clear()
-    with loaded[1].images_read_once(options.needs):
+    with loaded[1].images_read_once([options]):
         together = [ask(loaded, images, options, questions) for questions in (QUESTIONS, other)]
     assert len(read) == 1 and all(map(same, together, alone))
 
@@ -109,7 +108,7 @@ def test_another_question_about_the_same_image_is_weighed_anew(load, checkpoint,
 def test_a_thread_knows_nothing_of_what_another_remembers(load, checkpoint, images, read):
     loaded, options = load(checkpoint), PruningOptions(resolve_pruner("divprune", visual_token_num=4))
     ask(loaded, images, options)
-    with loaded[1].images_read_once(options.needs), ThreadPoolExecutor(1) as pool:
+    with loaded[1].images_read_once([options]), ThreadPoolExecutor(1) as pool:
         ask(loaded, images, options)
         pool.submit(torch.inference_mode()(ask), loaded, images, options).result()
         ask(loaded, images, options)
@@ -145,3 +144,8 @@ def test_more_cues_and_other_blocks_are_encoded_anew():
     for layer in (4, 4, 5):
         assert memory.encoded(images, of_a_layer, layer, encode)[1] == {"object_attention": ("object_attention", layer)}
     assert [layer for _, layer in asked[2:]] == [4, 5]
+    asked.clear()
+    memory = Memory(frozenset({"a", "object_attention"}), 3)
+    for needs, layer in ((frozenset("a"), 9), (of_a_layer, 3), (frozenset(), 9), (of_a_layer, 4)):
+        memory.encoded(images, needs, layer, encode)
+    assert [layer for _, layer in asked] == [3, 4]

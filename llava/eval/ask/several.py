@@ -162,9 +162,8 @@ def answer_together(
         InputError: a question that cannot be asked, unless the plan is to skip it.
     """
     plan = waiting[0].plan
-    needs = frozenset().union(*(each.options.needs for each in waiting))
     for batch in batches(dataset, plan.batch_size, plan.num_workers):
-        with model.model.images_read_once(needs):
+        with model.model.images_read_once([each.options for each in waiting]):
             for each in waiting:
                 wanted = [(place, read) for place, read in batch if asked[place] in each.missing]
                 if wanted:

@@ -17,10 +17,12 @@ class Memory:
 
     Args:
         needs: the cues that will be asked for, by one call or another.
+        layer: the block that those in ``OF_A_LAYER`` will be asked of; None where that is not known.
     """
 
-    def __init__(self, needs: frozenset[str] = frozenset()):
-        self.needs = needs - OF_A_LAYER
+    def __init__(self, needs: frozenset[str] = frozenset(), layer: int | None = None):
+        self.needs = needs - OF_A_LAYER if layer is None else needs
+        self.layer = layer
         self._images: Tensor | None = None
         self._layer: int | None = None
         self._states: Tensor | None = None
@@ -37,6 +39,7 @@ class Memory:
     ) -> Encoded:
         """The states of images (B, 3, H, W) and the cues in ``needs``, as ``encode`` makes them."""
         same = self._images is not None and _equal(self._images, images)
+        layer = self.layer if self.layer is not None and not needs & OF_A_LAYER else layer
         if not (same and needs <= self._known and (not needs & OF_A_LAYER or layer == self._layer)):
             self._known, self._layer = self.needs | needs, layer
             self._states, self._cues = encode(images, self._known, layer)
