@@ -70,7 +70,7 @@ class ImageReading:
         def project(features: Tensor) -> Tensor:
             return projector(features if not features.is_floating_point() else features.to(dtype))
 
-        return project(features) if self.memory is None else self.memory.projected(features, project)
+        return project(features) if self.memory is None else self.memory.derived("embeds", features, project)
 
     def _measure(self, plan: ImagePlan) -> Callable[[Tensor], dict[str, Tensor]]:
         """What tells how sensitive the projector is to features (B, N, C), where a pruner reads that; else nothing."""

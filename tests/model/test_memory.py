@@ -115,18 +115,22 @@ def test_a_thread_knows_nothing_of_what_another_remembers(load, checkpoint, imag
     assert len(read) == 3
 
 
-def test_only_what_the_tower_gave_is_remembered_as_projected():
+def test_only_what_is_made_of_the_towers_features_is_remembered():
     memory, images, states, projected = Memory(), torch.ones(1, 3, 2, 2), torch.arange(12.0).view(1, 4, 3), []
 
     def project(features):
         projected.append(features)
         return 2 * features
 
-    assert torch.equal(memory.projected(states[:, 1:], project), 2 * states[:, 1:])
+    assert torch.equal(memory.derived("embeds", states[:, 1:], project), 2 * states[:, 1:])
     memory.encoded(images, frozenset(), 9, lambda *_: (states, {}))
     for features in (states[:, 1:] + 1, states[:, 1:], states[:, 1:].clone(), states[:, 1:].double()):
-        assert torch.equal(memory.projected(features, project), 2 * features)
+        assert torch.equal(memory.derived("embeds", features, project), 2 * features)
     assert len(projected) == 4  # the clone holds what is known
+    assert memory.derived("sum", states[:, 1:], torch.sum) == states[:, 1:].sum()
+    memory.encoded(images + 1, frozenset(), 9, lambda *_: (states, {}))
+    memory.derived("embeds", states[:, 1:], project)
+    assert len(projected) == 5
 
 
 def test_more_cues_and_other_blocks_are_encoded_anew():

@@ -1,6 +1,6 @@
 """Images that are read again and again, as under one pruner after the other: each is encoded once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ class Memory:
         self._states: Tensor | None = None
         self._cues: dict[str, Tensor] = {}
         self._known: frozenset[str] = frozenset()
-        self._embeds: Tensor | None = None
+        self._derived: dict[Hashable, Tensor] = {}
 
     def encoded(
         self,
@@ -43,16 +43,16 @@ class Memory:
         if not (same and needs <= self._known and (not needs & OF_A_LAYER or layer == self._layer)):
             self._known, self._layer = self.needs | needs, layer
             self._states, self._cues = encode(images, self._known, layer)
-            self._images, self._embeds = images, self._embeds if same else None
+            self._images, self._derived = images, self._derived if same else {}
         return self._states, {name: self._cues[name] for name in needs & self._cues.keys()}
 
-    def projected(self, features: Tensor, project: Callable[[Tensor], Tensor]) -> Tensor:
-        """The embeddings of features (B, N, C), as ``project`` makes them; only those of the images are kept."""
+    def derived(self, what: Hashable, features: Tensor, derive: Callable[[Tensor], Tensor]) -> Tensor:
+        """What ``derive`` makes of features (B, N, C), ``what`` names it; of those of the images it is made once."""
         if self._states is None or not _equal(features, self._states[:, -features.shape[1] :]):
-            return project(features)
-        if self._embeds is None:
-            self._embeds = project(features)
-        return self._embeds
+            return derive(features)
+        if what not in self._derived:
+            self._derived[what] = derive(features)
+        return self._derived[what]
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
