@@ -75,11 +75,13 @@ def notes(table: Table) -> list[str]:
 
 def _published(table: Table) -> list[str]:
     """By which protocol the published numbers were measured, and whose word they are, row by row."""
-    claims: dict[str, dict[str, None]] = {}
+    claims: dict[str, dict[str, dict[str, None]]] = {}
     for row in table.rows:
         if row.published:
-            claims.setdefault(row.published.source, {})[f"{row.pruner} ({row.published.claim})"] = None
-    told = [f"{', '.join(rows)}: {source}." for source, rows in claims.items()]
+            of_source = claims.setdefault(row.published.source, {})
+            of_source.setdefault(row.published.claim, {})[row.pruner] = None
+    said = {source: [f"{', '.join(rows)}: {claim}" for claim, rows in each.items()] for source, each in claims.items()}
+    told = [f"{source}. {'; '.join(each)}." for source, each in said.items()]
     head = f"In parentheses the published number and the difference to it, by {MEASURED_BY} as here."
     return [head, *told] if told else []
 
