@@ -60,12 +60,14 @@ def importance(cues: VisualCues, alpha: float, beta: float) -> Tensor:
         alpha: share of ``relevance``, in [0, 1]; the rest is that of the words. Where only one is known, it is all.
         beta: exponent, 0 or more.
     """
-    if cues.relevance is None:
-        return torch.ones(cues.shape, device=cues.device)
-    relevance = cues.relevance.float()
+    parts = []
+    if cues.relevance is not None:
+        parts.append((alpha, cues.relevance.float()))
     if cues.joint_embeds is not None and cues.text_sequence is not None:
-        of_words = relevance_to_words(cues.joint_embeds.float(), cues.text_sequence.float())
-        relevance = alpha * relevance + (1 - alpha) * of_words
+        parts.append((1 - alpha, relevance_to_words(cues.joint_embeds.float(), cues.text_sequence.float())))
+    if not parts:
+        return torch.ones(cues.shape, device=cues.device)
+    relevance = parts[0][1] if len(parts) == 1 else sum(share * part for share, part in parts)  # (B, N)
     spread = min_max(relevance, cues.image_index)
     spread = spread.where(image_max(spread, cues.image_index) > 0, 1.0)
     return smoothed(spread, cues.grid).pow(beta)
