@@ -1,7 +1,7 @@
 """The way of a batch of images through a model: planned, encoded, chosen from, recorded."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
@@ -70,7 +70,11 @@ class ImageReading:
         def project(features: Tensor) -> Tensor:
             return projector(features if not features.is_floating_point() else features.to(dtype))
 
-        return project(features) if self.memory is None else self.memory.derived("embeds", features, project)
+        return self._derived("embeds", features, project)
+
+    def _derived(self, what: Hashable, features: Tensor, derive: Callable[[Tensor], Tensor]) -> Tensor:
+        """What ``derive`` makes of features (B, N, C); of those that are remembered it is made once."""
+        return derive(features) if self.memory is None else self.memory.derived(what, features, derive)
 
     def _measure(self, plan: ImagePlan) -> Callable[[Tensor], dict[str, Tensor]]:
         """What tells how sensitive the projector is to features (B, N, C), where a pruner reads that; else nothing."""
@@ -78,13 +82,14 @@ class ImageReading:
             return lambda features: {}
         projector = in_float32(self.get_model().mm_projector)
         place = next((weight.device for weight in projector.parameters()), None)
-        step = plan.options.pruner.asks("sensitivity").get("h", STEP)
+        asked = plan.options.pruner.asks("sensitivity")
 
-        def measure(features: Tensor) -> dict[str, Tensor]:
+        def measured(features: Tensor) -> Tensor:
             features = features if place is None else features.to(place)
-            return {"sensitivity": sensitivity(lambda rows: projector(rows), features, plan.directions, step)}
+            return sensitivity(lambda rows: projector(rows), features, plan.directions, asked.get("h", STEP))
 
-        return measure
+        what = ("sensitivity", *sorted(asked.items()))
+        return lambda features: {"sensitivity": self._derived(what, features, measured)}
 
     def _report_missing_text(self, pruner: Pruner) -> None:
         """Warn once of a pruner that does without a question; raise ValueError for one that has nothing else."""

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from llava.mm_utils import process_images
+from llava.model import reading
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.multimodal_encoder.memory import Memory
 from llava.pruners import PRUNERS, resolve_pruner
@@ -72,6 +73,23 @@ def test_every_pruner_reads_what_it_reads_by_itself(load, anyres_checkpoint, ima
         together = [ask(loaded, images, options) for options in every]
     assert len(read) == 1
     assert all(map(same, together, alone))
+
+
+@torch.inference_mode()
+def test_the_projectors_sensitivity_is_measured_once_for_all_budgets_of_the_same_directions(
+    load, checkpoint, images, monkeypatch
+):
+    measured, measure = [], reading.sensitivity
+    monkeypatch.setattr(reading, "sensitivity", lambda *args: measured.append(args) or measure(*args))
+    loaded = load(checkpoint)
+    same_way = [PruningOptions(resolve_pruner("zoo_prune", visual_token_num=budget)) for budget in (6, 4, 3)]
+    other = PruningOptions(resolve_pruner("zoo_prune", visual_token_num=4, seed=1))
+    alone = [ask(loaded, images, options) for options in (*same_way, other)]
+    assert len(measured) == 4
+    measured.clear()
+    with loaded[1].images_read_once([*same_way, other]):
+        together = [ask(loaded, images, options) for options in (*same_way, other)]
+    assert len(measured) == 2 and all(map(same, together, alone))
 
 
 @torch.inference_mode()
