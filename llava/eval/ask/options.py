@@ -86,14 +86,12 @@ def describe_run(
         attention: what the implementation of attention is called.
     """
     flags = {key: getattr(args, key) for key in chosen}
-    layers = model.config.get_text_config().num_hidden_layers if flags.get("prune_layer") else None
     return {
         "model_path": model_path(args),
         "dtype": str(model.dtype).removeprefix("torch."),
         attention: model.config._attn_implementation,
         "device": str(model.device),
         **{key: value for key, value in flags.items() if value is not None},
-        **({} if layers is None else {"layers": layers}),
         "versions": provenance.versions(),
         "commit": provenance.commit(),
     }

@@ -11,7 +11,7 @@ from llava.records import check_record, read_jsonl
 NUMBER = (int, float)
 ENTRIES = {"visual_tokens": NUMBER, "latency_ms": NUMBER, "pruner": str, "options": dict, "run": dict, "profile": dict}
 ENTRIES |= {"budgets": list[dict], "tokens_before": NUMBER}
-OF_BUDGETS = {"budget": str, "budget_split": str, "erank_ref": NUMBER, "mass": NUMBER, "layers": int}
+OF_BUDGETS = {"budget": str, "budget_split": str, "erank_ref": NUMBER, "mass": NUMBER}
 BUDGET = {"k": NUMBER, "tiles": int, "kept": NUMBER}
 NAMES = ("anyres", "attention", "attention_implementation", "budget_scope", "conv_mode", "dtype", "model_base")
 RUN = dict.fromkeys((*NAMES, "model_path", "positions", "text_chunking", "vision_dtype"), str)

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from llava.eval.results import beside
-from llava.eval.results.budgets import Kept, mean_over_layers, quantile
+from llava.eval.results.budgets import Kept, layers_of, mean_over_layers, quantile
 from llava.eval.results.collect import Group, Measurement
 from llava.eval.results.formats import FORMATS, line, notes
 from llava.eval.results.setting import Setting
 from llava.eval.results.table import build_tables
+from llava.shapes import checkpoint_path
 
 LLAVA = Group("llava-v1.5-7b", "native", "")
 SPECTRAL = "vtn_64_budgetspectral_erank_ref71.5"
@@ -40,12 +41,26 @@ def test_a_quantile_is_one_of_the_values(share, expected):
     assert quantile(range(20, 0, -1), share) == expected
 
 
-def test_the_mean_over_layers_counts_those_that_read_all_tokens():
-    said = {"visual_tokens": 64, "tokens_before": 576, "run": {"prune_layer": 2, "layers": 32}}
-    assert mean_over_layers(said) == pytest.approx((2 * 576 + 30 * 64) / 32)
-    assert Kept.of([said, said]).over_layers == pytest.approx(96)
-    assert mean_over_layers(said | {"run": {"layers": 32}}) is None
-    assert mean_over_layers({"visual_tokens": 64, "run": {"prune_layer": 2, "layers": 32}}) is None
+@pytest.mark.parametrize("config", [{"num_hidden_layers": 32}, {"text_config": {"num_hidden_layers": 32}}])
+def test_the_mean_over_layers_counts_those_that_read_all_tokens(put, tmp_path, config):
+    put("llava/config.json", config)
+    run = {"prune_layer": 2, "model_path": str(tmp_path / "llava")}
+    said = {"visual_tokens": 64, "tokens_before": 576, "run": run}
+    assert layers_of(run["model_path"]) == 32
+    assert mean_over_layers(said, 32) == pytest.approx((2 * 576 + 30 * 64) / 32) == Kept.of([said, said]).over_layers
+    assert mean_over_layers(said | {"run": {}}, 32) is None and mean_over_layers(said, None) is None
+    assert mean_over_layers({"visual_tokens": 64, "run": run}, 32) is None
+    assert Kept.of([said | {"run": run | {"model_path": "some/where"}}]) is None
+
+
+def test_layers_may_be_those_of_the_class_and_a_config_may_say_nothing(put, tmp_path):
+    put("hosted/config.json", {"model_type": "llava", "text_config": {"model_type": "llama"}})
+    assert layers_of(str(tmp_path / "hosted")) == 32
+    for content in ({}, {"text_config": {}}, []):
+        put("odd/config.json", content)
+        assert layers_of(str(tmp_path / "odd")) is None
+    assert [layers_of(path) for path in ("some/where", "", "no name at all")] == [None] * 3
+    assert layers_of(checkpoint_path()) == 4
 
 
 def test_the_mean_over_layers_stands_beside_the_count_behind_the_layer():
