@@ -142,6 +142,8 @@ def check_values(args: Namespace, parser: ArgumentParser) -> Namespace:
 def _checked(action: Action, flag: str, value: Any) -> Any:
     # Which pruner is asked of the pruners, who take one of theirs as well as its name.
     one_of_few = action.choices is not None and action.dest != "pruner"
+    if action.nargs == "?" and action.const is True and value in (True, False):  # on without a value, or off
+        return bool(value)
     if one_of_few and not (isinstance(value, str) and value in action.choices):
         raise InputError(f"{flag}: {value!r} is not one of {', '.join(map(str, action.choices))}")
     if action.nargs == 0 and value not in (True, False):

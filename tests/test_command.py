@@ -73,6 +73,7 @@ def parser():
     made.add_argument("--kind", choices=["a", "b"])
     made.add_argument("--many", nargs="+", choices=["a", "b"])
     made.add_argument("--flag", action="store_true")
+    made.add_argument("--form", nargs="?", const=True, choices=["a", "b"])
     return made
 
 
@@ -84,6 +85,8 @@ def parser():
         ({"kind": ["a"]}, r"--kind: \['a'\] is not one of"),
         ({"many": ["a", "c"]}, "--many: 'c' is not one of"),
         ({"flag": "False"}, "--flag: 'False' is neither True nor False"),
+        ({"form": "c"}, "--form: 'c' is not one of a, b"),
+        ({"form": 2}, "--form: 2 is not one of a, b"),
     ],
 )
 def test_attributes_of_an_object_are_held_against_the_flags(wrong, message):
@@ -91,6 +94,9 @@ def test_attributes_of_an_object_are_held_against_the_flags(wrong, message):
         check_values(Namespace(**wrong), parser())
     checked = check_values(Namespace(size=np.int32(4), kind=None, many=["a"], flag=np.bool_(True)), parser())
     assert type(checked.size) is int
+    for words, value in (["--form"], True), (["--form", "a"], "a"), ([], None):
+        assert check_values(parser().parse_args(words), parser()).form == value
+    assert check_values(Namespace(form=np.bool_(False)), parser()).form is False
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,11 @@ def test_a_budget_that_follows_the_picture_is_swept_as_it_runs(place, read):
     assert swept == lines(Path("alone.jsonl")) and all(line["metadata"]["budgets"] for line in swept)
 
 
+def test_an_option_that_is_on_without_a_value_is_swept(place):
+    main(["sweep", *WORDS[:3], "cdpruner:centered,cdpruner:centered=plain", "--budgets", "18", *WORDS[6:]])
+    assert list(files(place)) == ["cdpruner/vtn_18_centered.jsonl", "cdpruner/vtn_18_centeredplain.jsonl"]
+
+
 def test_what_a_server_scores_is_made_ready_for_it(capsys):
     done = []
     plans = [plan_of(["vqav2", "v1_5", "64", "--pruner", "trim", *more], {}) for more in ([], ["--limit", "5"])]
