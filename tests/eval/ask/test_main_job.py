@@ -13,6 +13,7 @@ from llava.eval import model_vqa_loader
 from llava.eval.__main__ import main
 from llava.eval.ask.dataset import QuestionDataset
 from llava.eval.ask.loop import Run, run
+from llava.eval.ask.specs import EMBEDDED
 from llava.eval.model_vqa_loader import CustomDataset
 from llava.eval.tasks.base import vqa_samples
 from llava.eval.tasks.files import ASKED
@@ -70,7 +71,9 @@ def test_in_float32_no_answer_depends_on_the_batch_size(shapes, embedded, name):
     dataset = CustomDataset(
         questions, shapes / "images", embedded.tokenizer, embedded.image_processor, config, "vicuna_v1"
     )
-    pruner = resolve_pruner(name, visual_token_num=None if name == "none" else 9)
+    option, _, value = EMBEDDED.get(name, "").partition("=")
+    options = {option: int(value)} if option else {}
+    pruner = resolve_pruner(name, visual_token_num=None if name == "none" else 9, **options)
     layer = int(pruner is not None and bool(pruner.needs & INSIDE_CUES))
     embedded.model.pruning = PruningOptions(pruner, prune_layer=layer)
     answers = {}
