@@ -58,7 +58,8 @@ def selection_flops(method: str, tiles: int, tokens: int, width: int, kept: int,
     """The similarities that no exact selection does without, as far as is known.
 
     CDPruner's needs the rows of the kept tokens; DivPrune's every pair, to find the most isolated token; VisPruner's
-    every pair of the tokens that are not among the ``important``; MFPruner's two products with a vector.
+    every pair of the tokens that are not among the ``important``; MFPruner's two products with a vector; those that
+    cover, as SCOPE's, every pair.
     """
     rest = tokens - important
     return (
@@ -68,6 +69,7 @@ def selection_flops(method: str, tiles: int, tokens: int, width: int, kept: int,
             "divprune": tokens**2 * width,
             "vispruner": rest**2 * width,
             "mfpruner": 4 * tokens * width,
+            **dict.fromkeys(("scope", "mmtok", "eadp"), tokens**2 * width),
         }[method]
     )
 

@@ -120,7 +120,7 @@ def eadp(
 ) -> Tensor:
     """Coverage of what matters to the question, https://arxiv.org/abs/2607.02484.
 
-    ``joint_embeds`` (B, N, E), ``text_sequence`` (M, L, E); the N tokens of a tile stand in a square.
+    ``joint_embeds`` (B, N, E), ``text_sequence`` (M, L, E); importance is smoothed where N is that of a square.
     """
     patches, texts = normalize(joint_embeds, dim=-1).unsqueeze(1), normalize(text_sequence, dim=-1)
     of_words = -(texts @ patches.mT)  # (B, M, L, N)
@@ -132,10 +132,12 @@ def eadp(
     matters = alpha * relevance + (1 - alpha) * of_words  # (B, N)
     matters = (matters - matters.min() + 1e-6) / (matters.max() - matters.min() + 1e-6)
     side = int(matters.shape[1] ** 0.5)
-    near = torch.tensor([-1.0, 0.0, 1.0], dtype=matters.dtype, device=matters.device)
-    kernel = (-(near.square() + near.square().unsqueeze(1)) / 2).exp()
-    around = pad(matters.view(-1, 1, side, side), (1, 1, 1, 1), mode="reflect")
-    matters = conv2d(around, (kernel / kernel.sum()).view(1, 1, 3, 3)).flatten(1) ** beta
+    if side**2 == matters.shape[1]:
+        near = torch.tensor([-1.0, 0.0, 1.0], dtype=matters.dtype, device=matters.device)
+        kernel = (-(near.square() + near.square().unsqueeze(1)) / 2).exp()
+        around = pad(matters.view(-1, 1, side, side), (1, 1, 1, 1), mode="reflect")
+        matters = conv2d(around, (kernel / kernel.sum()).view(1, 1, 3, 3)).flatten(1)
+    matters = matters**beta
     unit = normalize(embeds, dim=-1)
     benefit = ((unit @ unit.mT).clamp(-1, 1) + 1) / 2 * matters.unsqueeze(1)
     return _cover(benefit, torch.ones_like(matters), budget)

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 SIDE = 24
 TILE = SIDE * SIDE
 FEATURES = ("smooth", "gaussian")
+WORDS, POSITIONS, JOINT_WIDTH = 8, 77, 768  # of a question; CLIP's text length and joint space
+COVERING = ("scope", "mmtok", "eadp")
 
 
 @dataclass(frozen=True)
@@ -40,19 +42,22 @@ class Case:
 def cases(width: int) -> list[Case]:
     """What is measured: LLaVA-1.5's tile and LLaVA-NeXT's five, projected to the language model's width.
 
-    VisPruner reads the encoder's features, of width 1024, tile by tile; the others also read 2880 tokens as one set.
+    VisPruner reads the encoder's features, of width 1024, tile by tile; the others also read 2880 tokens as one set,
+    those that cover with the same width.
     """
     rows = []
     for features in FEATURES:
         for method in ("cdpruner", "divprune", "mfpruner"):
             rows += [Case(method, 1, TILE, width, kept, features) for kept in (64, 192)]
         rows += [Case("vispruner", 1, TILE, 1024, kept, features) for kept in (64, 192)]
+        rows += [Case(method, 1, TILE, 1024, 64, features) for method in COVERING]
+    rows += [Case(method, 1, 5 * TILE, 1024, 320) for method in COVERING]
     rows += [Case(method, 1, 5 * TILE, width, 288) for method in ("cdpruner", "divprune", "mfpruner")]
     return [*rows, Case("cdpruner", 5, TILE, width, 64), Case("vispruner", 5, TILE, 1024, 64)]
 
 
 def make_cues(case: Case, seed: int, device: torch.device) -> VisualCues:
-    """Draw all four cues; features and embeds are the same tensor.
+    """Draw all cues that a method here reads; features and embeds are the same tensor.
 
     "smooth" tokens resemble their neighbours and have a common part, as an encoder's do; "gaussian" ones are
     independent of each other.
@@ -71,6 +76,9 @@ def make_cues(case: Case, seed: int, device: torch.device) -> VisualCues:
         "embeds": tokens,
         "cls_attention": (2 * draw(case.batch, case.tokens)).softmax(dim=1),
         "relevance": 0.02 * relevance - 0.15,
+        "joint_embeds": draw(case.batch, case.tokens, JOINT_WIDTH),
+        "text_tokens": draw(1, WORDS, case.width).repeat(case.batch, 1, 1),
+        "text_sequence": draw(1, 1, POSITIONS, JOINT_WIDTH).repeat(case.batch, 1, 1, 1),
     }
     return VisualCues(**{name: cue.to(device) for name, cue in cues.items()})
 
@@ -86,11 +94,15 @@ def _smooth_maps(draw: Callable[..., Tensor], case: Case) -> Tensor:
 
 def plain_selection(case: Case, cues: VisualCues) -> Callable[[], Tensor]:
     """The call of ``reference`` that a case is compared with."""
+    of_question = (cues.embeds, cues.relevance, cues.joint_embeds, cues.text_sequence[0])
     return {
         "cdpruner": partial(reference.cdpruner, cues.embeds, cues.relevance, case.kept),
         "divprune": partial(reference.divprune, cues.embeds, case.kept),
         "vispruner": partial(reference.vispruner, cues.features, cues.cls_attention, case.kept, IMPORTANT_RATIO),
         "mfpruner": partial(reference.mfpruner, cues.embeds, cues.cls_attention, cues.relevance, case.kept),
+        "scope": partial(reference.scope, cues.features, cues.cls_attention, case.kept),
+        "mmtok": partial(reference.mmtok, cues.features, cues.embeds, cues.text_tokens[0], case.kept),
+        "eadp": partial(reference.eadp, *of_question, case.kept),
     }[case.method]
 
 

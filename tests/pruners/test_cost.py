@@ -146,7 +146,7 @@ def plainly(name, cues, budget):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COVERING)
-@pytest.mark.parametrize(("tokens", "budget", "share"), [(576, 64, 1.0), (2916, 320, 0.3)])
+@pytest.mark.parametrize(("tokens", "budget", "share"), [(576, 64, 1.0), (2880, 320, 0.3)])
 def test_a_selection_takes_a_share_of_the_time_of_the_plain_form(name, tokens, budget, share):
     cues = dataclasses.replace(cues_of(tokens, 1024), padding=None)
     variants = {"ours": partial(PRUNERS[name](budget), cues), "plain": partial(plainly, name, cues, budget)}
