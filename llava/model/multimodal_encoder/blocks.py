@@ -38,7 +38,7 @@ def run_blocks(
         reads[object_layer - 1] = reads.get(object_layer - 1, frozenset()) | {"object_attention"}
     of_last = needs & LAST_BLOCK_CUES
     stop = max(depth, len(blocks) if of_last else 0, *(index + 1 for index, names in reads.items() if names), 0)
-    cues, output = {}, hidden_states
+    cues, output = {}, hidden_states if depth == 0 else None  # what is held needlessly here is memory of every block
     for index, block in enumerate(blocks[:stop]):
         names = reads.get(index)
         if of_last and index == len(blocks) - 1:

@@ -223,9 +223,11 @@ class CLIPVisionTower(nn.Module):
         self, images: Tensor, needs: frozenset[str], object_layer: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         self.check_cues(needs, object_layer)
-        vision = self._vision
-        hidden_states = vision.pre_layrnorm(vision.embeddings(images.to(device=self.device, dtype=self.dtype)))
-        return run_blocks(list(vision.encoder.layers), hidden_states, self._depth, needs, object_layer)
+        return run_blocks(list(self._vision.encoder.layers), self._embed(images), self._depth, needs, object_layer)
+
+    def _embed(self, images: Tensor) -> Tensor:
+        """What the first block reads, (B, 1 + N, C)."""
+        return self._vision.pre_layrnorm(self._vision.embeddings(images.to(device=self.device, dtype=self.dtype)))
 
     def _features(self, hidden_states: Tensor) -> Tensor:
         return hidden_states[:, 1:] if self.select_feature == "patch" else hidden_states
