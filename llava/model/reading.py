@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from llava.model.decoding import Decoder
 from llava.model.encoding import ImageBatch, ImagePlan, encode, plan_images
@@ -76,11 +76,15 @@ class ImageReading:
         """What ``derive`` makes of features (B, N, C); of those that are remembered it is made once."""
         return derive(features) if self.memory is None else self.memory.derived(what, features, derive)
 
+    def plain_projector(self) -> nn.Module:
+        """The projector as a module of PyTorch's own operations, through which derivatives are taken."""
+        return self.get_model().mm_projector
+
     def _measure(self, plan: ImagePlan) -> Callable[[Tensor], dict[str, Tensor]]:
         """What tells how sensitive the projector is to features (B, N, C), where a pruner reads that; else nothing."""
         if plan.directions is None:
             return lambda features: {}
-        projector = in_float32(self.get_model().mm_projector)
+        projector = in_float32(self.plain_projector())
         place = next((weight.device for weight in projector.parameters()), None)
         asked = plan.options.pruner.asks("sensitivity")
 
@@ -230,7 +234,8 @@ class ImageReading:
         """The input embeddings of the words of each question, (B, M, D); few forms of M, so that calls are replayed."""
         known = {text: [] if text is None else word_ids(self.word_tokenizer, words(text)) for text in texts}
         table = self.get_model().embed_tokens
-        device = next((weight.device for weight in table.parameters()), self.get_vision_tower().device)
+        weight = next(table.parameters(), None) if isinstance(table, nn.Module) else None
+        device = self.get_vision_tower().device if weight is None else weight.device
         embedded = embed_words(list(known.values()), table, device, WORDS)
         places = {text: place for place, text in enumerate(known)}
         return embedded[torch.tensor([places[text] for text in texts]).to(device, non_blocking=True)]

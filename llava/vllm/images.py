@@ -1,9 +1,10 @@
 """The image side of a served model: LLaVA's own, over weights that vLLM loads."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from types import SimpleNamespace
+from typing import Any
 
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig
@@ -64,12 +65,26 @@ class ServedImages(ImageSide):
         tower: CLIP's vision side, named as its text side is.
         projector: reads features (B, N, C), returns embeddings (B, N, D).
         newline: (D,) LLaVA-NeXT's newline token; None for a model that reads an image as one tile.
+        plain: the projector in PyTorch's own operations, for pruners that measure it; not needed by others.
+        table: the language model's input embeddings, (R, M) ids -> (R, M, D), for pruners that read words.
+        tokenizer: the language model's, for these, too.
     """
 
-    def __init__(self, served: Served, tower: CLIPVisionTower, projector: nn.Module, newline: Tensor | None):
+    def __init__(
+        self,
+        served: Served,
+        tower: CLIPVisionTower,
+        projector: nn.Module,
+        newline: Tensor | None,
+        plain: nn.Module | None = None,
+        table: Callable[[Tensor], Tensor] | None = None,
+        tokenizer: Any = None,
+    ):
         self.config = SimpleNamespace(**served.settings)
         self.start_reading()
-        self._tower, self._parts = tower, SimpleNamespace(mm_projector=projector, image_newline=newline)
+        parts = {"mm_projector": projector, "image_newline": newline, "embed_tokens": table}
+        self._tower, self._parts = tower, SimpleNamespace(**parts)
+        self._plain, self.word_tokenizer = plain, tokenizer
         self._sizes = Sizes(served, tower.config, newline is not None)
         self.pruning = served.options
 
@@ -79,16 +94,19 @@ class ServedImages(ImageSide):
     def get_model(self) -> SimpleNamespace:
         return self._parts
 
+    def plain_projector(self) -> nn.Module:
+        return super().plain_projector() if self._plain is None else self._plain
+
     def __call__(self, pixels: Sequence[Tensor], sizes: Sequence[Size] | None, texts: Sequence[str]) -> list[Tensor]:
         """Return the kept embeddings (K, D) of every image.
 
         Args:
             pixels: of each image (3, H, W), or under anyres its tiles (T, 3, H, W), of which those that it does not
                 have are padding.
-            sizes: of each image, under anyres.
+            sizes: of each image; needed under anyres, and by pruners that read where a border is.
             texts: the question that each was shown with.
         """
-        if sizes is not None:
+        if self._sizes.anyres:
             pixels = [tiles[: self._sizes.tiles(size)] for tiles, size in zip(pixels, sizes, strict=True)]
         read, _ = self.read_batch(self.plan_batch(pixels, sizes, list(texts), self.pruning))
         return list(read.embeds.split(read.counts))

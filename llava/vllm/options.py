@@ -7,6 +7,7 @@ from typing import Any
 from transformers import CLIPVisionConfig, PretrainedConfig
 
 from llava.convert.configs import BACKBONES, clip_of, llava_settings
+from llava.model.encoding import object_layer
 from llava.model.multimodal_encoder.builder import resolve_tower
 from llava.pruners import name_of, resolve_pruner
 from llava.pruners.cues import CLIP_TEXT_CUES, INSIDE_CUES
@@ -68,9 +69,12 @@ def _served(config: PretrainedConfig, given: dict[str, Any]) -> Served:
         raise ValueError(f"{name_of(pruner)} cannot be served: it chooses inside the language model, which is vLLM's")
     options = PruningOptions.of(NATIVE, **given)
     _check_model(config)
+    _check_block(config, options)
     reads_text = bool(options.needs & CLIP_TEXT_CUES)
     if text_tower is not None and not reads_text:
-        raise ValueError(f"text_tower {text_tower!r} is for pruners that read the question, not for {name_of(pruner)}")
+        raise ValueError(
+            f"text_tower {text_tower!r} is for pruners that read the question with CLIP, not for {name_of(pruner)}"
+        )
     settings = llava_settings(config)
     return Served(options, settings, _text_tower(config, text_tower, settings) if reads_text else None)
 
@@ -83,6 +87,13 @@ def _text_tower(config: PretrainedConfig, given: str | None, settings: Mapping[s
         raise ValueError(
             f'no CLIP for the text side: {error}. Give its folder or hub id, "text_tower": "openai/clip-..."'
         ) from error
+
+
+def _check_block(config: PretrainedConfig, options: PruningOptions) -> None:
+    """Refuse a pruner that looks into a block which the encoder does not have."""
+    layer, blocks = object_layer(options), config.vision_config.num_hidden_layers
+    if "object_attention" in options.needs and not 1 <= layer <= blocks:
+        raise ValueError(f"object_attention of block {layer}: the vision encoder has blocks 1 to {blocks}")
 
 
 def _check_model(config: PretrainedConfig) -> None:

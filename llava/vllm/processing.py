@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import torch
 from transformers import BatchFeature
 from vllm.multimodal.inputs import MultiModalFieldConfig
 from vllm.multimodal.parse import ImageEmbeddingItems
@@ -18,11 +19,11 @@ from vllm.multimodal.processing import (
     TimingContext,
 )
 
-from llava.pruners.cues import CLIP_TEXT_CUES
+from llava.pruners.cues import QUESTION_CUES
 from llava.vllm import ENTRY
 from llava.vllm.images import Sizes
 from llava.vllm.options import served
-from llava.vllm.questions import QUESTION, question_of, to_bytes
+from llava.vllm.questions import PICTURE_SIZE, QUESTION, question_of, to_bytes
 
 
 class PrunedInfo:
@@ -62,7 +63,7 @@ class PrunedProcessor:
         asked = keywords.pop(QUESTION, None)
         if asked is not None and not isinstance(asked, str):
             raise ValueError(f"mm_processor_kwargs: {QUESTION} must be a string, not {type(asked).__name__}")
-        if options.needs & CLIP_TEXT_CUES:
+        if options.needs & QUESTION_CUES:
             keywords[QUESTION] = self._question(inputs.prompt) if asked is None else asked
         keywords[ENTRY] = repr(options)  # caches may be shared with a server that prunes otherwise
         return super().apply(replace(inputs, hf_processor_mm_kwargs=keywords), timing_ctx)
@@ -76,13 +77,27 @@ class PrunedProcessor:
         output = super()._call_hf_processor(hf_data, own)
         if QUESTION in hf_kwargs:
             output[QUESTION] = to_bytes(hf_kwargs[QUESTION]).repeat(len(output["pixel_values"]), 1)
+        if "pixel_values" in output and self._pads():
+            output[PICTURE_SIZE] = torch.tensor([size_of(image) for image in hf_data["images"]])
         return output
+
+    def _pads(self) -> bool:
+        """Whether a pruner reads where a border is, of a model whose processor pads pictures to squares."""
+        processor = getattr(self.info.get_hf_processor(), "image_processor", None)
+        wanted = "padding" in self.info.served.options.needs and not self.info.anyres
+        return wanted and bool(getattr(processor, "do_pad", False))
 
     def _get_mm_fields_config(
         self, hf_inputs: BatchFeature, hf_processor_mm_kwargs: Mapping[str, object]
     ) -> Mapping[str, MultiModalFieldConfig]:
         fields = dict(super()._get_mm_fields_config(hf_inputs, hf_processor_mm_kwargs))
-        return fields | {QUESTION: MultiModalFieldConfig.batched("image", keep_on_cpu=True)}
+        own = (QUESTION, PICTURE_SIZE)
+        return fields | {name: MultiModalFieldConfig.batched("image", keep_on_cpu=True) for name in own}
+
+
+def size_of(image: Any) -> tuple[int, int]:
+    """Width and height of a picture, of PIL's or (3, H, W), in pixels."""
+    return (image.shape[-1], image.shape[-2]) if hasattr(image, "shape") else tuple(image.size)
 
 
 def info_of(own: Callable[[Any], BaseProcessingInfo], pruned: type[PrunedInfo]) -> Callable[[Any], BaseProcessingInfo]:

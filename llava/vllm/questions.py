@@ -9,6 +9,8 @@ from llava.utils import encodable
 
 QUESTION = "question"
 """The keyword with which a client may name the question, and the field that takes it to the encoder."""
+PICTURE_SIZE = "picture_size"
+"""The field that takes width and height of a picture to the encoder, where a pruner reads its border."""
 TURNS = (
     ("<|im_start|>user", ("<|im_end|>",)),
     ("[INST]", ("[/INST]",)),

@@ -16,7 +16,7 @@ from llava.model.builder import load_pretrained_model
 from llava.model.decoding import Decoder
 from llava.model.prompt_pass import PromptPass
 from llava.model.replay import Replays
-from llava.pruners import PRUNERS
+from llava.pruners import PRUNERS, Pruner, resolve_pruner
 from llava.pruners.cues import INSIDE_CUES
 
 E2E = Path(__file__).parent.parent / "e2e"
@@ -126,6 +126,11 @@ def images() -> list[Image.Image]:
         Image.fromarray(pixels.numpy()).resize(size, Image.Resampling.BICUBIC)
         for pixels, size in zip(noise, sizes, strict=True)
     ]
+
+
+def pruner_of(name: str, budget: int) -> Pruner:
+    """A pruner with options that fit a tower of four blocks."""
+    return resolve_pruner(name, budget, **({"object_layer": 2} if name == "hiprune" else {}))
 
 
 def layer_for(name: str | None) -> int:

@@ -14,7 +14,7 @@ from llava.pruners import PRUNERS, resolve_pruner
 from llava.pruners.cues import INSIDE_CUES
 from llava.selecting.options import PruningOptions
 
-from .conftest import QUESTIONS, generate, left_pad, prompt_ids, question_prompts
+from .conftest import QUESTIONS, generate, left_pad, prompt_ids, pruner_of, question_prompts
 
 BUDGET = 5  # of the 16 patches of a tile
 LAYER = 2
@@ -39,7 +39,7 @@ def model_of(load, deep):
     """Return a function that loads the model of a layout."""
 
     def get(layout="single", pruner=None, layer=LAYER, **options):
-        chosen = None if pruner is None else resolve_pruner(pruner, BUDGET)
+        chosen = None if pruner is None else pruner_of(pruner, BUDGET)
         anyres = "fixed" if layout == "fixed" else "native"
         return load(deep[layout], pruner=chosen, prune_layer=layer, anyres=anyres, **options)
 
@@ -146,7 +146,7 @@ def test_keeping_all_changes_no_bit(model_of, images, layout, pruner):
     tokenizer, model, processor, _ = model_of(layout)
     ids, inputs = inputs_of(model, tokenizer, processor, images)
     plain = first_logits(model, ids, inputs)
-    model.set_pruner(resolve_pruner(pruner, 1000))
+    model.set_pruner(pruner_of(pruner, 1000))
     assert torch.equal(first_logits(model, ids, inputs), plain)
     assert model.last_prune.visual_tokens == model.last_prune.tokens_before
 

@@ -10,7 +10,7 @@ from llava.model import LlavaLlamaForCausalLM
 from llava.pruners import PRUNERS, resolve_pruner
 from llava.selecting.options import PruningOptions
 
-from .conftest import QUESTIONS, generate, layer_for, left_pad, prompt_ids, question_prompts
+from .conftest import QUESTIONS, generate, layer_for, left_pad, prompt_ids, pruner_of, question_prompts
 
 BUDGET = 5  # of the 16 patches of a tile
 LAYOUTS = ["single", "native", "fixed"]
@@ -28,7 +28,7 @@ def model_of(load, checkpoint, anyres_checkpoint):
     def get(layout: str, pruner: str | None = None, budget: int = BUDGET, **options):
         folder = checkpoint if layout == "single" else anyres_checkpoint
         anyres = "fixed" if layout == "fixed" else "native"
-        chosen = None if pruner in (None, "none") else resolve_pruner(pruner, budget)
+        chosen = None if pruner in (None, "none") else pruner_of(pruner, budget)
         return load(folder, pruner=chosen, anyres=anyres, **{"prune_layer": layer_for(pruner), **options})
 
     return get
@@ -59,7 +59,7 @@ def test_keeping_all_is_no_pruning_bit_for_bit(model_of, layout, pruner, images)
         "texts": QUESTIONS,
     }
     plain = model.prepare_inputs_labels_for_multimodal(ids, None, mask, None, None, **inputs)[4]
-    model.pruning = PruningOptions(resolve_pruner(pruner, 1000), prune_layer=layer_for(pruner))
+    model.pruning = PruningOptions(pruner_of(pruner, 1000), prune_layer=layer_for(pruner))
     assert torch.equal(model.prepare_inputs_labels_for_multimodal(ids, None, mask, None, None, **inputs)[4], plain)
 
 
@@ -400,7 +400,7 @@ def test_images_of_any_shape_are_pruned(model_of, pruner, size):
     generate(model, tokenizer, processor, [image], QUESTIONS[:1], question_prompts(tokenizer, QUESTIONS[:1]))
     record = model.last_prune
     assert record.visual_tokens[0] <= record.tokens_before[0]
-    if pruner not in ("divprune", "fastv"):  # which take the image as a whole
+    if PRUNERS[pruner].scope == "tile":  # others take the image as a whole
         assert base_and_grid(record)[0][0] == BUDGET and record.visual_tokens == [len(record.keep[0])]
 
 

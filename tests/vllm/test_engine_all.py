@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from llava.model import LlavaMistralConfig
 from llava.pruners import PRUNERS
-from llava.pruners.cues import CLIP_TEXT_CUES, INSIDE_CUES
+from llava.pruners.cues import INSIDE_CUES, QUESTION_CUES
 
 from .conftest import E2E
 from .serving import Asked, Own, agree, engine
@@ -19,11 +19,12 @@ pytest.importorskip("vllm")
 
 MAIN = ("cdpruner", "divprune", "vispruner", "mfpruner")
 OTHERS = [name for name, pruner in PRUNERS.items() if name not in MAIN and not pruner.needs & INSIDE_CUES]
+SMALL = {"hiprune": {"object_layer": 2}}  # of a tower of five blocks
 EVERYTHING = ("prompt", "answer", "kept", "embeds")
 
 
 def reads_text(pruner: str) -> bool:
-    return bool(PRUNERS[pruner].needs & CLIP_TEXT_CUES)
+    return bool(PRUNERS[pruner].needs & QUESTION_CUES)
 
 
 @pytest.mark.parametrize("tokens", [36, 18, 9])
@@ -37,7 +38,7 @@ def test_the_four_main_pruners(shapes_hf, shapes, questions, pruner, tokens):
 
 @pytest.mark.parametrize("pruner", OTHERS)
 def test_the_other_pruners(shapes_hf, shapes, questions, pruner):
-    options, asked = {"pruner": pruner, "keep_ratio": 0.2}, questions[:40]
+    options, asked = {"pruner": pruner, "keep_ratio": 0.2, **SMALL.get(pruner, {})}, questions[:40]
     with engine(shapes_hf, options) as running:
         counts = agree(shapes.ask(asked, **options), running.ask(asked), running, reads_text(pruner))
     assert counts == dict.fromkeys(EVERYTHING, 40)

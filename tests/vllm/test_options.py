@@ -41,6 +41,11 @@ def test_another_pruner_needs_no_clip():
         served(config(PRUNED, small))
 
 
+def test_words_need_no_clip():
+    found = served(config({"pruner": "mmtok", "visual_token_num": 64}))
+    assert found.text_tower is None and "text_tokens" in found.options.needs
+
+
 def test_the_recorded_clip_is_read():
     recorded = {"config": {"mm_vision_tower": "someone/clip-of-their-own"}}
     assert served(config(PRUNED, llava_format=recorded)).text_tower == "someone/clip-of-their-own"
@@ -68,6 +73,8 @@ def test_the_recorded_clip_is_read():
         (PRUNED | {"budget_scope": "frame"}, "budget_scope 'frame'"),
         ({"pruner": "fastv", "visual_token_num": 64}, "fastv cannot be served: it chooses inside the language model"),
         ({"pruner": "divprune", "visual_token_num": 64, "text_tower": "x/y"}, "for pruners that read the question"),
+        ({"pruner": "mmtok", "visual_token_num": 64, "text_tower": "x/y"}, "that read the question with CLIP, not for"),
+        ({"pruner": "hiprune", "visual_token_num": 64, "object_layer": 25}, "block 25: .* has blocks 1 to 24"),
         (PRUNED | {"text_tower": "./nowhere"}, "no CLIP for the text side.*nowhere"),
     ],
 )
