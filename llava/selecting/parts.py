@@ -65,7 +65,8 @@ def parts_of(pruner: Pruner, visual: Visual, scope: str | None) -> Sequence[Part
         return visual.parts
     if judges_newlines(pruner):
         return [Part(torch.arange(visual.length), visual.tiles)]
-    return [Part(torch.cat([part.positions for part in visual.parts]).sort().values, visual.tiles)]
+    grid = visual.parts[0].grid if len(visual.parts) == 1 else None
+    return [Part(torch.cat([part.positions for part in visual.parts]).sort().values, visual.tiles, grid=grid)]
 
 
 def budget_of(pruner: Pruner, part: Part) -> int:

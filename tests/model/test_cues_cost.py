@@ -59,6 +59,20 @@ def test_cues_cost_a_few_operations_whatever_the_number_of_tiles(device, dtype, 
     assert everything == sum(costs.values())
 
 
+@pytest.mark.parametrize("tiles", [1, 5])
+def test_received_attention_and_the_joint_space_cost_a_few_operations(tiles):
+    """Of a few tiles; more are taken a chunk at a time."""
+    tower = small_tower(torch.float16)
+    tower.vision_tower.to("meta"), tower.relevance.weights.to("meta")
+    images = torch.zeros(tiles, 3, 56, 56, device="meta", dtype=torch.float16)
+    sequence = {"text_sequence": torch.zeros(tiles, 1, 77, JOINT_WIDTH, device="meta")}
+    alone = operations(lambda: tower(images))
+    for names, most in (({"deep_attention"}, 10), ({"object_attention"}, 10), ({"joint_embeds", "text_sequence"}, 3)):
+        embedded = sequence if "text_sequence" in names else {}
+        cost = operations(lambda names=names, embedded=embedded: tower.with_cues(images, names, embedded, 1)) - alone
+        assert 0 < cost <= most, (names, cost)
+
+
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_block_whose_queries_are_read_computes_the_same_bits(dtype, attention):

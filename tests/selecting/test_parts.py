@@ -63,3 +63,10 @@ def test_a_centred_pruner_takes_tiles_and_no_newline_for_a_part_of_the_picture(f
     parts, newline = [Part(torch.arange(4)), Part(torch.tensor([4, 5, 7, 8]))], torch.arange(10) % 3 == 0
     (whole,) = parts_of(pruner, Visual(10, parts, newline=newline), "image")
     assert whole.positions.tolist() == [0, 1, 2, 3, 4, 5, 7, 8] and whole.tiles == 2
+
+
+def test_a_frame_alone_stands_in_its_rows_whatever_the_scope():
+    read = resolve_pruner("vispruner", 3)
+    one, other = (Part(torch.arange(first, first + 6), grid=(2, 3)) for first in (0, 6))
+    assert [part.grid for part in parts_of(read, Visual(6, [one]), "image")] == [(2, 3)]
+    assert [part.grid for part in parts_of(read, Visual(12, [one, other]), "image")] == [None]
