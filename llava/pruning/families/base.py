@@ -194,7 +194,7 @@ class Family(Listening):
         if "object_attention" in needs:
             for modality in self.modalities:
                 self.object_block(modality, options.pruner.asks("object_attention"))
-        if (joint := options.pruner.needs & JOINT_CUES) and options.relevance != "clip_text":
+        if (joint := needs & JOINT_CUES) and options.relevance != "clip_text":
             raise ValueError(
                 f'{" and ".join(sorted(joint))} are cues of CLIP\'s joint space: they need relevance="clip_text" and '
                 "text_tower, the folder or hub id of the CLIP that the encoder came from"
