@@ -88,6 +88,9 @@ def asked_of(photos) -> list[Asked]:
         {"pruner": "divprune", "visual_token_num": 40, "budget_scope": "tile"},
         {"pruner": "cdpruner", "keep_ratio": 0.1, "budget_scope": "image"},
         {"pruner": "visionzip", "visual_token_num": 64},
+        {"pruner": "mmtok", "visual_token_num": 64},
+        {"pruner": "eadp", "visual_token_num": 64},
+        {"pruner": "zoo_prune", "visual_token_num": 64, "directions": 2},
     ],
     ids=lambda pruner: " ".join(map(str, pruner.values())) or "none",
 )
