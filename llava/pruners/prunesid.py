@@ -107,7 +107,7 @@ def _quotas(members: list[int], picked: list[int], budget: int) -> list[int]:
     while sum(most) < budget:
         most = [min(each + 1, size) for each, size in zip(most, members, strict=True)]
     rest = budget - sum(least)
-    upto = torch.tensor([0, *picked], dtype=torch.float64).cumsum(0) / sum(picked) * rest
+    upto = (torch.tensor([0, *picked], dtype=torch.float64) / sum(picked)).cumsum(0) * rest
     shares = upto.round().diff().long().tolist()  # halves go to even numbers
     quotas = [min(one + share, top) for one, share, top in zip(least, shares, most, strict=True)]
     for number in sorted(range(len(picked)), key=lambda number: -picked[number]):

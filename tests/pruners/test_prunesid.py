@@ -1,5 +1,6 @@
 """PruneSID: semantic groups, what repeats within them, and how many tokens each gives."""
 
+import itertools
 import math
 
 import numpy as np
@@ -48,7 +49,7 @@ def shares_of(members, picked, budget):
     while sum(up) < budget:
         up = [min(each + 1, size) for each, size in zip(up, members, strict=True)]
     other = budget - sum(low)
-    upto = [0] + [round(sum(picked[: n + 1]) / sum(picked) * other) for n in range(len(picked))]
+    upto = [0] + [round(upto * other) for upto in itertools.accumulate(number / sum(picked) for number in picked)]
     given = [min(a + upto[n + 1] - upto[n], b) for n, (a, b) in enumerate(zip(low, up, strict=True))]
     for number in sorted(range(len(picked)), key=lambda n: -picked[n]):
         while sum(given) < budget and given[number] < up[number]:
@@ -110,6 +111,11 @@ def test_the_groups_give_what_is_asked_for(seed, budget):
     given = _quotas(members, picked, budget)
     assert sum(given) == budget and all(one <= size for one, size in zip(given, members, strict=True))
     assert given == shares_of(members, picked, budget)
+
+
+def test_near_a_half_the_sum_of_the_shares_is_what_is_rounded():
+    assert 7 / 22 + 8 / 22 > 15 / 22  # 11 of them are 7.5, or less by rounding
+    assert _quotas([99] * 3, [7, 8, 7], 14) == shares_of([99] * 3, [7, 8, 7], 14) == [5, 5, 4]
 
 
 def test_the_choice_is_the_same_each_time():
