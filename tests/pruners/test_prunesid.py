@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from llava.pruners import VisualCues
-from llava.pruners.prunesid import PruneSID, _quotas
+from llava.pruners.prunesid import PruneSID
 
 
 def cues(features, attention):
@@ -99,23 +99,6 @@ def test_attention_of_zero_keeps_a_token_in_its_place():
     silent[10:] = 0
     keep = PruneSID(40)(cues(features.unsqueeze(0), silent.unsqueeze(0)))
     assert keep.shape == (1, 40)
-
-
-@pytest.mark.parametrize("budget", [1, 7, 30, 100])
-@pytest.mark.parametrize("seed", range(5))
-def test_the_groups_give_what_is_asked_for(seed, budget):
-    generator = torch.Generator().manual_seed(seed)
-    members = torch.randint(0, 40, (max(1, budget // 4),), generator=generator).tolist()
-    members[0] += budget
-    picked = [int(torch.randint(1, size + 1, (1,), generator=generator)) if size else 0 for size in members]
-    given = _quotas(members, picked, budget)
-    assert sum(given) == budget and all(one <= size for one, size in zip(given, members, strict=True))
-    assert given == shares_of(members, picked, budget)
-
-
-def test_near_a_half_the_sum_of_the_shares_is_what_is_rounded():
-    assert 7 / 22 + 8 / 22 > 15 / 22  # 11 of them are 7.5, or less by rounding
-    assert _quotas([99] * 3, [7, 8, 7], 14) == shares_of([99] * 3, [7, 8, 7], 14) == [5, 5, 4]
 
 
 def test_the_choice_is_the_same_each_time():
