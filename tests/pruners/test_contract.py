@@ -62,6 +62,7 @@ def troubled_cues(draw):
         for name, depth in {name: width if name in PER_TOKEN_VECTORS else 1 for name in CUES}.items()
     }
     cues |= {name: cues[name].squeeze(-1) for name in CUES if name not in PER_TOKEN_VECTORS}
+    cues = {name: cue for name, cue in cues.items() if name not in OPTIONAL_CUES or draw(st.booleans())}
     words, segments, places = draw(st.integers(1, 5)), draw(st.integers(1, 2)), draw(st.integers(1, 9))
     forms = {"text_tokens": (tiles, words, width), "text_sequence": (tiles, segments * places, width)}
     texts = {
