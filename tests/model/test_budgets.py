@@ -15,6 +15,7 @@ from llava.selecting.references import FILE
 from .conftest import QUESTIONS, generate, question_prompts
 
 SPECTRAL = {"budget": "spectral", "erank_ref": 13.0}
+NEWER = ["scope", "mmtok", "eadp", "zoo_prune", "holov", "prunesid", "hiprune", "divprune centred"]
 BUDGETS = [SPECTRAL, {"budget": "mass", "mass": 0.5}]
 
 
@@ -40,11 +41,15 @@ def test_pictures_that_show_more_keep_more(load, checkpoint, pictures):
 
 @pytest.mark.parametrize("positions", ["compact", "original"])
 @pytest.mark.parametrize("more", BUDGETS)
-@pytest.mark.parametrize("name", ["divprune", "cdpruner", "random", "uniform", "cls_topk", "visionzip", "prumerge"])
+@pytest.mark.parametrize(
+    "name", ["divprune", "cdpruner", "random", "uniform", "cls_topk", "visionzip", "prumerge", *NEWER]
+)
 def test_a_batch_of_ragged_budgets_is_answered_as_its_prompts_are_alone(
     load, checkpoint, pictures, name, more, positions
 ):
     options = {"pruner": name, "visual_token_num": 16, "positions": positions, **more}
+    options |= {"pruner": "divprune", "centered": True} if name == "divprune centred" else {}
+    options |= {"object_layer": 1} if name == "hiprune" else {}
     tokenizer, model, processor, _ = load(checkpoint, **options)
     prompts = question_prompts(tokenizer, QUESTIONS)
     together = generate(model, tokenizer, processor, pictures, QUESTIONS, prompts)

@@ -11,6 +11,7 @@ from llava.pruning import prune, unprune
 from llava.selecting.options import PruningOptions
 from llava.selecting.references import FILE
 
+NEWER = ["scope", "zoo_prune", "holov", "prunesid", "hiprune", "cdpruner centred"]
 BUDGETS = [{"budget": "spectral", "erank_ref": 9.0}, {"budget": "mass", "mass": 0.6}]
 
 
@@ -34,13 +35,14 @@ def test_every_family_keeps_what_was_measured(tiny, more):
 
 
 @pytest.mark.parametrize("more", BUDGETS, ids=["spectral", "mass"])
-@pytest.mark.parametrize("name", ["divprune", "cdpruner", "cls_topk", "uniform", "visionzip"])
+@pytest.mark.parametrize("name", ["divprune", "cdpruner", "cls_topk", "uniform", "visionzip", *NEWER])
 def test_a_batch_is_answered_as_its_prompts_are_alone(tiny_llava, name, more):
     model, inputs = tiny_llava.model, tiny_llava.inputs
     pixels = inputs["pixel_values"].clone()
     pixels[0] = pixels[0, :, :1, :1]  # of one colour
     inputs = {**inputs, "pixel_values": pixels}
-    with prune(model, name, visual_token_num=16, **more) as record:
+    own = {"centered": True} if name == "cdpruner centred" else {"object_layer": 1} if name == "hiprune" else {}
+    with prune(model, name.split()[0], visual_token_num=16, **own, **more) as record:
         together = answers(model, inputs)
         budgets, kept = record.budgets, record.keep
         assert len({each.per_tile for each in budgets}) > 1
