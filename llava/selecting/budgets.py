@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from llava.pruners import VisualCues
-from llava.pruners.eadp import importance
+from llava.pruners.eadp import EADP, importance
 from llava.selecting.options import PruningOptions
 from llava.selecting.parts import Part, Visual, budget_of, parts_of
 from llava.selecting.split import quotas_of
 
-ALPHA, BETA = 0.5, 1.0  # of EADP's importance, its usual ones
 SLACK = 1e-6  # by which a sum of shares may miss the mass: cues are rounded to float32
 
 Measured = dict[str, Tensor]
@@ -76,7 +75,7 @@ def _measure(options: PruningOptions, visual: Visual) -> Measured:
     parts = [] if options.budget_split == "even" else parts_of(options.pruner, visual, options.budget_scope)
     if len(parts) > 1:
         _check_tiles(parts)
-        if (weights := _weights(visual, parts)) is not None:
+        if (weights := _weights(options, visual, parts)) is not None:
             found["weights"] = weights
     return found
 
@@ -194,15 +193,18 @@ def _tokens(visual: Visual, cue: str, budget: str) -> Tensor:
     return torch.cat([part.of(visual.cues[cue]) for part in visual.parts])
 
 
-def _weights(visual: Visual, parts: Sequence[Part]) -> Tensor | None:
-    """The importance of each part, (parts,); None without a question."""
+def _weights(options: PruningOptions, visual: Visual, parts: Sequence[Part]) -> Tensor | None:
+    """The importance of each part, (parts,), as EADP has it by its options, its usual ones of another pruner; None
+    without a question.
+    """
     if "relevance" not in visual.cues:
         return None
     known = [name for name in ("relevance", "joint_embeds") if name in visual.cues]
     cues = {name: torch.stack([part.of(visual.cues[name]) for part in parts]) for name in known}
     if (text := visual.texts.get("text_sequence")) is not None:
         cues["text_sequence"] = text.expand(len(parts), *text.shape).to(cues["relevance"].device)
-    weighed = importance(VisualCues(None, None, **cues, grid=parts[0].grid), ALPHA, BETA)
+    by = options.pruner if isinstance(options.pruner, EADP) else EADP
+    weighed = importance(VisualCues(None, None, **cues, grid=parts[0].grid), by.alpha, by.beta)
     return weighed.double().sum(dim=1)
 
 

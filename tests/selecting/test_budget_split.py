@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from llava.pruners import resolve_pruner
 from llava.selecting.budgets import budgets_of
 from llava.selecting.choose import choose
+from llava.selecting.options import PruningOptions
 from llava.selecting.parts import Part, Visual
 
 from .test_budgets import SPECTRAL, options, seen
@@ -47,6 +49,16 @@ def test_a_split_follows_the_words_of_the_question_too():
     whole = replace(visual, cues=cues)
     split, even = budgets_of(options("cdpruner", 16, **SPLIT), [both, whole])
     assert split.parts[0] > split.parts[1] and even.parts == [16, 16]
+
+
+def test_eadp_splits_by_its_own_options():
+    visual = asked(36, 36, 36)
+
+    def parts(name, **more):
+        return budgets_of(PruningOptions(resolve_pruner(name, 16, **more), **SPLIT), [visual])[0].parts
+
+    assert parts("eadp") == parts("cdpruner")
+    assert parts("eadp", beta=3.0)[2] > parts("eadp")[2] and parts("eadp", beta=0.0) == [16, 16, 16]
 
 
 def test_a_split_in_a_batch_is_that_of_the_image_alone():
