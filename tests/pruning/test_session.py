@@ -54,6 +54,14 @@ def test_a_call_of_the_language_model_by_itself_is_left_alone(tiny_llava):
         assert torch.equal(model.model.language_model(inputs_embeds=embeds).last_hidden_state, expected)
 
 
+def test_a_call_without_pruning_is_the_plain_model(tiny_llava):
+    greedy = {"max_new_tokens": 4, "do_sample": False}
+    plain = tiny_llava.model.generate(**tiny_llava.inputs, **greedy)
+    with prune(tiny_llava.model, "divprune", visual_token_num=4) as record:
+        assert torch.equal(tiny_llava.model.generate(**tiny_llava.inputs, **greedy, pruning=None), plain)
+        assert record.keep is None
+
+
 def test_arguments_may_come_without_their_names(tiny_llava):
     base, inputs = tiny_llava.model.model, tiny_llava.inputs
     with prune(tiny_llava.model, "divprune", visual_token_num=5):
