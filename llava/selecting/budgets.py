@@ -24,7 +24,7 @@ class Budget:
     """What an image may keep.
 
     Args:
-        per_tile: k, tokens of a tile on average, as it was measured; a part with fewer keeps what it has.
+        per_tile: k, tokens of a tile on average, at most those that it has; a part with fewer keeps what it has.
         tiles: how many the image has.
         parts: tokens kept of each part that is chosen from.
         tokens: that there are of all parts.
@@ -101,6 +101,7 @@ def _budget(options: PruningOptions, visual: Visual, measured: Measured) -> Budg
     else:
         per_tile = bounded(ceil(int(measured["count"]) / visual.tiles), wanted)
     if options.budget != "fixed":
+        per_tile = min(per_tile, max((ceil(len(part.positions) / part.tiles) for part in parts), default=per_tile))
         kept = [min(len(part.positions), per_tile * part.tiles) for part in parts]
     if "weights" in measured and sum(kept) >= len(parts):
         kept = quotas_of(measured["weights"].tolist(), len(parts[0].positions), sum(kept))

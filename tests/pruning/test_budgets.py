@@ -2,6 +2,7 @@
 
 import copy
 import json
+from math import ceil
 
 import pytest
 import torch
@@ -27,7 +28,8 @@ def test_every_family_keeps_what_was_measured(tiny, more):
         budgets, kept = record.budgets, record.keep
     assert len(budgets) == tiny.visuals and [each.kept for each in budgets] <= record.visual_tokens
     for budget, positions, before in zip(budgets, kept, record.tokens_before, strict=True):
-        assert 4 <= budget.per_tile <= 48
+        of_tile = ceil(budget.tokens / budget.tiles)
+        assert min(4, of_tile) <= budget.per_tile <= 48 and budget.kept <= budget.per_tile * budget.tiles
         assert min(before, budget.kept) <= len(positions)
         assert (budget.erank is None) == (more["budget"] == "mass")
     again = answers(tiny.model, tiny.inputs)
