@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from llava.model.layout import ImageLayout
-from llava.model.multimodal_encoder.blocks import OBJECT_LAYER
 from llava.pruners.cues import CUES, QUESTION_CUES, TEXT_FORMS
+from llava.selecting.attention import OBJECT_LAYER
 from llava.selecting.options import PruningOptions
 from llava.selecting.parts import Visual
 from llava.selecting.planning import Plan, Rows, plan_of

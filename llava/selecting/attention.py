@@ -11,6 +11,7 @@ SELECTED_BLOCK_CUES = frozenset({"cls_attention", "keys"})
 LAST_BLOCK_CUES = frozenset({"last_attention", "last_keys"})
 RECEIVED_CUES = frozenset({"object_attention", "deep_attention"})
 """What every token receives of all: in a block that the pruner names, and in the selected one."""
+OBJECT_LAYER = 9  # of the 24 blocks of CLIP-L/14, counted from 1: where HiPrune finds objects
 LOGITS_PER_CHUNK = 2**24  # bounds the memory of ``received``, whatever the number of tokens
 
 

@@ -3,13 +3,13 @@
 import copy
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from llava.pruners.functional import finite
 from llava.selecting.options import PruningOptions
+from llava.selecting.relevance import full_precision
 
 DIRECTIONS, STEP, SEED = 64, 0.01, 0  # unless a pruner asks for others
 LARGEST_LIMIT = 0.01  # of h, up to which differences are computed in the limit
@@ -55,7 +55,7 @@ def sensitivity(project: Callable[[Tensor], Tensor], features: Tensor, direction
     if isinstance(project, nn.Module):
         project = in_float32(project)
     directions = directions.to(features.device, torch.float32)
-    with _full_precision(features.device.type):
+    with full_precision(features.device.type):
         return torch.stack([_of_tile(project, finite(tile.float()), directions, h) for tile in features])
 
 
@@ -96,10 +96,3 @@ def in_float32(module: nn.Module) -> nn.Module:
 
 def _raised(value: Tensor | None) -> Tensor | None:
     return value.detach().float() if value is not None and value.is_floating_point() else value
-
-
-def _full_precision(device_type: str) -> AbstractContextManager:
-    """A context in which autocast leaves float32 products alone."""
-    if torch.amp.is_autocast_available(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return nullcontext()

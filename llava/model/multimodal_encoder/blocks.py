@@ -17,7 +17,6 @@ QUERY_ROWS = 8
 """Products of few rows round by their number: with eight where one would do, an image's attention is the same however
 many images are beside it."""
 OF_SELECTED = SELECTED_BLOCK_CUES | {"deep_attention"}
-OBJECT_LAYER = 9  # of the 24 blocks of CLIP-L/14, counted from 1: where HiPrune finds objects
 
 
 def run_blocks(

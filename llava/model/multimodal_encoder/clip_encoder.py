@@ -20,10 +20,11 @@ from transformers.utils import logging as transformers_logging
 
 from llava.layout import SELECT_FEATURES, check_key
 from llava.model.checkpoint import naming, read_json, refuse_mismatched, refuse_missing, weight_files
-from llava.model.multimodal_encoder.blocks import OBJECT_LAYER, OF_SELECTED, run_blocks
+from llava.model.multimodal_encoder.blocks import OF_SELECTED, run_blocks
 from llava.model.multimodal_encoder.memory import Memory
 from llava.model.multimodal_encoder.processor import check_processor
 from llava.pruners.cues import CLIP_TEXT_CUES
+from llava.selecting.attention import OBJECT_LAYER
 from llava.selecting.per_thread import PerThread
 from llava.selecting.relevance import ClipRelevance, Embedded
 

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from llava.pruners.checks import is_count
-from llava.pruning.families.listening import OBJECT_LAYER, Asks, Listening
+from llava.pruning.families.listening import Asks, Listening
 from llava.pruning.families.video import frame_visuals
 from llava.pruning.shorten import Shortened
+from llava.selecting.attention import OBJECT_LAYER
 from llava.selecting.options import ATTENTION, PruningOptions, check_choice
 from llava.selecting.parts import Visual
 from llava.selecting.sensitivity import DIRECTIONS, SEED, STEP, random_directions, sensitivity

@@ -21,7 +21,6 @@ from llava.selecting.per_thread import PerThread
 
 Asks = Callable[[str], Mapping[str, Any]]
 """How a pruner wants a cue made, as its ``asks`` says it."""
-OBJECT_LAYER = 9  # of the 24 blocks of CLIP-L/14, counted from 1: where HiPrune finds objects
 
 
 @dataclass
