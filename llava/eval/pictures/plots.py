@@ -12,6 +12,8 @@ from llava.eval.results.published import UNPRUNED
 from llava.eval.results.table import Row, Table, title
 
 PANELS_PER_ROW = 3
+NARROWEST = 6.4  # inches, which two names of settings take beside each other
+CLOSE = 1.1  # ratio of two numbers of tokens of which the axis names one
 
 
 def draw_table(table: Table) -> str:
@@ -22,14 +24,17 @@ def draw_table(table: Table) -> str:
     """
     columns = min(PANELS_PER_ROW, len(table.columns))
     rows = -(-len(table.columns) // columns)
-    figure = Figure(figsize=(4.6 * columns, 3.4 * rows + 0.6), layout="constrained")
+    lines = len({name for column in table.columns for name, _ in _series(table, column)}) + 1
+    legend_columns = 2 if columns == 1 else 3 * columns
+    width, legend_height = max(NARROWEST, 4.6 * columns), 0.2 * -(-lines // legend_columns)
+    figure = Figure(figsize=(width, 3.4 * rows + legend_height + 0.4), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, column in zip(panels, table.columns, strict=False):
         _draw_column(axes, table, column)
     for axes in panels[len(table.columns) :]:
         axes.set_axis_off()
     named = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3 * columns, fontsize="small")
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=legend_columns, fontsize="small")
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
@@ -56,7 +61,17 @@ def _draw_column(axes: Axes, table: Table, column: str) -> None:
         axes.axhline(table.unpruned[column], color="black", linestyle=":", label=UNPRUNED)
     if positive := [tick for tick in ticks if tick]:
         axes.set_xscale("symlog", base=2, linthresh=min(positive))  # linear down to 0 tokens
-    axes.set_xticks(sorted(ticks), [f"{tick:.0f}" for tick in sorted(ticks)])
+    named = _apart(sorted(ticks))
+    axes.set_xticks(named, [f"{tick:.0f}" for tick in named])
+
+
+def _apart(ticks: list[float]) -> list[float]:
+    """Rising numbers without those that are close to the one before."""
+    found: list[float] = []
+    for tick in ticks:
+        if not found or not found[-1] or tick > CLOSE * found[-1]:
+            found.append(tick)
+    return found
 
 
 def _series(table: Table, column: str) -> Iterator[tuple[str, list[Row]]]:
