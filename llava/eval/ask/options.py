@@ -106,12 +106,13 @@ def describe_settings(args: Namespace, pruner: Pruner | None, question_file: str
     pruner_args = ArgumentParser()
     add_pruner_args(pruner_args)
     described = (*NEUTRAL, *vars(pruner_args.parse_args([])))
+    unread = names_of(NATIVE) if pruner is None else ()  # without a choice, how it is applied decides nothing
     digest = hashlib.sha256(read_utf8(question_file).replace(b"\r\n", b"\n")).hexdigest()  # whichever editor saved it
     on_gpu = torch.cuda.is_available() and args.device != "cpu"
     return {
         "sha256 of the questions": digest,
         **describe_pruner(pruner),
-        **{name: value for name, value in vars(args).items() if name not in described},
+        **{name: None if name in unread else value for name, value in vars(args).items() if name not in described},
         "model_path": _place(model_path(args)),
         "image_folder": _place(args.image_folder),
         "dtype": args.dtype or ("float16" if on_gpu else "float32"),

@@ -234,7 +234,8 @@ def plan_of(words: Sequence[str], environment: Mapping[str, str]) -> Plan:
     if engine:
         groups = device_groups(own, places.devices, args.data_parallel_size, words)
         places = replace(places, devices=tuple(groups))
-    setting = setting_of(parser, words, places.checkpoint, task.name, (*CHOSEN, "engine", "allow_crop"), "attention")
+    asked = [*words, "--model-path", f"{places.checkpoints}/{places.checkpoint}"]
+    setting = setting_of(parser, asked, places.checkpoint, task.name, (*CHOSEN, "engine", "allow_crop"), "attention")
     return Plan(task, args.split, places, tuple(words), setting, launcher, parser.parse_args(words).limit)
 
 
@@ -261,6 +262,7 @@ def setting_of(
 
     Args:
         parser: of the program that asks, given ``words``; a usage error of it ends the program.
+        words: of a task, ``--model-path`` is among them: a checkpoint may say what a budget refers to.
         chosen: the flags whose values answers note.
         attention: what they call its implementation.
     """

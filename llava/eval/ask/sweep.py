@@ -12,7 +12,7 @@ import shlex
 import sys
 from argparse import REMAINDER, ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from llava.eval.ask.forms import dataset_of, prepare_form, question_file, read_samples
@@ -50,12 +50,12 @@ def sweep(words: Sequence[str], do: Callable[[list[str]], None], environment: Ma
         environment: says where checkpoints and data lie.
 
     Raises:
-        SystemExit: wrong words, or data that is missing.
-        InputError: no such benchmark, version or pruner; as ``ask_together``.
+        SystemExit: help was asked for, or data is missing.
+        InputError: no such benchmark, version or pruner, or an option that a run refuses; as ``ask_together``.
     """
     runs, dry = runs_of(words)
     places = {name: value for name, value in environment.items() if name != "CUDA_VISIBLE_DEVICES"}
-    plans = [plan_of(run, places) for run in runs]
+    plans = [_plan(run, places) for run in runs]
     if dry:
         print(*(shlex.join(["python", "-m", "llava.eval", "run", *run]) for run in runs), sep="\n")
         return
@@ -103,6 +103,19 @@ def _budget(text: str) -> list[str]:
     if not 0 < share <= 1:
         raise InputError(f"--budgets: {text!r} is neither a number of tokens nor a share of them in (0, 1]")
     return ["--keep_ratio", text]
+
+
+def _plan(run: Sequence[str], places: Mapping[str, str]) -> Plan:
+    """The plan of a run; what is wrong with its words is told in one line, without the usage of its script."""
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return plan_of(run, places)
+    except SystemExit as error:
+        if not error.code:
+            raise
+        told, pruner = said.getvalue().partition(": error: ")[2].strip(), run[3]
+        raise InputError(told if pruner in told else f"{pruner}: {told}") from None
 
 
 def _prepared(plan: Plan) -> tuple[Namespace, Pruner | None]:

@@ -57,6 +57,7 @@ class Setting:
         usual = _usual(run, checkpoint, benchmark)
         told = {name: value for name, value in run.items() if name not in NEUTRAL and not _same(value, usual.get(name))}
         rows = _told(pruner, options) | {name: told[name] for name in OF_ROWS if name in told}
+        rows = {} if pruner == "none" else rows  # how a choice is applied says nothing of a run without one
         variant = {name: value for name, value in told.items() if name not in OF_ROWS}
         budgets = [f"{short}_{_plain(options[name])}" for name, short in BUDGETS.items() if name in options]
         label = "_".join([*(budgets or ["full"]), *_words(rows)])

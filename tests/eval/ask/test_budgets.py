@@ -12,7 +12,7 @@ from llava.eval.ask.plan import name_of, plan_of
 from llava.eval.results.budgets import Kept
 from llava.eval.results.setting import Setting
 from llava.records import read_jsonl
-from llava.selecting.references import read_erank_refs
+from llava.selecting.references import read_erank_refs, store_erank_ref
 from llava.shapes import checkpoint_path
 from llava.shapes.benchmark import write_benchmark
 
@@ -80,6 +80,19 @@ def test_names_of_files_are_those_of_records(shapes, tmp_path):
     label = f"vtn_16_budgetspectral_erank_ref{REFERENCE:g}"
     assert name_of(plan.setting, checkpoint).startswith(f"divprune/{label}")
     assert Setting.of(line["metadata"], checkpoint, "shapes").label == plan.setting.label == label
+
+
+def test_names_of_files_have_the_reference_of_the_checkpoint_that_is_asked(tmp_path):
+    words = ["gqa", "v1_5", "64", "--budget", "spectral"]
+    store_erank_ref(tmp_path, 64, {"erank_ref": 71.5})
+    plan = plan_of(words, {"CKPT_DIR": str(tmp_path.parent), "CKPT": tmp_path.name})
+    assert plan.setting.label == "vtn_64_budgetspectral_erank_ref71.5"
+
+
+def test_a_checkpoint_without_a_reference_is_told_before_anything_is_asked(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        plan_of(["gqa", "v1_5", "64", "--budget", "spectral"], {"CKPT_DIR": str(tmp_path), "CKPT": "llava-v1.5-7b"})
+    assert "--erank_ref is missing for budget 'spectral'" in capsys.readouterr().err
 
 
 def test_another_reference_does_not_continue_a_run(shapes, tmp_path):

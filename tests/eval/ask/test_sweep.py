@@ -265,7 +265,29 @@ def test_help_says_how_pruners_are_named(capsys):
     assert "cdpruner:theta=0.5, random:seed=1" in capsys.readouterr().out
 
 
-def test_a_value_that_a_pruner_does_not_take_is_refused_before_a_model_loads(place, loads, capsys):
-    with pytest.raises(SystemExit):
-        main(["sweep", "shapes", "v1_5", "--pruners", "none,vispruner:important_ratio=7", "--budgets", "36"])
-    assert "important_ratio must be" in capsys.readouterr().err and not loads and not place.exists()
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (
+            "--pruners none,vispruner:important_ratio=7",
+            "vispruner: --important_ratio must be a number in [0, 1], not 7",
+        ),
+        ("--pruners none,divprune:theta=1", "divprune has no option theta; its options are: centered"),
+        ("--pruners none,fastv --budget spectral", "fastv: --budget 'spectral' measures projected tokens: it needs"),
+        ("--pruners none,cdpruner --limit 0", "none: argument --limit: '0' is not an integer of at least 1"),
+    ],
+)
+def test_what_a_run_refuses_is_one_line_before_a_model_loads(place, loads, capsys, words, error):
+    with pytest.raises(SystemExit) as refused:
+        main(["sweep", "shapes", "v1_5", *words.split(), "--budgets", "36"])
+    assert str(refused.value).startswith(f"python -m llava.eval sweep: error: {error}")
+    assert not any(capsys.readouterr()) and not loads and not place.exists()
+
+
+def test_how_a_choice_is_applied_says_nothing_of_a_run_without_a_pruner(place, capsys):
+    main(["sweep", *WORDS[:3], "none,uniform", "--budgets", "18", *WORDS[6:], "--budget", "mass", "--mass", "0.5"])
+    assert list(files(place)) == ["none/full.jsonl", "uniform/vtn_18_budgetmass_mass0.5.jsonl"]
+    assert "| none | full | 144 |" in capsys.readouterr().out
+    main(["run", "shapes", "v1_5", "--pruner", "none", *WORDS[6:]])  # goes on with it: nothing is missing
+    main(["run", "shapes", "v1_5", "--pruner", "none", *WORDS[6:], "--prune_layer", "2"])
+    assert len(lines(place / "none/full.jsonl")) == QUESTIONS

@@ -36,6 +36,11 @@ def test_the_label_is_the_budget_and_what_differs_from_the_pruners_defaults(prun
     assert setting_of(pruner, **options) == Setting(pruner, label, "native", "", 0)
 
 
+@pytest.mark.parametrize("run", [{"prune_layer": 2}, {"budget": "mass", "mass": 0.5}, {"budget_scope": "tile"}])
+def test_without_a_pruner_how_a_choice_is_applied_makes_no_other_row(run):
+    assert setting_of("none", run=run) == setting_of("none")
+
+
 @pytest.mark.parametrize("pruner", PRUNERS)
 def test_no_option_of_a_pruner_is_told_at_its_default_and_each_is_told_otherwise(pruner):
     own = {option.name: option.default for option in fields(PRUNERS[pruner])}
