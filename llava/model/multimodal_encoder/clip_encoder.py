@@ -200,7 +200,8 @@ class CLIPVisionTower(nn.Module):
         blocks = self.config.num_hidden_layers
         if "object_attention" in needs and not 1 <= object_layer <= blocks:
             raise ValueError(
-                f"object_attention of block {object_layer}: the vision tower has blocks 1 to {blocks}; tell the pruner"
+                f"object_attention of block {object_layer}: the vision tower has blocks 1 to {blocks}; "
+                "object_layer says which is read"
             )
 
     def _encode(

@@ -101,7 +101,7 @@ class Family(Listening):
             named = f"1 to {len(valid)}" if len(valid) == len(self.blocks(modality)) else ", ".join(map(str, valid))
             raise ValueError(
                 f"object_attention of block {layer}: the blocks of this {type(self.base).__name__}'s encoder whose "
-                f"tokens attend to the whole image are {named}; tell the pruner"
+                f"tokens attend to the whole image are {named}; object_layer says which is read"
             )
         return self.blocks(modality)[layer - 1]
 
