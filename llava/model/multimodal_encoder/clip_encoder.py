@@ -199,10 +199,8 @@ class CLIPVisionTower(nn.Module):
             )
         blocks = self.config.num_hidden_layers
         if "object_attention" in needs and not 1 <= object_layer <= blocks:
-            raise ValueError(
-                f"object_attention of block {object_layer}: the vision tower has blocks 1 to {blocks}; "
-                "object_layer says which is read"
-            )
+            valid = f"the vision tower has blocks 1 to {blocks}; object_layer says which is read"
+            raise ValueError(f"object_attention of block {object_layer}: {valid}")
 
     def _encode(
         self, images: Tensor, needs: frozenset[str] = frozenset(), object_layer: int = OBJECT_LAYER

@@ -155,7 +155,9 @@ def test_a_block_that_is_not_there_is_refused_before_anything_is_hooked(tiny_of,
 
 @pytest.mark.parametrize("layer", [1, 3])
 def test_a_block_that_attends_within_windows_is_refused(tiny_of, layer):
-    with pytest.raises(ValueError, match=f"object_attention of block {layer}: .* whole image are 2; object_layer says which is read"):
+    with pytest.raises(
+        ValueError, match=f"object_attention of block {layer}: .* whole image are 2; object_layer says which is read"
+    ):
         prune(tiny_of("qwen2_5_images").model, Watching(1, reads=("object_attention",), layer=layer))
 
 
