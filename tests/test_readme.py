@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from llava.mm_utils import process_images, tokenizer_image_token
@@ -54,3 +55,19 @@ def test_the_pruner_of_a_users_own_prunes_a_model():
     ids = tokenizer_image_token("USER: <image>\nHow many? ASSISTANT:", tokenizer, return_tensors="pt").unsqueeze(0)
     model.generate(ids, images=pixels, image_sizes=[image.size], texts="How many?", max_new_tokens=1)
     assert model.last_prune.visual_tokens == [36]
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), 3e38])
+@pytest.mark.parametrize("name", ["SpreadAttention", "StandsOut"])
+def test_the_pruners_shown_keep_the_budget_whatever_the_cues_are(name, value):
+    pieces = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "adding_a_pruner.md").read_text(), re.DOTALL)
+    said = {}
+    exec("\n".join(pieces[:2]), said)
+    generator = torch.Generator().manual_seed(0)
+    cues = {cue: torch.randn(2, 24, generator=generator) for cue in ("cls_attention", "relevance")}
+    cues |= {cue: torch.randn(2, 24, 5, generator=generator) for cue in ("features", "embeds")}
+    for cue in cues.values():
+        cue[0, :3] = value
+    pruner = said[name](visual_token_num=3)
+    keep = pruner(said["VisualCues"](**cues))
+    assert keep.shape == (2, 3) and bool((keep.diff(dim=1) > 0).all())
