@@ -115,7 +115,7 @@ def add_running_args(parser: ArgumentParser, dtype: str) -> Any:
     group = parser.add_argument_group("model")
     group.add_argument("--device", help="cuda, cuda:1, cpu, ...; GPUs, or else the CPU, if not given")
     group.add_argument("--dtype", choices=DTYPES, help=dtype)
-    group.add_argument("--attn", dest="attn_implementation", choices=ATTENTION)
+    group.add_argument("--attn", dest="attn_implementation", choices=ATTENTION, help="sdpa if not given")
     return group
 
 

@@ -271,16 +271,16 @@ def measure_and_draw(loaded: LlavaModel, args: Namespace, results_file: Path) ->
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m llava.eval demo", description=__doc__)
-    parser.add_argument("--output-dir", default="results")
-    parser.add_argument("--num-questions", type=at_least(2), default=500)
+    parser.add_argument("--output-dir", default="results", help="of the results file and the pictures")
+    parser.add_argument("--num-questions", type=at_least(2), default=500, help="how many are drawn; 500 if not given")
     parser.add_argument("--seed", type=SEED, default=0, help="of the questions")
     parser.add_argument("--random-seeds", type=at_least(1), default=3, help="runs of pruner random that are averaged")
-    parser.add_argument("--batch_size", type=at_least(1), default=32)
+    parser.add_argument("--batch_size", type=at_least(1), default=32, help="questions at once; 32 if not given")
     several = "to compare, as of python -m llava.eval sweep; all for every one"
     parser.add_argument("--pruners", default=PRUNED, metavar="A,B", help=f"{several} (default: {PRUNED})")
     parser.add_argument("--model-path", help="another checkpoint trained on shapes; the embedded one if not given")
-    parser.add_argument("--device")
-    parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"])
+    parser.add_argument("--device", help="a GPU if there is one, else the CPU, if not given")
+    parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help="float16 on a GPU, else float32")
     positions = {"nargs": "+", "choices": ["compact", "original"], "default": ["compact"]}
     parser.add_argument("--positions", help="of kept tokens, one or both; compact if not given", **positions)
     return parser

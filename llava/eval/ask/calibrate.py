@@ -139,7 +139,7 @@ def build_parser() -> ArgumentParser:
     )
     parser.add_argument("--num-images", type=at_least(1), metavar="N", help="the first N alone")
     parser.add_argument("--store", action="store_true", help="write what is found beside the checkpoint")
-    parser.add_argument("--batch_size", type=at_least(1), default=8)
+    parser.add_argument("--batch_size", type=at_least(1), default=8, help="images at once; 8 if not given")
     parser.add_argument("--anyres", choices=["native", "fixed"], default="native", help="tiles of a LLaVA-NeXT model")
     add_running_args(parser, dtype="float16 on a GPU, else float32")
     return parser

@@ -157,5 +157,6 @@ def run_words(args: Namespace, do: Callable[[list[str]], None]) -> None:
 def build_parser() -> ArgumentParser:
     """The command line."""
     parser = ArgumentParser(prog="python -m llava.eval run", description=__doc__)
-    parser.add_argument("words", nargs=REMAINDER, metavar="TASK VERSION TOKENS [OPTION...]")
+    words = "as of scripts/VERSION/eval/TASK.sh, which TASK VERSION --help describes, as in gqa v1_5 --help"
+    parser.add_argument("words", nargs=REMAINDER, metavar="TASK VERSION TOKENS [OPTION...]", help=words)
     return parser

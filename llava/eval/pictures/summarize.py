@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m llava.eval table", description=__doc__)
     parser.add_argument("--eval-dir", default=EVAL_DIR, help=f"questions, answers and results (default: {EVAL_DIR})")
     parser.add_argument("--benchmarks", nargs="+", default=[], metavar="NAME", help="columns to show; all if not given")
-    parser.add_argument("--format", choices=list(FORMATS), default="markdown")
+    parser.add_argument("--format", choices=list(FORMATS), default="markdown", help="of the tables")
     parser.add_argument("--output", metavar="FILE", help="write the tables here instead of printing them")
     parser.add_argument("--published", action="store_true", help="also rows that only a paper has")
     page = parser.add_argument_group("page")
