@@ -41,8 +41,10 @@ def test_an_unknown_name_ends_with_the_known_ones(capsys):
 
 
 @pytest.mark.parametrize("name", PRUNERS)
-def test_the_readme_has_a_row_with_the_same_links(name):
+def test_the_readme_has_a_row_with_the_same_options_links_and_licence(name):
     (row,) = re.findall(rf"^\| `{name}` \|.*$", README, re.MULTILINE)[:1]
     cls = PRUNERS[name]
     assert (name in OF_NOBODY) == (not cls.paper and not cls.source)
     assert all(link in row for link in (cls.paper, cls.source) if link)
+    assert re.findall(r"`(\w+)`", row.split(" | ")[3]) == [*option_defaults(cls)]
+    assert (cls.licence if cls.licence != "none" else "no licence") in row
