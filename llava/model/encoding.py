@@ -208,14 +208,17 @@ def encode(
         return patches if plan.where is None else patches.index_select(0, plan.where), None
     with stage("selection"), torch.no_grad():
         known = {"features": features, "embeds": embeds, **cues, **plan.given, **measure(features)}
-        known = {name: known[name].to(embeds.device) for name in needs & known.keys()}
-        keeps = [
-            rows.keep(_read_all(known, rows, places, tiles, patches))
-            for rows, places, tiles in zip(plan.choice.groups, plan.reads, plan.asks, strict=True)
-        ]
-        ids = plan.choice.kept(keeps)
+        ids = _chosen(plan, {name: known[name].to(embeds.device) for name in needs & known.keys()}, patches)
         places = ids if plan.where is None else plan.where[ids]
     return patches.index_select(0, places), plan.choice.positions(ids)
+
+
+def _chosen(plan: ImagePlan, known: Mapping[str, Tensor], patches: Tensor) -> Tensor:
+    """The kept tokens of all images in order, (K,), counted through their sequences; by cues of all tiles."""
+    return plan.choice.kept(
+        rows.keep(_read_all(known, rows, places, tiles, patches))
+        for rows, places, tiles in zip(plan.choice.groups, plan.reads, plan.asks, strict=True)
+    )
 
 
 def _read_all(

@@ -1,6 +1,5 @@
 """PruneSID: semantic groups, what repeats within them, and how many tokens each gives."""
 
-import itertools
 import math
 
 import numpy as np
@@ -9,6 +8,8 @@ import torch
 
 from llava.pruners import VisualCues
 from llava.pruners.prunesid import PruneSID
+
+from .search.test_groups import shares_of
 
 
 def cues(features, attention):
@@ -42,19 +43,10 @@ def lists_of(features, attention, group, budget):
     return lists, picked
 
 
-def shares_of(members, picked, budget):
+def quotas_of(members, picked, budget):
     """How many each group gives."""
-    low = [min(1, size) for size in members]
-    up = [min(5 * math.ceil(budget / 64), size, each) for size, each in zip(members, picked, strict=True)]
-    while sum(up) < budget:
-        up = [min(each + 1, size) for each, size in zip(up, members, strict=True)]
-    other = budget - sum(low)
-    upto = [0] + [round(upto * other) for upto in itertools.accumulate(number / sum(picked) for number in picked)]
-    given = [min(a + upto[n + 1] - upto[n], b) for n, (a, b) in enumerate(zip(low, up, strict=True))]
-    for number in sorted(range(len(picked)), key=lambda n: -picked[n]):
-        while sum(given) < budget and given[number] < up[number]:
-            given[number] += 1
-    return given
+    most = [min(5 * math.ceil(budget / 64), size, each) for size, each in zip(members, picked, strict=True)]
+    return shares_of(members, picked, most, budget)
 
 
 def clustered(seed, tokens=60, width=24, centres=8):
@@ -70,7 +62,7 @@ def test_it_is_the_plain_rule(seed, budget):
     features, attention = clustered(seed)
     group = groups_of(features, max(1, budget // 4))
     lists, picked = lists_of(features, attention, group, budget)
-    shares = shares_of([len(each) for each in lists], picked, budget)
+    shares = quotas_of([len(each) for each in lists], picked, budget)
     expected = sorted(sum((each[:share] for each, share in zip(lists, shares, strict=True)), []))
     assert PruneSID(budget)(cues(features.unsqueeze(0), attention.unsqueeze(0))).tolist() == [expected]
 
@@ -88,7 +80,7 @@ def test_components_that_no_token_has_any_of_make_no_groups():
     for budget in (40, 79):
         group = groups_of(features, 5)
         lists, picked = lists_of(features, attention, group, budget)
-        shares = shares_of([len(each) for each in lists], picked, budget)
+        shares = quotas_of([len(each) for each in lists], picked, budget)
         expected = sorted(sum((each[:share] for each, share in zip(lists, shares, strict=True)), []))
         assert PruneSID(budget)(cues(features.unsqueeze(0), attention.unsqueeze(0))).tolist() == [expected]
 

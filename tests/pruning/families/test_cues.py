@@ -11,7 +11,7 @@ from llava.selecting.sensitivity import random_directions
 
 from ...watching import Watching, given
 from ..conftest import BUILDERS
-from .test_qwen import QWENS, eager_maps, encode, raster_of_windows
+from .test_qwen import QWENS, eager_maps, encode, in_raster_order
 
 ENCODERS = {
     "llava": "image",
@@ -89,19 +89,6 @@ def test_a_block_of_qwen_is_the_one_that_is_asked_for(tiny_of, monkeypatch, name
         assert any(
             one.numel() == found.numel() and torch.allclose(one.view_as(found), found, atol=1e-6) for one in of_tokens
         )
-
-
-def in_raster_order(tiny, name, modality, of_tokens):
-    """What the encoder has of each token, image by image, in the order in which they are read."""
-    grids = tiny.inputs[f"{modality}_grid_thw"].tolist()
-    if name == "qwen2_5":
-        start, raster = 0, torch.empty_like(of_tokens)
-        for frames, rows, columns in grids:
-            order = raster_of_windows(frames, rows // 2, columns // 2, side=2)
-            raster[torch.tensor(order) + start] = of_tokens[start : start + len(order)]
-            start += len(order)
-        of_tokens = raster
-    return of_tokens.split([frames * rows * columns // 4 for frames, rows, columns in grids])
 
 
 @pytest.mark.parametrize("modality", ["image", "video"])

@@ -50,6 +50,19 @@ def raster_of_windows(frames, rows, columns, side):
     return order
 
 
+def in_raster_order(tiny, name, modality, of_tokens):
+    """What the encoder has of each token, image by image, in the order in which they are read."""
+    grids = tiny.inputs[f"{modality}_grid_thw"].tolist()
+    if name == "qwen2_5":
+        start, raster = 0, torch.empty_like(of_tokens)
+        for frames, rows, columns in grids:
+            order = raster_of_windows(frames, rows // 2, columns // 2, side=2)
+            raster[torch.tensor(order) + start] = of_tokens[start : start + len(order)]
+            start += len(order)
+        of_tokens = raster
+    return of_tokens.split([frames * rows * columns // 4 for frames, rows, columns in grids])
+
+
 @pytest.mark.parametrize("modality", ["image", "video"])
 @pytest.mark.parametrize("name", QWENS)
 def test_pruners_are_told_the_mean_of_eager_maps(tiny_of, spy, monkeypatch, name, modality):
@@ -59,14 +72,7 @@ def test_pruners_are_told_the_mean_of_eager_maps(tiny_of, spy, monkeypatch, name
     of_patches = [heads.mean(dim=(0, 1)) for heads in eager_maps(tiny, modality, block, monkeypatch)]
     of_tokens = torch.cat(of_patches).unflatten(0, (-1, 4)).mean(dim=1)
     grids = tiny.inputs[f"{modality}_grid_thw"].tolist()
-    if name == "qwen2_5":
-        start, raster = 0, torch.empty_like(of_tokens)
-        for frames, rows, columns in grids:
-            order = raster_of_windows(frames, rows // 2, columns // 2, side=2)
-            raster[torch.tensor(order) + start] = of_tokens[start : start + len(order)]
-            start += len(order)
-        of_tokens = raster
-    expected = of_tokens.split([f * h * w // 4 for f, h, w in grids])
+    expected = in_raster_order(tiny, name, modality, of_tokens)
     with prune(tiny.model, spy), torch.no_grad():
         tiny.model(**tiny.inputs)
     told = {cues.shape[1]: cues.cls_attention for cues in spy.told}
