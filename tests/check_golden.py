@@ -87,7 +87,7 @@ def mmtok(case: Case) -> Made:
     given = {"features": features, "embeds": case["embeds"]}
     given["text_tokens"] = each_tile(case["text_tokens"], len(features))
     if "exclude" in case:
-        given["padding"] = torch.zeros(features.shape[:2]).index_fill(1, case["exclude"], 1.0)
+        given["padding"] = features.new_zeros(features.shape[:2]).index_fill(1, case["exclude"], 1.0)
     return numbers(case, "tau_tv", "tau_vv", "alpha"), cues(**given)
 
 
