@@ -2,7 +2,7 @@
 # make test            the test suite, with every package as it was tested
 # make test-newest     the same with the newest release of every package, torch apart
 # make test-oldest     the same with the oldest that pyproject.toml admits, torch apart
-# make test-EXTRA      the tests of one extra, installed alone: eval, kernels, lmms, lora, quant or video
+# make test-EXTRA      the tests of one extra, installed alone: browser, eval, kernels, lmms, lora, quant or video
 # make test-triton     the kernels compiled under several Tritons
 # make test-vllm       vLLM with CDPruner and without a pruner; test-vllm-all: with every pruner, and its server
 # make gpu             all that needs a GPU, with the Python that PYTHON names; OUT=results/gpu gets what it gave
@@ -20,8 +20,9 @@ RECORD ?=
 PYTHONS := $(shell sed -n 's/^. Python: //p' .ci/constraints.txt)
 OLDEST_PYTHONS := 3.10 3.11
 VLLM_PYTHONS := 3.11 3.12 3.13
-EXTRAS := eval kernels lmms lora quant video
+EXTRAS := browser eval kernels lmms lora quant video
 
+browser_TESTS := tests/web
 eval_TESTS := tests/eval
 kernels_TESTS := tests/pruners
 lmms_TESTS := tests/lmms -m "not gpu"
@@ -135,7 +136,8 @@ constraints-vllm:
 	mv $(VENV)-vllm/constraints.txt .ci/vllm-constraints.txt
 
 constraints: $(VENV)-tools/bin/uv
-	$(VENV)-tools/bin/python .ci/environments.py tested .ci/constraints.txt dev video
+	$(VENV)-tools/bin/python .ci/environments.py tested .ci/constraints.txt dev docs notebooks video wheel
+	$(VENV)-tools/bin/python .ci/environments.py tested .ci/constraints-browser.txt browser
 	$(VENV)-tools/bin/python .ci/environments.py tested .ci/constraints-lmms.txt test lmms
 
 $(VENV)-tools/bin/uv:
