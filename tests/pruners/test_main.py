@@ -8,7 +8,7 @@ import pytest
 from llava.pruners import PRUNERS, option_defaults
 from llava.pruners.__main__ import main
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+LIST = (Path(__file__).parents[2] / "docs/pruners.md").read_text(encoding="utf-8")
 OF_NOBODY = {"uniform", "random"}
 
 
@@ -41,8 +41,8 @@ def test_an_unknown_name_ends_with_the_known_ones(capsys):
 
 
 @pytest.mark.parametrize("name", PRUNERS)
-def test_the_readme_has_a_row_with_the_same_options_links_and_licence(name):
-    (row,) = re.findall(rf"^\| `{name}` \|.*$", README, re.MULTILINE)[:1]
+def test_the_list_in_the_documents_has_a_row_with_the_same_options_links_and_licence(name):
+    (row,) = re.findall(rf"^\| `{name}` \|.*$", LIST, re.MULTILINE)[:1]
     cls = PRUNERS[name]
     assert (name in OF_NOBODY) == (not cls.paper and not cls.source)
     assert all(link in row for link in (cls.paper, cls.source) if link)
