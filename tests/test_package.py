@@ -29,6 +29,13 @@ def test_the_model_is_found_under_the_package_itself():
     assert LlavaConfig is LlavaLlamaConfig is llava_llama.LlavaConfig
 
 
+def test_loading_is_a_name_of_the_package():
+    from llava.asking.load import load
+
+    assert llava.load is load and "load" in llava.__all__
+    assert not {"torch", "transformers"} & loaded_by("import llava; dir(llava)")
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="LlavaMptForCausalLM"):
         llava.LlavaMptForCausalLM  # noqa: B018

@@ -27,7 +27,9 @@ from llava.asking.questions import Question
 from llava.asking.stream import streaming
 from llava.constants import DEFAULT_IMAGE_TOKEN, IGNORE_INDEX, IMAGE_PLACEHOLDER, IMAGE_TOKEN_INDEX
 from llava.mm_utils import process_images, tokenizer_image_token
+from llava.pruners import Pruner
 from llava.pruners.cues import CLIP_TEXT_CUES
+from llava.selecting.options import AS_SET, NATIVE, PruningOptions
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,18 @@ class LlavaModel(Model):
         conv_mode: conversation template of questions that bring none of their own.
     """
 
+    host = NATIVE
+
     def __init__(self, name: str, tokenizer: Any, model: Any, image_processor: Any, conv_mode: str = "vicuna_v1"):
         super().__init__(name, tokenizer, model)
         self.image_processor, self.conv_mode = image_processor, conv_mode
+
+    @property
+    def options(self) -> PruningOptions:
+        return self.model.pruning
+
+    def prune(self, pruner: str | Pruner | None, **options: Any) -> None:
+        self.model.pruning = PruningOptions.of(self.host, pruner=pruner, **options)
 
     @cached_property
     def preparer(self) -> Preparer:
@@ -109,7 +120,7 @@ class LlavaModel(Model):
         return self.preparer.item(user, images, user_query(question), lost)
 
     def _generate(
-        self, items: Sequence[Item], generation: Mapping[str, Any], show: Show | None, stop: str
+        self, items: Sequence[Item], generation: Mapping[str, Any], show: Show | None, stop: str, pruning: Any
     ) -> tuple[Tensor, Read]:
         pad, device = pad_token_id(self.tokenizer), self.model.device
         ids, mask = left_pad([item.ids for item in items], pad)
@@ -121,9 +132,10 @@ class LlavaModel(Model):
             texts=[item.query for item in items],
             pad_token_id=pad,
             **(streaming(self.tokenizer, ids, show, stop) if show else {}),
+            **({} if pruning is AS_SET else {"pruning": pruning}),
             **generation,
         )
-        return output, self._read(items)
+        return output, self._read(items, pruning)
 
     @torch.inference_mode()
     def score(self, questions: Sequence[Question]) -> list[tuple[float, bool]]:
@@ -157,24 +169,25 @@ class LlavaModel(Model):
         sizes = [size for item in items for size in item.sizes]
         return {"images": stack_images(pixels) if pixels else None, "image_sizes": sizes}
 
-    def _read(self, items: Sequence[Item]) -> Read:
+    def _read(self, items: Sequence[Item], pruning: Any = AS_SET) -> Read:
         record, images = getattr(self.model, "last_prune", None), iter(())
-        budgets = self._budgets(record)
+        budgets, kept_of = self._budgets(record), self._kept(record)
         if record and any(item.pixels for item in items):
             images = zip(record.visual_tokens, record.newline_tokens, record.tokens_before, strict=True)
             self._add_up(record)
         cut = getattr(record, "cut", None) or [0] * len(items)
-        for item, removed, beyond in zip(items, cut, self._overflow(items), strict=True):
+        for item, removed, beyond in zip(items, cut, self._overflow(items, pruning), strict=True):
             kept, newlines, before = map(sum, zip((0, 0, 0), *islice(images, len(item.pixels)), strict=True))
             tiles = sum(1 if pixels.ndim == 3 else len(pixels) for pixels in item.pixels)
             counts = {"visual_tokens": kept, "newline_tokens": newlines, "tokens_before": before, "tiles": tiles}
             counts["prompt_tokens"] = len(item.ids) - len(item.pixels) + kept
             counts["budgets"] = [*islice(budgets, len(item.pixels))]
+            counts["keep"] = tuple(islice(kept_of, len(item.pixels))) or None
             yield counts, {"cut": removed, "query_cut": beyond}
 
-    def _overflow(self, items: Sequence[Item]) -> list[int]:
+    def _overflow(self, items: Sequence[Item], pruning: Any) -> list[int]:
         """By how many tokens each query is longer than CLIP's text side reads in one piece, where it is asked."""
-        options = getattr(self.model, "pruning", None)
+        options = getattr(self.model, "pruning", None) if pruning is AS_SET else pruning
         asks = options is not None and options.needs & CLIP_TEXT_CUES
         relevance = self.model.get_vision_tower().relevance if asks else None
         if relevance is None:

@@ -4,14 +4,16 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from llava.asking.batch import generation_options, pad_token_id, unfinished
 from llava.asking.losses import noted
-from llava.asking.questions import Answer, Question, in_batches
+from llava.asking.questions import Answer, Question, Shown, as_asked, in_batches
+from llava.pruners import Pruner
+from llava.selecting.options import AS_SET, PruningOptions
 
 Show = Callable[[str], Any]
 """Called with every piece of an answer as it comes."""
@@ -20,7 +22,7 @@ Read = Iterator[tuple[dict[str, Any], dict[str, Any]]]
 
 
 class Model(ABC):
-    """A checkpoint that answers.
+    """A checkpoint that answers; several threads may ask at the same time.
 
     Args:
         name: what answers call it.
@@ -31,6 +33,9 @@ class Model(ABC):
         visual_tokens: of all images and videos so far: ``images``, ``kept`` and ``before`` pruning.
         lost: how many questions so far lost something, by the names of ``llava.asking.losses``.
     """
+
+    host: ClassVar[str]
+    """Whose options of pruning it reads, ``NATIVE`` or ``HOSTED`` of ``llava.selecting.options``."""
 
     def __init__(self, name: str, tokenizer: Any, model: Any):
         self.name, self.tokenizer, self.model = name, tokenizer, model
@@ -53,15 +58,38 @@ class Model(ABC):
     def score(self, questions: Sequence[Question]) -> list[tuple[float, bool]]:
         """The loss of every question's continuation, and whether it is what greedy decoding says."""
 
+    @property
+    @abstractmethod
+    def options(self) -> PruningOptions:
+        """How calls are pruned that bring no options of their own."""
+
+    @abstractmethod
+    def prune(self, pruner: str | Pruner | None, **options: Any) -> None:
+        """Prune from now on as this says, in place of what was said before; None prunes nothing.
+
+        Args:
+            pruner: a name in ``llava.pruners.PRUNERS``, or a pruner.
+            options: ``visual_token_num`` or ``keep_ratio``, the pruner's own options, and those of ``PruningOptions``.
+
+        Raises:
+            TypeError: an option that nobody reads.
+            ValueError: a wrong value, or what this model cannot do; the model prunes as before.
+        """
+
     @abstractmethod
     def _generate(
-        self, items: Sequence[Any], generation: Mapping[str, Any], show: Show | None, stop: str
+        self, items: Sequence[Any], generation: Mapping[str, Any], show: Show | None, stop: str, pruning: Any
     ) -> tuple[Tensor, Read]:
         """The new ids (B, L) of a batch, and what was read, which is looked at only when it is asked for."""
 
     @torch.inference_mode()
     def answer_items(
-        self, items: Sequence[Any], generation: Mapping[str, Any], show: Show | None = None, stop: str = ""
+        self,
+        items: Sequence[Any],
+        generation: Mapping[str, Any],
+        show: Show | None = None,
+        stop: str = "",
+        pruning: PruningOptions | Mapping[str, Any] | None = AS_SET,
     ) -> list[Answer]:
         """Answer a batch in one call of ``generate``.
 
@@ -70,11 +98,13 @@ class Model(ABC):
             generation: keywords of ``generate``, from ``generation_options``.
             show: called with the pieces of the answer, of a batch of one.
             stop: text at which an answer ends; no part of it.
+            pruning: of this call alone, see ``answer``.
         """
         if not items:
             return []
+        pruning = self.of_call(pruning)
         start = time.perf_counter()
-        output, read = self._generate(items, generation, show, stop)
+        output, read = self._generate(items, generation, show, stop, pruning)
         texts = self.tokenizer.batch_decode(output, skip_special_tokens=True)
         seconds = (time.perf_counter() - start) / len(items)
         written = (output != pad_token_id(self.tokenizer)).sum(dim=1).tolist()
@@ -84,23 +114,63 @@ class Model(ABC):
             for text, new, row in zip(texts, written, rows, strict=True)
         ]
 
-    def answers(self, questions: Sequence[Question], batch_size: int = 1, **generation: Any) -> list[Answer]:
+    def answers(
+        self,
+        questions: Sequence[Question | tuple[Any, str]],
+        batch_size: int = 1,
+        *,
+        pruning: PruningOptions | Mapping[str, Any] | None = AS_SET,
+        **generation: Any,
+    ) -> list[Answer]:
         """Answer questions, ``batch_size`` in a call, in their order; greedily unless ``generation`` says otherwise.
 
-        ``generation`` is what ``generation_options`` takes.
+        Args:
+            questions: pairs (image, question), as ``answer`` takes them, or ``Question``s.
+            pruning, generation: as of ``answer``.
         """
-        options = generation_options(**generation)
-        return in_batches(questions, batch_size, lambda batch: self.answer_items([*map(self.item, batch)], options))
+        options, pruning = generation_options(**generation), self.of_call(pruning)
+        known = [as_asked(question, place) for place, question in enumerate(questions)]
 
-    def answer(self, image: Any, question: str, *, show: Show | None = None, **generation: Any) -> Answer:
+        def respond(batch: Sequence[Question | Shown]) -> list[Answer]:
+            return self.answer_items([*map(self._item_of, batch)], options, pruning=pruning)
+
+        return in_batches(known, batch_size, respond)
+
+    def answer(
+        self,
+        image: Any,
+        question: str,
+        *,
+        show: Show | None = None,
+        pruning: PruningOptions | Mapping[str, Any] | None = AS_SET,
+        **generation: Any,
+    ) -> Answer:
         """Answer a question about an image, several, or None; greedily unless ``generation`` says otherwise.
 
         Args:
             image: a file, an http(s) address, a PIL image, an array (H, W, 3) of 8 bits, or a list of these.
+            show: called with each piece of the answer as it comes.
+            pruning: for this call alone: ``PruningOptions``, the keywords of ``prune`` in a mapping, such as
+                ``{"pruner": "divprune", "visual_token_num": 36}``, or None for a call without pruning.
             generation: what ``generation_options`` takes.
+
+        Raises:
+            TypeError, ValueError: as ``prune``, of what is brought to this call.
         """
-        options = generation_options(**generation)
-        return self.answer_items([self.asked(question, image)], options, show)[0]
+        options, pruning = generation_options(**generation), self.of_call(pruning)
+        return self.answer_items([self.asked(question, image)], options, show, pruning=pruning)[0]
+
+    def of_call(self, pruning: Any) -> PruningOptions | None:
+        """What a call is told of its pruning as options, ``AS_SET`` where it is told nothing."""
+        if pruning is AS_SET or pruning is None or isinstance(pruning, PruningOptions):
+            return pruning
+        if isinstance(pruning, Mapping):
+            return PruningOptions.of(self.host, **pruning)
+        kind = type(pruning).__name__
+        raise TypeError(f'pruning must be PruningOptions, None or a mapping such as {{"pruner": ...}}, not {kind}')
+
+    def _item_of(self, question: Question | Shown) -> Any:
+        return self.asked(question.text, question.shown) if isinstance(question, Shown) else self.item(question)
 
     def _noted(self, items: Sequence[Any], read: Read, ended: Sequence[bool]) -> list[dict[str, Any]]:
         """What was read and lost of every item, as keywords of ``Answer``; adds the losses up."""
@@ -113,6 +183,11 @@ class Model(ABC):
     def _budgets(self, record: Any) -> Iterator[dict[str, Any]]:
         """What each image of a call was given where that depends on what it shows; nothing where it does not."""
         return (budget.described() for budget in getattr(record, "budgets", None) or ())
+
+    def _kept(self, record: Any) -> Iterator[Tensor]:
+        """A copy of what was kept of each image of a call, on the CPU; nothing where nothing was pruned."""
+        with torch.inference_mode(False):  # tensors that may be changed anywhere
+            yield from [positions.cpu().clone() for positions in getattr(record, "keep", None) or ()]
 
     def _add_up(self, record: Any) -> None:
         kept, before = record.visual_tokens, record.tokens_before

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+from torch import Tensor
 
 Result = TypeVar("Result")
 
@@ -26,9 +28,33 @@ class Question:
     continuation: str | None = None
 
 
-@dataclass(frozen=True)
+class Shown(NamedTuple):
+    """What a person asks about what they show; ``shown`` as ``visuals_of`` takes it."""
+
+    text: str
+    shown: Any = None
+    generation: Mapping[str, Any] = {}
+
+
+def as_asked(question: Any, place: int) -> Question | Shown:
+    """A ``Question`` as it is, and a pair of an image and a question as what a person asks.
+
+    Raises:
+        TypeError: it is neither; names its ``place`` in the list, from 0.
+    """
+    if isinstance(question, Question):
+        return question
+    pair = isinstance(question, Sequence) and len(question) == 2 and not isinstance(question, str)
+    if not pair or not isinstance(question[1], str):
+        raise TypeError(f"questions[{place}] must be a pair (image, question) or a Question, not {question!r:.80}")
+    return Shown(question[1], question[0])
+
+
+@dataclass(frozen=True, repr=False)
 class Answer:
     """What a model said, and how many tokens it read and wrote; none of an image where there is none.
+
+    ``str`` of it is the text.
 
     Args:
         text: the decoded answer, stripped.
@@ -41,6 +67,8 @@ class Answer:
         seconds: wall time of the batch divided by its size.
         lost: what was lost on the way, by the names of ``llava.asking.losses``.
         budgets: what each image was given where that depends on what it shows, as ``Budget.described`` says it.
+        keep: per image or video, the positions (K,) of its sequence that were kept, ascending, on the CPU; None where
+            nothing was pruned. A copy, which no other call changes.
     """
 
     text: str
@@ -53,15 +81,29 @@ class Answer:
     seconds: float = field(default=0.0, compare=False)
     lost: Mapping[str, Any] = field(default_factory=dict)
     budgets: Sequence[Mapping[str, Any]] = ()
+    keep: tuple[Tensor, ...] | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return self.text
 
+    def __repr__(self) -> str:
+        read = f"{self.prompt_tokens} tokens read"
+        if self.tokens_before:
+            read = f"{self.visual_tokens} of {self.tokens_before} visual tokens, {read}"
+        lost = "".join(f", {name}: {value}" for name, value in self.lost.items())
+        return f"<Answer {self.text!r}: {read}, {self.new_tokens} written, {self.seconds:.2f} s{lost}>"
 
-def batches(questions: Sequence[Question], size: int) -> Iterator[list[int]]:
+    @property
+    def dropped(self) -> int:
+        """How many visual tokens the language model did not read."""
+        return self.tokens_before - self.visual_tokens
+
+
+def batches(questions: Sequence[Any], size: int) -> Iterator[list[int]]:
     """Indices of up to ``size`` questions with the same generation settings, the longest questions first.
 
-    Questions of like length pad little, and a batch that does not fit into memory shows at the start.
+    A question is anything with ``text`` and ``generation``. Questions of like length pad little, and a batch that does
+    not fit into memory shows at the start.
     """
     groups: dict[str, list[int]] = {}
     for index, question in enumerate(questions):
@@ -72,9 +114,9 @@ def batches(questions: Sequence[Question], size: int) -> Iterator[list[int]]:
 
 
 def in_batches(
-    questions: Sequence[Question],
+    questions: Sequence[Any],
     size: int,
-    respond: Callable[[list[Question]], Sequence[Result]],
+    respond: Callable[[list[Any]], Sequence[Result]],
     tick: Callable[[int], Any] = lambda count: None,
 ) -> list[Result]:
     """Call ``respond`` batch by batch, and ``tick`` with the size of each; the results come in the questions' order."""

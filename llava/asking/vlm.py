@@ -1,5 +1,6 @@
 """Transformers' own vision-language models: questions in, answers and likelihoods out."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -30,9 +31,10 @@ from llava.mm_utils import get_model_name_from_path
 from llava.model.checkpoint import refuse_no_checkpoint
 from llava.model.devices import check_attention, check_device, check_device_map, check_dtype
 from llava.pruners import Pruner, resolve_pruner
-from llava.pruning import Pruning, check_transformers, prune
+from llava.pruning import Pruning, check_transformers, hook, prune, unprune
 from llava.pruning.families import family_of
-from llava.selecting.options import HOSTED, PruningOptions, check_choice, names_of
+from llava.selecting.options import AS_SET, HOSTED, PruningOptions, check_choice, names_of
+from llava.selecting.record import PruneRecord
 from llava.utils import encodable
 
 VISUAL_IDS = ("video_token_id", "video_token_index", "image_token_id", "image_token_index")
@@ -65,11 +67,33 @@ class VlmModel(Model):
         record: what is pruned, from ``llava.pruning.prune``; None if nothing is, and nothing is added up then.
     """
 
+    host = HOSTED
+
     def __init__(
         self, name: str, processor: Any, model: PreTrainedModel, max_frames: int = 32, record: Pruning | None = None
     ):
         super().__init__(name, processor.tokenizer, model)
         self.processor, self.max_frames, self.record = processor, max_frames, record
+        self._hooking = threading.Lock()
+
+    @property
+    def options(self) -> PruningOptions:
+        return PruningOptions() if self.record is None else self.record.options
+
+    def prune(self, pruner: str | Pruner | None, **options: Any) -> None:
+        asked = PruningOptions.of(self.host, pruner=pruner, **options)
+        with self._hooking:
+            before = self.options
+            unprune(self.model)
+            self.record = None
+            try:
+                self.record = self._hooked(asked)
+            except Exception:
+                self.record = self._hooked(before)
+                raise
+
+    def _hooked(self, options: PruningOptions) -> Pruning | None:
+        return None if options.pruner is None else hook(self.model, options, self.tokenizer)
 
     def item(self, question: Question) -> Item:
         text, removed = self._readable(question.text)
@@ -82,15 +106,26 @@ class VlmModel(Model):
         return self.item(Question(question, lambda: visuals_of(shown)))
 
     def _generate(
-        self, items: Sequence[Item], generation: Mapping[str, Any], show: Show | None, stop: str
+        self, items: Sequence[Item], generation: Mapping[str, Any], show: Show | None, stop: str, pruning: Any
     ) -> tuple[Tensor, Read]:
-        inputs, options = self._inputs(items, [item.prompt for item in items]), dict(generation)
+        options, record = dict(generation), self._record_for(pruning)
+        if record is not None and pruning is not AS_SET:
+            options["pruning"] = pruning
+        inputs = self._inputs(items, [item.prompt for item in items])
         if not options["do_sample"]:  # the checkpoint's own sampling settings would be warned about
             options |= {"temperature": None, "top_p": None, "top_k": None}
         if show:
             options |= streaming(self.tokenizer, inputs["input_ids"], show, stop, skip_prompt=True)
         output = self.model.generate(**inputs, **options)[:, inputs["input_ids"].shape[1] :]
-        return output, self._read(items, inputs)
+        return output, self._read(items, inputs, None if record is None else record.call_of(pruning))
+
+    def _record_for(self, pruning: Any) -> Pruning | None:
+        """Who prunes a call that is told this; a model that nobody prunes gets hooks for a call that asks for it."""
+        with self._hooking:
+            asks = isinstance(pruning, PruningOptions) and pruning.pruner is not None
+            if self.record is None and asks:
+                self.record = hook(self.model, PruningOptions(), self.tokenizer)
+            return self.record
 
     @torch.inference_mode()
     def score(self, questions: Sequence[Question]) -> list[tuple[float, bool]]:
@@ -106,7 +141,8 @@ class VlmModel(Model):
         inputs = self._inputs(items, said)
         labels = tail_labels(inputs["input_ids"], counts)
         logits = self.model(**inputs, logits_to_keep=labels.shape[1] + 1).logits[:, :-1]
-        self._noted(items, self._read(items, inputs), [False] * len(items))
+        record = None if self.record is None else self.record.call_of(AS_SET)
+        self._noted(items, self._read(items, inputs, record), [False] * len(items))
         return score_rows(logits, labels)
 
     def _readable(self, text: str) -> tuple[str, int]:
@@ -141,20 +177,20 @@ class VlmModel(Model):
         begins = self.tokenizer.bos_token is not None and prompt.startswith(self.tokenizer.bos_token)
         return {"add_special_tokens": False} if begins else {}
 
-    def _read(self, items: Sequence[Item], inputs: Any) -> Read:
+    def _read(self, items: Sequence[Item], inputs: Any, record: PruneRecord | None) -> Read:
         ids = [getattr(self.model.config, name) for name in VISUAL_IDS if hasattr(self.model.config, name)]
         before = torch.isin(inputs["input_ids"], torch.tensor(ids).to(inputs["input_ids"])).sum(dim=1).tolist()
-        pruned, budgets = iter(()), iter(())
-        if self.record is not None and any(item.turn.visuals for item in items):
-            budgets = self._budgets(self.record)
-            pruned = zip(self.record.visual_tokens, self.record.tokens_before, strict=True)
-            self._add_up(self.record)
+        budgets, kept_of, counted = self._budgets(record), self._kept(record), iter(())
+        if record is not None and any(item.turn.visuals for item in items):
+            counted = zip(record.visual_tokens, record.newline_tokens, record.tokens_before, strict=True)
+            self._add_up(record)
         lengths = inputs["attention_mask"].sum(dim=1).tolist()
         for item, length, tokens in zip(items, lengths, before, strict=True):
-            kept, whole = map(sum, zip((0, 0), *islice(pruned, len(item.turn.visuals)), strict=True))
-            counts = {"visual_tokens": tokens if self.record is None else kept, "tokens_before": tokens}
-            counts["budgets"] = [*islice(budgets, len(item.turn.visuals))]
-            yield counts | {"prompt_tokens": length - whole + kept}, {}
+            count = len(item.turn.visuals)
+            kept, newlines, whole = map(sum, zip((0, 0, 0), *islice(counted, count), strict=True))
+            counts = {"visual_tokens": tokens if record is None else kept, "tokens_before": tokens}
+            counts |= {"newline_tokens": newlines, "prompt_tokens": length - whole + kept}
+            yield counts | {"budgets": [*islice(budgets, count)], "keep": tuple(islice(kept_of, count)) or None}, {}
 
 
 def load_vlm(

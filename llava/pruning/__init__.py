@@ -7,12 +7,12 @@ from transformers.utils.versions import require_version
 
 from llava import compat
 from llava.pruners import Pruner
-from llava.pruning.families import FAMILIES, family_of
+from llava.pruning.families import FAMILIES, Family, family_of
 from llava.pruning.prompts import Texts
 from llava.pruning.session import Pruning
 from llava.selecting.options import HOSTED, PruningOptions
 
-__all__ = ["FAMILIES", "Pruning", "check_transformers", "prune", "unprune"]
+__all__ = ["FAMILIES", "Pruning", "check_transformers", "hook", "prune", "unprune"]
 
 
 def prune(
@@ -82,9 +82,7 @@ def prune(
     check_transformers()
     if pruner is None or pruner == "none":
         raise ValueError("prune needs a pruner; without one, call the model as it is")
-    family_class = family_of(model)
-    if getattr(model, "_pruning", None) is not None:
-        raise ValueError("this model is pruned already: call unprune(model) first")
+    family_class = _family_to_hook(model)
     family = family_class(model, attention)
     family.check(positions, prune_layer)
     options |= {"visual_token_num": visual_token_num, "keep_ratio": keep_ratio, "text_chunking": text_chunking}
@@ -95,6 +93,28 @@ def prune(
     family.check_cues(pruning, tokenizer)
     model._pruning = Pruning(model, family, pruning, texts, tokenizer)
     return model._pruning
+
+
+def hook(model: nn.Module, options: PruningOptions, tokenizer: Any = None) -> Pruning:
+    """As ``prune``, by options that are made already; without a pruner, calls alone are pruned that bring options.
+
+    Raises:
+        TypeError, ValueError, ImportError: as ``prune``.
+    """
+    check_transformers()
+    family = _family_to_hook(model)(model, options.attention)
+    family.check(options.positions, options.prune_layer)
+    family.check_cues(options, tokenizer)
+    model._pruning = Pruning(model, family, options, tokenizer=tokenizer)
+    return model._pruning
+
+
+def _family_to_hook(model: nn.Module) -> type[Family]:
+    """The family of a model that has no hooks yet; raises as ``prune``."""
+    family = family_of(model)
+    if getattr(model, "_pruning", None) is not None:
+        raise ValueError("this model is pruned already: call unprune(model) first")
+    return family
 
 
 def check_transformers() -> None:

@@ -114,6 +114,10 @@ class Pruning:
         """What the last call of this thread kept."""
         return self._threads.value.record
 
+    def call_of(self, pruning: Any) -> PruneRecord | None:
+        """The record of this thread's last call, which was told ``pruning``; None where that says not to prune."""
+        return None if self.options.brought(pruning).pruner is None else self.record
+
     @property
     def texts(self) -> Texts:
         return self._texts.value
