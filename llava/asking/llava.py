@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from llava.asking.batch import left_pad, pad_token_id, stack_images
-from llava.asking.images import visuals_of
+from llava.asking.images import refuse_foreign
 from llava.asking.likelihood import common_prefix, score_rows
 from llava.asking.model import Model, Read, Show
 from llava.asking.prompts import (
@@ -108,13 +108,12 @@ class LlavaModel(Model):
 
     def item(self, question: Question) -> Item:
         images = question.load_visuals()
-        if foreign := [type(image).__name__ for image in images if not isinstance(image, Image.Image)]:
-            raise ValueError(f"{question.name} shows {foreign[0]}: llava_pruned reads images alone; see vlm_pruned")
+        refuse_foreign(images, question.name)
         lost = {"placeholders": placeholders_lost(question.text, len(images))}
         return self.preparer.item(with_images(question.text, len(images)), images, lmms_query(question.text), lost)
 
-    def asked(self, question: str, shown: Any) -> Item:
-        images = visuals_of(shown)
+    def asked(self, question: str, images: Sequence[Any]) -> Item:
+        refuse_foreign(images, "the question")
         user = place_images(question, len(images))
         lost = {"placeholders": placeholders_lost(question, len(images), IMAGE_PLACEHOLDER)}
         return self.preparer.item(user, images, user_query(question), lost)

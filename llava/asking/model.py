@@ -4,21 +4,34 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from llava.asking.batch import generation_options, pad_token_id, unfinished
+from llava.asking.images import visuals_of
 from llava.asking.losses import noted
 from llava.asking.questions import Answer, Question, Shown, as_asked, in_batches
+from llava.model.splice import PromptTooLong
 from llava.pruners import Pruner
-from llava.selecting.options import AS_SET, PruningOptions
+from llava.records import InputError
+from llava.selecting.options import AS_SET, NATIVE, PruningOptions
 
 Show = Callable[[str], Any]
 """Called with every piece of an answer as it comes."""
 Read = Iterator[tuple[dict[str, Any], dict[str, Any]]]
 """What a call read of every item, by the names of ``Answer``, and lost of it, by those of ``llava.asking.losses``."""
+
+
+@contextmanager
+def naming_question(texts: Sequence[str]) -> Iterator[None]:
+    """Turn the refusal of a prompt of a batch into an ``InputError`` that names its question."""
+    try:
+        yield
+    except PromptTooLong as error:
+        raise InputError(f"the question {texts[error.row]!r:.60} would lose its end: {error}") from error
 
 
 class Model(ABC):
@@ -51,8 +64,8 @@ class Model(ABC):
         """
 
     @abstractmethod
-    def asked(self, question: str, shown: Any) -> Any:
-        """What a person asks about what they show, as the model reads it; ``shown`` as ``visuals_of`` takes it."""
+    def asked(self, question: str, visuals: Sequence[Any]) -> Any:
+        """What a person asks about what they show, of ``visuals_of``, as the model reads it; raises as ``item``."""
 
     @abstractmethod
     def score(self, questions: Sequence[Question]) -> list[tuple[float, bool]]:
@@ -90,6 +103,7 @@ class Model(ABC):
         show: Show | None = None,
         stop: str = "",
         pruning: PruningOptions | Mapping[str, Any] | None = AS_SET,
+        whole: bool = False,
     ) -> list[Answer]:
         """Answer a batch in one call of ``generate``.
 
@@ -99,11 +113,16 @@ class Model(ABC):
             show: called with the pieces of the answer, of a batch of one.
             stop: text at which an answer ends; no part of it.
             pruning: of this call alone, see ``answer``.
+            whole: refuse a prompt that is over the model's limit, which LLaVA cuts at its end.
+
+        Raises:
+            PromptTooLong: such a prompt.
         """
         if not items:
             return []
         pruning = self.of_call(pruning)
         start = time.perf_counter()
+        generation = {**generation, "cut": False} if whole and self.host == NATIVE else generation
         output, read = self._generate(items, generation, show, stop, pruning)
         texts = self.tokenizer.batch_decode(output, skip_special_tokens=True)
         seconds = (time.perf_counter() - start) / len(items)
@@ -127,12 +146,16 @@ class Model(ABC):
         Args:
             questions: pairs (image, question), as ``answer`` takes them, or ``Question``s.
             pruning, generation: as of ``answer``.
+
+        Raises:
+            TypeError, ValueError: as ``answer``.
         """
         options, pruning = generation_options(**generation), self.of_call(pruning)
         known = [as_asked(question, place) for place, question in enumerate(questions)]
 
         def respond(batch: Sequence[Question | Shown]) -> list[Answer]:
-            return self.answer_items([*map(self._item_of, batch)], options, pruning=pruning)
+            with naming_question([question.text for question in batch]):
+                return self.answer_items([*map(self._item_of, batch)], options, pruning=pruning, whole=True)
 
         return in_batches(known, batch_size, respond)
 
@@ -148,7 +171,9 @@ class Model(ABC):
         """Answer a question about an image, several, or None; greedily unless ``generation`` says otherwise.
 
         Args:
-            image: a file, an http(s) address, a PIL image, an array (H, W, 3) of 8 bits, or a list of these.
+            image: a file, an http(s) address, a PIL image, an array (H, W, 3) of 8 bits, or a list of these; photos are
+                turned as their EXIF says. For Transformers' models of videos, also a clip: its file, its frames
+                (T, H, W, 3), or ``llava.asking.conversations.Video``.
             show: called with each piece of the answer as it comes.
             pruning: for this call alone: ``PruningOptions``, the keywords of ``prune`` in a mapping, such as
                 ``{"pruner": "divprune", "visual_token_num": 36}``, or None for a call without pruning.
@@ -156,9 +181,12 @@ class Model(ABC):
 
         Raises:
             TypeError, ValueError: as ``prune``, of what is brought to this call.
+            InputError: an image that cannot be read; a prompt over the model's limit, which would lose its end.
         """
         options, pruning = generation_options(**generation), self.of_call(pruning)
-        return self.answer_items([self.asked(question, image)], options, show, pruning=pruning)[0]
+        with naming_question([question]):
+            item = self.asked(question, visuals_of(image))
+            return self.answer_items([item], options, show, pruning=pruning, whole=True)[0]
 
     def of_call(self, pruning: Any) -> PruningOptions | None:
         """What a call is told of its pruning as options, ``AS_SET`` where it is told nothing."""
@@ -170,7 +198,9 @@ class Model(ABC):
         raise TypeError(f'pruning must be PruningOptions, None or a mapping such as {{"pruner": ...}}, not {kind}')
 
     def _item_of(self, question: Question | Shown) -> Any:
-        return self.asked(question.text, question.shown) if isinstance(question, Shown) else self.item(question)
+        if isinstance(question, Question):
+            return self.item(question)
+        return self.asked(question.text, visuals_of(question.shown))
 
     def _noted(self, items: Sequence[Any], read: Read, ended: Sequence[bool]) -> list[dict[str, Any]]:
         """What was read and lost of every item, as keywords of ``Answer``; adds the losses up."""

@@ -7,7 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
@@ -19,7 +21,6 @@ from transformers import (
 
 from llava.asking.batch import positive
 from llava.asking.conversations import Turn, Video, conversation, rendered, separated
-from llava.asking.images import visuals_of
 from llava.asking.likelihood import common_prefix, score_rows, tail_labels
 from llava.asking.losses import without_placeholders
 from llava.asking.model import Model, Read, Show
@@ -33,6 +34,7 @@ from llava.model.devices import check_attention, check_device, check_device_map,
 from llava.pruners import Pruner, resolve_pruner
 from llava.pruning import Pruning, check_transformers, hook, prune, unprune
 from llava.pruning.families import family_of
+from llava.records import InputError
 from llava.selecting.options import AS_SET, HOSTED, PruningOptions, check_choice, names_of
 from llava.selecting.record import PruneRecord
 from llava.utils import encodable
@@ -102,8 +104,20 @@ class VlmModel(Model):
         lost = {"placeholders": removed + placeholders_lost(text, images)}
         return Item(turn, rendered(self.processor, turn), lmms_query(text), lost)
 
-    def asked(self, question: str, shown: Any) -> Item:
-        return self.item(Question(question, lambda: visuals_of(shown)))
+    def asked(self, question: str, visuals: Sequence[Any]) -> Item:
+        if clips := [visual for visual in visuals if not isinstance(visual, Image.Image)]:
+            self._check_clips(clips[0])
+        return self.item(Question(question, lambda: list(visuals), "the question"))
+
+    def _check_clips(self, clip: Any) -> None:
+        """Raise ValueError, which names the clip, where the model reads none, or it is of no form that is read."""
+        if not isinstance(clip, str | np.ndarray | Video):
+            return  # ``conversation`` says what it takes
+        if getattr(self.processor, "video_processor", None) is None:
+            shown = clip if isinstance(clip, str) else "a clip of frames"
+            raise ValueError(f"{shown}: {self.name} is a model of images, and reads no videos")
+        if isinstance(clip, str) and not Path(clip).expanduser().is_file():
+            raise InputError(f"{clip}: no such file")
 
     def _generate(
         self, items: Sequence[Item], generation: Mapping[str, Any], show: Show | None, stop: str, pruning: Any

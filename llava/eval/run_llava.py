@@ -6,7 +6,7 @@ As a function: ``eval_model(args)`` with any object that has the attributes of t
 import argparse
 from typing import Any
 
-from llava.asking.batch import add_generation_args
+from llava.asking.batch import add_generation_args, generation_options
 from llava.asking.images import image_parser, load_image, load_images
 from llava.asking.load import (
     add_model_args,
@@ -40,7 +40,8 @@ def eval_model(args: Any) -> None:
     args.query = typed(args.query).replace(DEFAULT_IMAGE_TOKEN, IMAGE_PLACEHOLDER)
     check_placeholders(args.query, len(images))
     names = ("temperature", "top_p", "num_beams", "max_new_tokens")
-    answer = load_model(args, pruner).answer(images, args.query, **{name: getattr(args, name) for name in names})
+    generation, model = generation_options(**{name: getattr(args, name) for name in names}), load_model(args, pruner)
+    (answer,) = model.answer_items([model.asked(args.query, images)], generation)
     warn_of_losses([answer])
     print(answer)
 

@@ -154,8 +154,8 @@ class LlavaMetaForCausalLM(ImageSide):
             late,
         )
 
-    def _splice_batch(self, input_ids, attention_mask, labels, images, image_sizes, texts, padding_side, options):
-        """Return embeddings, attention mask, position ids and labels of a batch, padded on ``padding_side``.
+    def _splice_batch(self, input_ids, attention_mask, labels, images, image_sizes, texts, side, options, cut=True):
+        """Return embeddings, attention mask, position ids and labels of a batch, padded on ``side``.
 
         The fifth value is what is left to choose in the language model, None if nothing is; the sixth, whether there is
         padding.
@@ -169,7 +169,7 @@ class LlavaMetaForCausalLM(ImageSide):
         if batch is not None and not batch.plan.counted:
             visual, late = self.read_batch(batch)
             spans = counted_spans(spans, visual)
-        layout = prompts.lay_out(spans, getattr(self.config, "tokenizer_model_max_length", None), padding_side)
+        layout = prompts.lay_out(spans, getattr(self.config, "tokenizer_model_max_length", None), side, cut)
         # All that is known before is sent before: afterwards, a copy would wait for the image side.
         words = self.get_model().embed_tokens(layout.words.to(input_ids.device, non_blocking=True))
         placed = layout.to(words.device)
@@ -262,11 +262,13 @@ class LlavaMetaForCausalLM(ImageSide):
         texts: str | Sequence[str | None] | None = None,
         *,
         pruning: PruningOptions | None = AS_SET,
+        cut: bool = True,
         **kwargs: Any,
     ) -> Tensor:
         """Generate from a batch of prompts, (B, L) with ``attention_mask`` where they differ in length.
 
-        ``pruning`` is for this call alone, None for plain LLaVA; not given, it is the model's own.
+        ``pruning`` is for this call alone, None for plain LLaVA; not given, it is the model's own. With ``cut`` of
+        False, a prompt over ``tokenizer_model_max_length`` is a ``PromptTooLong``, where LLaVA cuts it at its end.
 
         Returns:
             The new token ids alone, (B, L'). ``last_prune`` says what was kept of the images.
@@ -277,7 +279,7 @@ class LlavaMetaForCausalLM(ImageSide):
         attention_mask = kwargs.pop("attention_mask", None)
         hooks, options, self.last_prune = self._layer_pruning, self.pruning.brought(pruning), None
         embeds, mask, position_ids, _, late, padded = self._splice_batch(
-            inputs, attention_mask, None, images, image_sizes, texts, "left", options
+            inputs, attention_mask, None, images, image_sizes, texts, "left", options, cut
         )
         made = {"inputs_embeds": embeds, "position_ids": position_ids}
         made["attention_mask"] = mask.long() if padded else torch.ones(mask.shape, dtype=torch.long)  # on the host

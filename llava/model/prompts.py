@@ -27,14 +27,20 @@ class Prompts:
         ids, targets = zip(*[(row[keep], target[keep]) for row, target, keep in rows], strict=True)
         return cls(list(ids), list(targets))
 
-    def lay_out(self, images: Sequence[Sequence[Span]], limit: int | None, padding_side: str) -> "Layout":
-        """Put the images of each prompt in their places, cut what is longer than ``limit``, and pad."""
+    def lay_out(
+        self, images: Sequence[Sequence[Span]], limit: int | None, padding_side: str, may_cut: bool = True
+    ) -> "Layout":
+        """Put the images of each prompt in their places, cut what is longer than ``limit``, and pad.
+
+        Raises:
+            PromptTooLong: a prompt is longer, and may not be cut.
+        """
         words = [row[row != IMAGE_TOKEN_INDEX] for row in self.ids]
         total, first, rows = sum(map(len, words)), 0, []
         for row, targets, own, shown in zip(self.ids, self.labels, words, images, strict=True):
             rows.append(splice_row(row, targets, shown, total, first))
             first += len(own)
-        rows, cut = cut_rows(rows, limit)
+        rows, cut = cut_rows(rows, limit, may_cut)
         tokens = total + sum(image.count for shown in images for image in shown)
         sources, labels, positions, mask = pad_rows(rows, tokens, padding_side)
         return Layout(torch.cat(words), sources, labels, positions, mask, cut, padded=not bool(mask.all()))

@@ -125,13 +125,32 @@ def splice_row(
     return torch.cat(sources), torch.cat(targets), torch.cat(positions)
 
 
-def cut_rows(rows: list[tuple[Tensor, ...]], limit: int | None) -> tuple[list[tuple[Tensor, ...]], list[int]]:
+class PromptTooLong(ValueError):
+    """A prompt that would lose its end; ``row`` is its place in the batch, from 0."""
+
+    def __init__(self, row: int, length: int, limit: int):
+        super().__init__(
+            f"it has {length} tokens with those of its images, and the model reads {limit} (tokenizer_model_max_length)"
+            ": ask less, or keep fewer visual tokens"
+        )
+        self.row = row
+
+
+def cut_rows(
+    rows: list[tuple[Tensor, ...]], limit: int | None, may_cut: bool = True
+) -> tuple[list[tuple[Tensor, ...]], list[int]]:
     """Cut what ``splice_row`` returned of each prompt at its end, as LLaVA does; None cuts nothing.
 
     Returns:
         The rows, and how many positions each has lost.
+
+    Raises:
+        PromptTooLong: one would lose some, and may not be cut.
     """
     cut = [0 if limit is None else max(0, len(row[0]) - limit) for row in rows]
+    if any(cut) and not may_cut:
+        row = next(row for row, lost in enumerate(cut) if lost)
+        raise PromptTooLong(row, len(rows[row][0]), limit)
     if any(cut):
         logger.warning("prompts longer than tokenizer_model_max_length=%d were cut at their end", limit)
     return [tuple(part[:limit] for part in row) for row in rows], cut

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from llava.asking.batch import generation_options
 from llava.asking.llava import LlavaModel
 from llava.asking.processes import Processes
 from llava.asking.questions import Question, in_batches
@@ -14,6 +15,7 @@ from llava.conversation import conv_templates
 from llava.eval import model_vqa_loader
 from llava.lmms.loading import load_llava_pruned
 from llava.mm_utils import process_images, tokenizer_image_token
+from llava.records import InputError
 
 from .conftest import WRONG_OF_BOTH
 
@@ -183,7 +185,7 @@ class TestOptions:
         assert (model.budget_scope, model.positions) == ("image", "original")
 
     def test_a_video_is_an_error_that_names_the_question(self, backend):
-        with pytest.raises(ValueError, match="films, document 3 shows str: llava_pruned reads images alone"):
+        with pytest.raises(ValueError, match=r"films, document 3 shows film.mp4: .*llava_pruned\) reads images alone"):
             backend.answers([Question("What happens?", lambda: ["film.mp4"], "films, document 3")], 4, max_new_tokens=8)
 
 
@@ -205,11 +207,25 @@ class TestLosses:
         assert lost["placeholders"] == lost["query_cut"] == 1 and lost["unfinished"] >= 1
 
     def test_of_a_prompt_over_the_length_limit(self, backend, scenes, monkeypatch):
-        question = scenes[0].question()
+        question, greedy = scenes[0].question(), generation_options(max_new_tokens=8)
         read = backend.answers([question], max_new_tokens=8)[0].prompt_tokens
         monkeypatch.setattr(backend.model.config, "tokenizer_model_max_length", read - 3)
-        assert backend.answers([question], max_new_tokens=8)[0].lost["cut"] == 3
+        assert backend.answer_items([backend.item(question)], greedy)[0].lost["cut"] == 3
         monkeypatch.setattr(backend.model.config, "tokenizer_model_max_length", read + 3)
         before = backend.lost.copy()
         backend.score([scenes[0].question(continuation="a b c d e f g h")])
         assert (backend.lost - before)["cut"] == 1
+
+    def test_of_an_end_are_refused_where_a_person_asks(self, backend, scenes, monkeypatch):
+        pair = scenes[0].image, scenes[0].text
+        read = backend.answer(*pair, max_new_tokens=1).prompt_tokens
+        monkeypatch.setattr(backend.model.config, "tokenizer_model_max_length", read)
+        assert "cut" not in backend.answer(*pair, max_new_tokens=1).lost
+        monkeypatch.setattr(backend.model.config, "tokenizer_model_max_length", read - 1)
+        lost = rf"would lose its end: it has {read} tokens .* reads {read - 1} \(tokenizer_model_max_length\)"
+        with pytest.raises(InputError, match=lost):
+            backend.answer(*pair, show=lambda piece: pytest.fail("it was asked"), max_new_tokens=1)
+        with pytest.raises(InputError, match=f"the question '{scenes[0].text[:20]}.*{lost}"):
+            backend.answers([(None, "Why?"), pair], 2, max_new_tokens=1)
+        fewer = {"pruner": "divprune", "visual_token_num": 15}
+        assert backend.answer(*pair, pruning=fewer, max_new_tokens=1).prompt_tokens == read - 1

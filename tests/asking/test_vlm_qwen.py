@@ -16,10 +16,14 @@ from transformers import (
     Qwen2VLImageProcessor,
     Qwen2VLVideoProcessor,
 )
+from transformers.video_utils import VideoMetadata
 
+from llava.asking.conversations import Video
+from llava.asking.load import load
 from llava.asking.processes import Processes
 from llava.asking.questions import Question, in_batches
 from llava.lmms.loading import load_vlm_pruned
+from llava.records import InputError
 
 SPECIAL = [f"<|{name}|>" for name in ("im_start", "im_end", "vision_start", "vision_end", "image_pad", "video_pad")]
 TEMPLATE = (
@@ -95,3 +99,34 @@ def test_half_of_the_visual_tokens_are_half_of_those_in_the_prompt(checkpoint, q
     assert sum(dropped) == backend.visual_tokens["before"] - backend.visual_tokens["kept"]
     assert backend.visual_tokens["kept"] * 2 == backend.visual_tokens["before"]
     assert dropped[-1] == 0 < min(dropped[:-1])
+
+
+@pytest.mark.usefixtures("can_prune")
+class TestClips:
+    @pytest.fixture
+    def model(self, checkpoint):
+        return load(checkpoint, device="cpu", max_frames_num=4)
+
+    def test_are_shown_by_frames_file_and_beside_a_picture(self, model, tmp_path):
+        av, film, places = pytest.importorskip("av"), pixels(9, 64, 80), [0, 3, 5, 8]
+        with av.open(str(tmp_path / "film.mp4"), "w") as container:
+            stream = container.add_stream("mpeg4", rate=4)
+            stream.width, stream.height, stream.pix_fmt = 80, 64, "yuv420p"
+            for frame in film:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode())
+        options = {"pruning": {"pruner": "divprune", "keep_ratio": 0.5}, "max_new_tokens": 4}
+        shown = [film, tmp_path / "film.mp4", Video(film[places], VideoMetadata(9, fps=1.0, frames_indices=places))]
+        found = model.answers([(each, "What happens?") for each in shown], **options)
+        assert found[0] == found[2]
+        assert {(each.visual_tokens * 2, len(each.keep)) for each in found} == {(found[0].tokens_before, 1)}
+        both = model.answer([pixels(80, 100), film], "A film or a picture?", **options)
+        assert len(both.keep) == 2 and both.tokens_before > found[0].tokens_before
+
+    def test_that_are_not_there_are_named(self, model, tmp_path):
+        with pytest.raises(InputError, match=r"absent\.mp4: no such file"):
+            model.answer(tmp_path / "absent.mp4", "What happens?")
+
+    def test_are_refused_by_models_of_images(self, converted):
+        with pytest.raises(ValueError, match=r"film\.mp4: shapes-hf is a model of images, and reads no videos"):
+            load(converted, device="cpu").answer("film.mp4", "What happens?")

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from llava.asking.batch import generation_options
 from llava.asking.llava import LlavaModel
 from llava.asking.load import load_model
 from llava.asking.losses import warn_of_losses
@@ -119,5 +120,6 @@ def test_an_answer_without_room_and_a_prompt_that_is_cut_are_said(llava_shapes, 
     warn_of_losses([loaded.answer(image, "How many shapes are there?", max_new_tokens=64)])
     assert caplog.text == ""
     loaded.model.config.tokenizer_model_max_length = 150
-    warn_of_losses([loaded.answer(image, "How many shapes are there?", max_new_tokens=1)])
+    asked = loaded.asked("How many shapes are there?", [image])
+    warn_of_losses(loaded.answer_items([asked], generation_options(max_new_tokens=1)))
     assert "of 1 questions 1 whose prompt lost its end" in caplog.text

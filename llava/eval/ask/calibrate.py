@@ -14,6 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from llava.asking.batch import generation_options
 from llava.asking.load import add_running_args, check_device_flag, load, model_path
 from llava.asking.model import Model
 from llava.asking.questions import Question
@@ -103,7 +104,7 @@ def spectra_of(model: Model, images: Sequence[Path], batch_size: int) -> list[Sp
             Question("Describe it.", partial(_opened, path), str(path)) for path in images[start : start + batch_size]
         ]
         try:
-            answers = model.answers(batch, batch_size, max_new_tokens=1)
+            answers = model.answer_items([*map(model.item, batch)], generation_options(max_new_tokens=1))
         except (OSError, ValueError) as error:
             raise InputError(f"cannot measure {images[start]} and those behind it: {error}") from error
         for answer in answers:
