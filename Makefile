@@ -7,12 +7,13 @@
 # make test-vllm       vLLM with CDPruner and without a pruner; test-vllm-all: with every pruner, and its server
 # make gpu             all that needs a GPU, with the Python that PYTHON names; OUT=results/gpu gets what it gave
 # make lint            style
+# make results         every result in docs/results as one table, docs/results/results.csv
 # make constraints     choose the packages anew, within .ci/pins.txt
 #
 # Each sets up what it needs first, in $(VENV) or a folder of that name and the target's. TESTS="tests/model" runs a part;
 # RECORD=docs/tested.md writes down what was tested with what.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest test-oldest test-triton test-vllm test-vllm-all gpu lint constraints constraints-vllm
+.PHONY: help demo test test-newest test-oldest test-triton test-vllm test-vllm-all gpu lint results constraints constraints-vllm
 
 VENV ?= .venv
 TESTS ?= tests
@@ -68,6 +69,9 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/shellcheck -x .ci/run $$(find scripts -name '*.sh')
+
+results: $(VENV)/.eval
+	$(VENV)/bin/python -m scripts.flat_results
 
 # The stamp .venv/.EXTRA says that the package is installed with that extra.
 $(VENV)/.%: pyproject.toml .ci/constraints.txt | $(VENV)/bin/python
