@@ -10,7 +10,7 @@ from llava.pruners import PRUNERS, option_defaults
 def described(name: str) -> str:
     """A pruner in a few lines."""
     cls = PRUNERS[name]
-    first_line = cls.__doc__.strip().splitlines()[0]
+    first_line = (cls.__doc__ or "").strip().splitlines()[0]
     options = (f"{option} = {default}" for option, default in option_defaults(cls).items())
     licence = cls.licence or "licence not looked up"
     lines = {

@@ -62,12 +62,14 @@ class Pruner(ABC):
 
     def budget(self, num_tokens: int) -> int:
         """How many of ``num_tokens`` tokens are kept; a share never comes to none, which would be a blind answer."""
-        wanted = max(1, self._share(num_tokens)) if self.visual_token_num is None else self.visual_token_num
-        return min(wanted, num_tokens)
+        if self.keep_ratio is not None:
+            return min(max(1, self._share(num_tokens, self.keep_ratio)), num_tokens)
+        assert self.visual_token_num is not None  # one of the two is given
+        return min(self.visual_token_num, num_tokens)
 
-    def _share(self, num_tokens: int) -> int:
+    def _share(self, num_tokens: int, keep_ratio: float) -> int:
         """``keep_ratio`` of so many tokens, rounded."""
-        return round(self.keep_ratio * num_tokens)
+        return round(keep_ratio * num_tokens)
 
     def with_budget(self, visual_token_num: int) -> "Pruner":
         """The same pruner with another number of kept tokens."""

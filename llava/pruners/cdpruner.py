@@ -44,13 +44,13 @@ class CDPruner(Pruner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        centering.set_up(self)
+        centering.set_up(self, self.centered)
         if self.theta is not None and not (is_number(self.theta) and 0 <= self.theta < 1):
             raise ValueError(f"theta must be None or a number in [0, 1), not {self.theta!r}")
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
         if self.centered is False:
-            return search.greedy_map(cues.embeds, self._quality(cues), budget)
+            return search.greedy_map(cues.need("embeds"), self._quality(cues), budget)
         tokens, distinctiveness = centering.centred(cues, self.centered)
         return search.greedy_map(tokens, self._quality(cues) * distinctiveness, budget)
 

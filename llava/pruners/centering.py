@@ -16,17 +16,17 @@ FORMS = ("plain", "standardised")
 EPSILON = 1e-6
 
 
-def set_up(pruner: Pruner) -> None:
+def set_up(pruner: Pruner, centered: bool | str) -> None:
     """Check the option ``centered`` of a pruner; one that is centred chooses tile by tile, of a picture's tokens alone.
 
     Raises:
         ValueError: when it is none of False, True and ``FORMS``.
     """
-    if not (isinstance(pruner.centered, bool) or (isinstance(pruner.centered, str) and pruner.centered in FORMS)):
-        raise ValueError(f"centered must be False, True or one of {', '.join(FORMS)}, not {pruner.centered!r}")
-    if pruner.centered is False:
+    if not (isinstance(centered, bool) or (isinstance(centered, str) and centered in FORMS)):
+        raise ValueError(f"centered must be False, True or one of {', '.join(FORMS)}, not {centered!r}")
+    if centered is False:
         return
-    before_merging = frozenset() if pruner.centered == "plain" else frozenset({"premerger"})
+    before_merging = frozenset() if centered == "plain" else frozenset({"premerger"})
     object.__setattr__(pruner, "needs", pruner.needs | before_merging)
     object.__setattr__(pruner, "scope", "tile")
     object.__setattr__(pruner, "newlines", False)
@@ -44,7 +44,7 @@ def centred(cues: VisualCues, form: bool | str) -> tuple[Tensor, Tensor]:
         (B, N, D') centred tokens of any length, and (B, N) from 0 to 1, finite.
     """
     before_merging = None if form == "plain" else cues.premerger
-    tokens = cues.embeds if before_merging is None else before_merging
+    tokens = cues.need("embeds") if before_merging is None else before_merging
     tokens, size = _scaled(tokens)
     if form == "standardised" or before_merging is not None:
         tokens = _standardised(tokens, size)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 def is_count(value: object) -> bool:
     """Whether an option holds an integer, 0 or more; True and False do not count as 1 and 0."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0
 
 
 def is_number(value: object) -> bool:

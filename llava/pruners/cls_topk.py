@@ -18,4 +18,4 @@ class ClsTopK(Pruner):
     source = "https://github.com/Theia-4869/FasterVLM"
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
-        return rank(cues.cls_attention)[:, :budget]
+        return rank(cues.need("cls_attention"))[:, :budget]

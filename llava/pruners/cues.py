@@ -134,6 +134,13 @@ class VisualCues:
         if image_index.is_floating_point() or image_index.is_complex():
             raise TypeError(f"image_index must hold integers, not {image_index.dtype}")
 
+    def need(self, name: str) -> Tensor:
+        """The cue of this name, which a pruner cannot do without; raises ValueError where it is None."""
+        cue = getattr(self, name)
+        if cue is None:
+            raise ValueError(f"the cue {name} is needed, which is None")
+        return cue
+
     @property
     def shape(self) -> tuple[int, int]:
         """The numbers of tiles and of tokens per tile, B and N."""

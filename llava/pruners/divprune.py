@@ -35,10 +35,10 @@ class DivPrune(Pruner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        centering.set_up(self)
+        centering.set_up(self, self.centered)
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
         if self.centered is False:
-            return search.max_min(cues.embeds, budget)
+            return search.max_min(cues.need("embeds"), budget)
         tokens, distinctiveness = centering.centred(cues, self.centered)
         return search.max_min(tokens, budget, weight=distinctiveness)

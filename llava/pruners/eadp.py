@@ -46,7 +46,7 @@ class EADP(Pruner):
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
         worth = importance(cues, self.alpha, self.beta)
-        return search.cover(cues.embeds, budget, worth=worth, nothing=-1.0)
+        return search.cover(cues.need("embeds"), budget, worth=worth, nothing=-1.0)
 
 
 def importance(cues: VisualCues, alpha: float, beta: float) -> Tensor:
@@ -67,7 +67,9 @@ def importance(cues: VisualCues, alpha: float, beta: float) -> Tensor:
         parts.append((1 - alpha, relevance_to_words(cues.joint_embeds.float(), cues.text_sequence.float())))
     if not parts:
         return torch.ones(cues.shape, device=cues.device)
-    relevance = parts[0][1] if len(parts) == 1 else sum(share * part for share, part in parts)  # (B, N)
+    share, relevance = parts[0]  # (B, N)
+    for other, part in parts[1:]:
+        relevance = share * relevance + other * part
     spread = min_max(relevance, cues.image_index)
     spread = spread.where(image_max(spread, cues.image_index) > 0, 1.0)
     return smoothed(spread, cues.grid).pow(beta)

@@ -22,4 +22,4 @@ class FastV(Pruner):
     source = "https://github.com/pkunlp-icler/FastV"
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
-        return rank(cues.text_attention)[:, :budget]
+        return rank(cues.need("text_attention"))[:, :budget]

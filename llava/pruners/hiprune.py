@@ -52,12 +52,13 @@ class HiPrune(Pruner):
     def select(self, cues: VisualCues, budget: int) -> Tensor:
         num_tokens = cues.shape[1]
         num_anchors = round(budget * self.alpha / 5)
-        anchors = rank(cues.object_attention)[:, :num_anchors]  # (B, A)
+        objects, deep = cues.need("object_attention"), cues.need("deep_attention")
+        anchors = rank(objects)[:, :num_anchors]  # (B, A)
         steps = torch.tensor([-1, 1, -_columns(cues), _columns(cues)], device=anchors.device)
         beside = (anchors.unsqueeze(2) + steps).clamp(0, num_tokens - 1).flatten(1)  # (B, 4 A)
         tier = torch.zeros(cues.shape, dtype=torch.int64, device=anchors.device)
         tier = tier.scatter(1, beside, 1).scatter(1, anchors, 2)
-        attention = torch.where(tier > 0, cues.object_attention, cues.deep_attention)
+        attention = torch.where(tier > 0, objects, deep)
         return rank(attention, tier)[:, :budget]
 
 

@@ -45,8 +45,8 @@ class HoloV(Pruner):
             raise ValueError(f"alpha must be a number, 0 or more, not {self.alpha!r}")
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
-        stretches = search.Stretches(cues.shape[1], self.num_patches, cues.embeds.device)
-        return stretches.best(cues.cls_attention, self._score(cues, stretches), budget)
+        stretches = search.Stretches(cues.shape[1], self.num_patches, cues.need("embeds").device)
+        return stretches.best(cues.need("cls_attention"), self._score(cues, stretches), budget)
 
     def _score(self, cues: VisualCues, stretches: search.Stretches) -> Tensor:
         """What each stretch counts, (B, P), finite and not negative.
@@ -54,8 +54,8 @@ class HoloV(Pruner):
         The variation of a token is divided by the mean of its stretch, so that their sum is mean attention times
         alpha, unless the tokens of a stretch are all but equal.
         """
-        attention = stretches.cut(finite(cues.cls_attention).clamp(0, 1), fill=0.0)  # shares: (B, P, S)
-        variation, sizes = stretches.variation(cues.embeds), stretches.sizes
+        attention = stretches.cut(finite(cues.need("cls_attention")).clamp(0, 1), fill=0.0)  # shares: (B, P, S)
+        variation, sizes = stretches.variation(cues.need("embeds")), stretches.sizes
         raised = 1000 * attention
         balance = raised.sum(dim=2) / sizes / (variation.sum(dim=2) / sizes + 1e-6)  # (B, P)
         scores = (raised + self.alpha * variation * balance.unsqueeze(2)).sum(dim=2) / sizes

@@ -10,7 +10,7 @@ from llava.pruners.base import Pruner
 from llava.pruners.cues import VisualCues
 from llava.pruners.functional import min_max, rank
 from llava.pruners.search.device import on_cpu
-from llava.pruners.search.products import directions, measured
+from llava.pruners.search.products import factored, measured
 
 RULES = ("paper", "qwen_release")
 VOTE = 2**31  # more than any sum of cues in bits
@@ -44,21 +44,22 @@ class MFPruner(Pruner):
         if self.cues not in RULES:
             raise ValueError(f"cues must be {' or '.join(RULES)}, not {self.cues!r}")
 
-    def _share(self, num_tokens: int) -> int:
+    def _share(self, num_tokens: int, keep_ratio: float) -> int:
         """``keep_ratio`` of so many tokens, rounded; with "qwen_release" cut to whole ones."""
         if self.cues == "paper":
-            return super()._share(num_tokens)
-        prune_ratio = 1 - self.keep_ratio  # rounding as in the release, to which this is given
+            return super()._share(num_tokens, keep_ratio)
+        prune_ratio = 1 - keep_ratio  # rounding as in the release, to which this is given
         return int(num_tokens * (1 - prune_ratio))
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
+        attention, embeds = cues.need("cls_attention"), cues.need("embeds")
         if self.cues == "qwen_release":
-            votes = _votes(torch.stack([cues.cls_attention, dissimilarity(cues.embeds)], dim=1), budget)
-            rest = cues.cls_attention if cues.relevance is None else cues.relevance
+            votes = _votes(torch.stack([attention, dissimilarity(embeds)], dim=1), budget)
+            rest = attention if cues.relevance is None else cues.relevance
             return rank(rest, tier=votes > VOTE)[:, :budget]
-        given = [cues.cls_attention] if cues.relevance is None else [cues.cls_attention, cues.relevance]
+        given = [attention] if cues.relevance is None else [attention, cues.relevance]
         spread = min_max(torch.stack(given, dim=1), cues.image_index)
-        scores = torch.cat([spread[:, :1], dissimilarity(cues.embeds).unsqueeze(1), spread[:, 1:]], dim=1)  # (B, 3, N)
+        scores = torch.cat([spread[:, :1], dissimilarity(embeds).unsqueeze(1), spread[:, 1:]], dim=1)  # (B, 3, N)
         votes = threshold(_votes(scores, budget), VOTE, 0)  # one alone is none
         total = scores.sum(dim=1).view(torch.int32)  # (B, N): read as integers, positive float32 numbers ascend as well
         return (votes + total).argsort(dim=1, descending=True, stable=True)[:, :budget]
@@ -67,7 +68,7 @@ class MFPruner(Pruner):
 def dissimilarity(tokens: Tensor) -> Tensor:
     """One minus the mean cosine of each token with the others, their sum divided by N: (B, N, D) -> (B, N)."""
     if on_cpu(tokens):
-        tokens, scale = directions(tokens)
+        tokens, scale = factored(tokens)
         with_itself = (scale > 0).float()
         total = scale.unsqueeze(1) @ tokens  # (B, 1, D) of all unit vectors
         with_all = (total @ tokens.mT).squeeze(1) * scale  # (B, N)

@@ -48,7 +48,7 @@ class MMTok(Pruner):
                 raise ValueError(f"{name} must be a number in [{low:g}, {high:g}], not {value!r}")
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
-        tokens = cues.features if cues.premerger is None else cues.premerger
-        words = None if cues.text_tokens is None else word_shares(cues.text_tokens, cues.embeds, self.tau_tv)
+        tokens = cues.need("features") if cues.premerger is None else cues.premerger
+        words = None if cues.text_tokens is None else word_shares(cues.text_tokens, cues.need("embeds"), self.tau_tv)
         border = None if cues.padding is None else cues.padding > 0.5  # (B, N)
         return search.cover_softly(tokens, budget, self.tau_vv, self.alpha, words, border)

@@ -32,18 +32,18 @@ class PruMerge(Pruner):
     source = "https://github.com/42Shawn/LLaVA-PruMerge"
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
-        attended = rank(cues.last_attention)[:, : budget - 1]
+        attended = rank(cues.need("last_attention"))[:, : budget - 1]
         return torch.cat([attended, place_for_rest(attended, cues.shape[1])], dim=1)
 
     def merge(self, cues: VisualCues, keep: Tensor) -> Tensor:
         num_tokens = cues.shape[1]
-        attended = rank(cues.last_attention)[:, : keep.shape[1] - 1]
+        attended = rank(cues.need("last_attention"))[:, : keep.shape[1] - 1]
         place = place_for_rest(attended, num_tokens)  # (B, 1)
         rest = 1 - one_hot(attended, num_tokens).sum(dim=1, keepdim=True)  # (B, 1, N)
         kept = one_hot(keep, num_tokens)  # (B, K, N)
-        keys = unit_vectors(cues.last_keys)
+        keys = unit_vectors(cues.need("last_keys"))
         cosine = product(keys.take_along_dim(keep.unsqueeze(2), dim=1), keys.mT)  # (B, K, N)
         nearest = rank(cosine.masked_fill(kept.bool(), -torch.inf))[..., : min(NEIGHBOURS, num_tokens - 1)]
         neighbours = torch.zeros_like(kept).scatter_(2, nearest, 1.0)
-        attention = cues.last_attention.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).unsqueeze(1)  # (B, 1, N)
+        attention = cues.need("last_attention").nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).unsqueeze(1)  # (B, 1, N)
         return torch.where((keep == place).unsqueeze(2), attention * rest, kept + attention * neighbours)

@@ -32,10 +32,11 @@ class PruneSID(Pruner):
     licence = "Apache-2.0"
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
-        features = cues.features.cpu().double()
-        order = rank(cues.cls_attention).cpu()
+        given = cues.need("features")
+        features = given.cpu().double()
+        order = rank(cues.need("cls_attention")).cpu()
         kept = [_of_tile(finite(tile), attended, budget) for tile, attended in zip(features, order, strict=True)]
-        return torch.stack(kept).to(cues.features.device)
+        return torch.stack(kept).to(given.device)
 
 
 def _of_tile(features: Tensor, by_attention: Tensor, budget: int) -> Tensor:

@@ -48,8 +48,8 @@ class ScopePruner(Pruner):
             raise ValueError(f"combined must be {' or '.join(COMBINATIONS)}, not {self.combined!r}")
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
-        attention = cues.cls_attention.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp_(min=0)  # (B, N)
+        attention = cues.need("cls_attention").nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp_(min=0)  # (B, N)
         if self.combined == "add":
             salience = (HEADS * attention).pow(self.alpha).clamp(max=LARGEST)
-            return search.cover(cues.features, budget, bonus=salience)
-        return search.cover(cues.features, budget, weight=attention.pow(self.alpha).clamp(max=LARGEST))
+            return search.cover(cues.need("features"), budget, bonus=salience)
+        return search.cover(cues.need("features"), budget, weight=attention.pow(self.alpha).clamp(max=LARGEST))

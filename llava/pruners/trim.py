@@ -25,12 +25,12 @@ class Trim(Pruner):
     source = "https://github.com/FreedomIntelligence/TRIM"
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
-        relevant = rank(cues.dot_relevance)[:, : budget - 1]
+        relevant = rank(cues.need("dot_relevance"))[:, : budget - 1]
         return torch.cat([relevant, place_for_rest(relevant, cues.shape[1])], dim=1)
 
     def merge(self, cues: VisualCues, keep: Tensor) -> Tensor:
         num_tokens = cues.shape[1]
-        relevant = rank(cues.dot_relevance)[:, : keep.shape[1] - 1]
+        relevant = rank(cues.need("dot_relevance"))[:, : keep.shape[1] - 1]
         place = place_for_rest(relevant, num_tokens)  # (B, 1)
         rest = 1 - one_hot(relevant, num_tokens).sum(dim=1, keepdim=True)  # (B, 1, N)
         mean = rest / rest.sum(dim=2, keepdim=True)

@@ -48,7 +48,7 @@ class VisionZip(Pruner):
         _, targets = self._parts(cues, keep.shape[1])
         if targets.shape[1] == 0:
             return None
-        keys = unit_vectors(cues.keys)  # (B, N, C')
+        keys = unit_vectors(cues.need("keys"))  # (B, N, C')
         similarity = product(keys.take_along_dim(targets.unsqueeze(2), dim=1), keys.mT)  # (B, targets, N)
         nearest = targets.gather(1, similarity.argmax(dim=1))  # (B, N)
         kept = one_hot(keep, keys.shape[1])  # (B, K, N)
@@ -59,7 +59,7 @@ class VisionZip(Pruner):
     def _parts(self, cues: VisualCues, budget: int) -> tuple[Tensor, Tensor]:
         """The dominant tokens, the most attended first, and the targets in raster order, (B, D) and (B, budget - D)."""
         num_targets = int(budget * self.contextual_ratio)
-        dominant = rank(cues.cls_attention)[:, : budget - num_targets]
+        dominant = rank(cues.need("cls_attention"))[:, : budget - num_targets]
         num_others = cues.shape[1] - dominant.shape[1]
         is_dominant = one_hot(dominant, cues.shape[1]).sum(dim=1)  # (B, N)
         others = is_dominant.argsort(dim=1, stable=True)[:, :num_others]

@@ -41,11 +41,11 @@ class VisPruner(Pruner):
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
         num_important = int(budget * self.important_ratio)
-        by_attention = rank(cues.cls_attention)  # (B, N)
+        by_attention = rank(cues.need("cls_attention"))  # (B, N)
         if num_important == budget:
             return by_attention[:, :budget]
         rest = by_attention[:, num_important:]
-        places = rest.unsqueeze(2).expand(-1, -1, cues.features.shape[2])
-        features = cues.features.gather(1, places)  # (B, R, C)
-        diverse = search.remove_duplicates(features, budget - num_important)
+        features = cues.need("features")
+        places = rest.unsqueeze(2).expand(-1, -1, features.shape[2])
+        diverse = search.remove_duplicates(features.gather(1, places), budget - num_important)  # of (B, R, C)
         return torch.cat([by_attention[:, :num_important], rest.gather(1, diverse)], dim=1)

@@ -40,7 +40,7 @@ class ZooPrune(Pruner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        centering.set_up(self)
+        centering.set_up(self, self.centered)
         if not is_count(self.directions) or self.directions == 0:
             raise ValueError(f"directions must be an integer, 1 or more, not {self.directions!r}")
         if not (is_number(self.h) and 0 < self.h < float("inf")):
@@ -52,7 +52,7 @@ class ZooPrune(Pruner):
         return {"directions": self.directions, "h": self.h, "seed": self.seed} if cue == "sensitivity" else {}
 
     def select(self, cues: VisualCues, budget: int) -> Tensor:
-        tokens, weight = cues.embeds, spread(_scaled(cues.sensitivity))
+        tokens, weight = cues.need("embeds"), spread(_scaled(cues.need("sensitivity")))
         if self.centered is not False:
             tokens, distinctiveness = centering.centred(cues, self.centered)
             weight = weight * distinctiveness

@@ -161,7 +161,7 @@ def _in_step(
         gain = gains(covered)
         gain = gain if weight is None else gain * weight
         gain = gain if bonus is None else gain + bonus
-        if barred is not None:
+        if barred is not None and others is not None:
             gain = gain.masked_fill(barred & (others > step), -torch.inf)
         if picks:
             gain = gain.scatter(1, torch.cat(picks, dim=1), -torch.inf)

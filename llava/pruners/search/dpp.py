@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from llava.pruners.search.device import compiled, on_cpu, one_operator
-from llava.pruners.search.products import ALIGNMENT, directions, fits_gram, gram, measured, product_row
+from llava.pruners.search.products import ALIGNMENT, factored, fits_gram, gram, measured, product_row
 from llava.pruners.search.rows import ProductRows
 
 SMALLEST_GAIN = 1e-10
@@ -64,7 +64,7 @@ def _weighted(tokens: Tensor, quality: Tensor) -> tuple[Tensor, Tensor | None, T
     A weight of None has been multiplied into the tokens, which takes fewer operations and more work.
     """
     if on_cpu(tokens):
-        tokens, scale = directions(tokens)
+        tokens, scale = factored(tokens)
         return tokens, scale * quality, quality.square().where(scale > 0, 0.0)
     tokens, length = measured(tokens)
     directed = quality.unsqueeze(2).masked_fill(length == torch.inf, 0.0)  # (B, N, 1)
@@ -111,6 +111,7 @@ def _pivots(row_of: Callable[[Tensor], Tensor], volume: Tensor, budget: int) -> 
 def _search_by_rows(tokens: Tensor, quality: Tensor, budget: int) -> Tensor:
     """The same search, tile by tile on the CPU, over the few rows of the kernel that it visits."""
     tokens, weight, volume = _weighted(tokens, quality)
+    assert weight is not None  # on the CPU it is apart
     quality = quality.clone()
     for tile, of_tile in enumerate(quality):
         of_tile[_pivots_by_rows(tokens[tile], weight[tile], volume[tile], budget)] = FIRST
@@ -126,8 +127,8 @@ def _pivots_by_rows(tokens: Tensor, weight: Tensor, volume: Tensor, budget: int)
     kernel = ProductRows(tokens, weight, budget)
     picks: list[int] = []
     for _ in range(budget):
-        pick = gain.argmax().item()
-        best = gain[pick].item()
+        pick = int(gain.argmax())
+        best = float(gain[pick])
         gain[pick] = -torch.inf
         if best <= floor[pick]:
             continue

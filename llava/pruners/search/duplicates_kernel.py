@@ -4,6 +4,8 @@ Each program has some of the tokens. All meet twice a round: when all scores are
 to its place of the next round.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -46,7 +48,8 @@ def remove_duplicates(
     scores = cosine.new_empty(batch, num_tokens)
     arrived = torch.zeros(batch, dtype=torch.int32, device=cosine.device)
     last = 2 * len(sizes)
-    launch, at_once = _remove_duplicates_together[(batch * parts,)], halves or last
+    launch: Any = _remove_duplicates_together[(batch * parts,)]
+    at_once = halves or last
     for begin in range(0, last, at_once):
         launch(
             cosine.contiguous(), pools, scores, arrived, num_tokens, batch * num_tokens, budget, removed_per_round,

@@ -1,6 +1,6 @@
 """Greedy search for tokens that lie far apart (max-min diversity) by cosine distance."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -34,9 +34,9 @@ def max_min(tokens: Tensor, budget: int, weight: Tensor | None = None, first: Te
         return farthest_points(distance, first, budget, weight)
     isolation = 1 - largest_product(tokens, scale) if first is None else tokens.new_zeros(tokens.shape[:2])
     first = isolation.argmax(dim=1, keepdim=True) if first is None else first  # (B, 1)
-    if on_cpu(tokens):
+    if scale is not None:  # on the CPU
         rows = [_tile_row(*tile, budget) for tile in zip(tokens, scale, isolation, strict=True)]
-        weights = [None] * len(rows) if weight is None else weight.split(1)
+        weights: Sequence[Tensor | None] = [None] * len(rows) if weight is None else weight.split(1)
         found = [_search(row, pick, budget, own) for row, pick, own in zip(rows, first.split(1), weights, strict=True)]
         return torch.cat(found)
 
@@ -94,8 +94,9 @@ def _tile_row(
     rows = ProductRows(tokens, scale, budget)
 
     def row(pick: Tensor, promise: Tensor | None) -> Tensor:
-        to_pick = 1 - rows.take(pick.item(), promise=isolation if promise is None else promise[0])[: len(scale)]
-        to_pick[pick.item()] = -torch.inf
+        place = int(pick)
+        to_pick = 1 - rows.take(place, promise=isolation if promise is None else promise[0])[: len(scale)]
+        to_pick[place] = -torch.inf
         return to_pick.unsqueeze(0)
 
     return row

@@ -4,6 +4,8 @@ Each program has some of the columns. All meet once a round: each tells its best
 which one is picked.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -20,11 +22,11 @@ def shape(batch: int, num_tokens: int, budget: int, processors: int) -> dict[str
 
     None where the tiles are not worth several programs, or where those do not all run at the same time.
     """
-    depth = max(64, triton.next_power_of_2(budget))
+    depth = max(64, int(triton.next_power_of_2(budget)))
     for width in (32, 64, 128):
         parts, warps = -(-num_tokens // width), max(4, width * depth // HELD_BY_A_WARP)
         if num_tokens * budget > CACHED and warps <= 16 and run_together(batch * parts, warps, processors):
-            return {"PARTS": triton.next_power_of_2(parts), "WIDTH": width, "DEPTH": depth, "num_warps": warps}
+            return {"PARTS": int(triton.next_power_of_2(parts)), "WIDTH": width, "DEPTH": depth, "num_warps": warps}
     return None
 
 
@@ -45,7 +47,8 @@ def greedy_map(kernel: Tensor, budget: int, shape: dict[str, int], rounds: int |
     told_gain, told_pick = kernel.new_empty(batch, budget, parts), picks.new_empty(batch, budget, parts)
     arrived = torch.zeros(batch, dtype=torch.int32, device=kernel.device)
     last = budget + 1
-    launch, at_once = _greedy_map_together[(batch * parts,)], rounds or last
+    launch: Any = _greedy_map_together[(batch * parts,)]
+    at_once = rounds or last
     for begin in range(0, last, at_once):
         launch(
             kernel.contiguous(), factor, left, told_gain, told_pick, arrived, picks, gains,
@@ -65,7 +68,7 @@ def _best(gain, token, num_tokens):
 @triton.jit
 def _tell(told_gain, told_pick, arrived, gain, token, num_tokens, place):
     """The best of this part's tokens, to all parts."""
-    best, pick = _best(gain, token, num_tokens)
+    best, pick = _best(gain, token, num_tokens)  # pyright: ignore[reportGeneralTypeIssues] - a function of Triton's
     tl.store(told_gain + place, best)
     tl.store(told_pick + place, pick.to(tl.int64))
     arrive(arrived)

@@ -26,12 +26,12 @@ def components(features: Tensor, count: int) -> Tensor:
 
 def repeats(similar: Tensor, group: Tensor) -> Tensor:
     """Which tokens, by attention, are too similar to one of their group that is not, (N, N), (N,) -> (N,)."""
-    similar = (similar & (group.unsqueeze(1) == group)).numpy()
+    alike = (similar & (group.unsqueeze(1) == group)).numpy()
     passed_over = torch.zeros(len(group), dtype=torch.bool)
     hidden = passed_over.numpy()
     for place in range(len(hidden)):
         if not hidden[place]:
-            hidden[place + 1 :] |= similar[place, place + 1 :]
+            hidden[place + 1 :] |= alike[place, place + 1 :]
     return passed_over
 
 

@@ -30,7 +30,7 @@ def greedy_map(kernel: Tensor, budget: int) -> tuple[Tensor, Tensor]:
     factor = kernel.new_empty(batch, budget, num_tokens)
     picks = torch.empty(batch, budget, dtype=torch.int64, device=kernel.device)
     gains = kernel.new_empty(batch, budget)
-    launch = _greedy_map[(batch,)]
+    launch: Any = _greedy_map[(batch,)]
     launch(kernel.contiguous(), factor, picks, gains, num_tokens, budget, **greedy_map_shape(num_tokens))
     return picks, gains
 
@@ -41,7 +41,7 @@ def farthest_points(distance: Tensor, first: Tensor, budget: int, weight: Tensor
     picks = torch.empty(batch, budget, dtype=torch.int64, device=distance.device)
     shape = farthest_points_shape(num_tokens, weight is not None)
     weight = distance if weight is None else weight.contiguous()  # not read where there is none
-    launch = _farthest_points[(batch,)]
+    launch: Any = _farthest_points[(batch,)]
     launch(distance.contiguous(), first.contiguous(), weight, picks, num_tokens, budget, **shape)
     return picks
 
@@ -53,7 +53,8 @@ def remove_duplicates(cosine: Tensor, budget: int, removed_per_round: int) -> Te
         return duplicates_kernel.remove_duplicates(cosine, budget, removed_per_round, shared)
     pool = torch.arange(num_tokens, device=cosine.device).repeat(batch, 1)
     scores = cosine.new_empty(batch, num_tokens)
-    launch, shape = _remove_duplicates[(batch,)], remove_duplicates_shape(num_tokens)
+    launch: Any = _remove_duplicates[(batch,)]
+    shape = remove_duplicates_shape(num_tokens)
     launch(cosine.contiguous(), pool, scores, num_tokens, budget, removed_per_round, **shape)
     return pool[:, :budget]
 
@@ -64,7 +65,7 @@ def remove_duplicates(cosine: Tensor, budget: int, removed_per_round: int) -> Te
 
 def greedy_map_shape(num_tokens: int) -> dict[str, int]:
     """WIDTH numbers of state, ROWS of the factor read at a time."""
-    width = triton.next_power_of_2(num_tokens)
+    width = int(triton.next_power_of_2(num_tokens))
     return (
         {"WIDTH": width, "ROWS": 8, "num_warps": 8} if width <= 1024 else {"WIDTH": width, "ROWS": 4, "num_warps": 16}
     )
@@ -72,12 +73,12 @@ def greedy_map_shape(num_tokens: int) -> dict[str, int]:
 
 def farthest_points_shape(num_tokens: int, weighted: bool = False) -> dict[str, int]:
     """WIDTH numbers of state."""
-    return {"WIDTH": triton.next_power_of_2(num_tokens), "WEIGHTED": weighted, "num_warps": 8}
+    return {"WIDTH": int(triton.next_power_of_2(num_tokens)), "WEIGHTED": weighted, "num_warps": 8}
 
 
 def remove_duplicates_shape(num_tokens: int) -> dict[str, int]:
     """HALF of the tokens are compared with COLUMNS of the others at a time."""
-    half = triton.next_power_of_2(max(2, -(-num_tokens // 2)))
+    half = int(triton.next_power_of_2(max(2, -(-num_tokens // 2))))
     return {"HALF": half, "COLUMNS": min(16, max(4, 8192 // half)), "num_warps": 16}
 
 

@@ -29,7 +29,7 @@ class LazyGains:
         self._bound = torch.empty(candidates, dtype=torch.float32, device="cpu")  # (N,), -inf of what cannot be taken
         self._compute(torch.arange(candidates, device="cpu"))
         self._left = candidates  # that can be taken
-        self._wait = None  # (N,) bounds of the barred, and -inf of the others
+        self._wait: Tensor | None = None  # (N,) bounds of the barred, and -inf of the others
         if barred is not None:
             self._wait = self._bound.where(barred, -torch.inf)
             self._bound[barred] = -torch.inf
@@ -40,6 +40,7 @@ class LazyGains:
     def take(self) -> int:
         """The candidate that gains most, the first of equals; it is not there any more afterwards."""
         if self._left == 0:
+            assert self._wait is not None  # some wait: a budget leaves tokens over
             self._bound = torch.maximum(self._bound, self._wait)
             self._left, self._barred = self._barred, 0
         pick = self._best()
@@ -54,7 +55,7 @@ class LazyGains:
             self._size = min(size, self._left)
             candidates = self._bound.topk(self._size).indices
             self._compute(candidates)
-            best = self._bound.argmax().item()
+            best = int(self._bound.argmax())
             if best in set(candidates.tolist()):
                 return best
             size = 2 * self._size

@@ -44,12 +44,17 @@ def unit_vectors(tokens: Tensor) -> Tensor:
 def directions(tokens: Tensor) -> tuple[Tensor, Tensor | None]:
     """Tokens and the factors that make unit vectors of them, (B, N, D) -> (B, N, D'), (B, N).
 
-    Scaling a product by the factors costs less work than scaling the tokens, which would be copied. On the CPU, where
-    it can be seen whether a tile holds finite numbers, those that do and are aligned are returned as they are. The
-    factor of a token without direction is zero. Elsewhere the tokens are unit vectors, and no factors are needed.
+    On the CPU as ``factored``. Elsewhere the tokens are unit vectors, and no factors are needed.
     """
-    if not on_cpu(tokens):
-        return unit_vectors(tokens), None
+    return factored(tokens) if on_cpu(tokens) else (unit_vectors(tokens), None)
+
+
+def factored(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """As ``directions`` on the CPU, where it can be seen whether a tile holds finite numbers.
+
+    Scaling a product by the factors costs less work than scaling the tokens, which would be copied: those of a tile
+    that are finite and aligned are returned as they are. The factor of a token without direction is zero.
+    """
     if tokens.shape[-1] % ALIGNMENT or not tokens.is_contiguous() or tokens.data_ptr() % (4 * ALIGNMENT):
         tokens = pad(tokens, (0, -tokens.shape[-1] % ALIGNMENT)).contiguous()
     lengths = tokens.norm(dim=-1)
