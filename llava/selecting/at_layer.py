@@ -62,6 +62,7 @@ class LayerPruning:
             raise ValueError(f"the layer to prune at must be an integer from 0 to {len(layers) - 1}, not {layer!r}")
         self.body, self.layer, self.choose = body, int(layer), choose
         self._parameters = compat.parameters_of(body.forward)
+        self._layers = layers
         self._of_layers = [compat.parameters_of(module.forward) for module in layers]
         self._handles = [body.register_forward_pre_hook(self._enter_body, with_kwargs=True)]
         for index, module in enumerate(layers):
@@ -156,20 +157,20 @@ class LayerPruning:
         """Find out, at layer K, which tokens and which keys the layers from here on see."""
         call.begun = True
         kept = self._state(cache)
-        if kept is not None:
+        if kept is not None and cache is not None:
             call.valid = self._continued(kept, call, given["hidden_states"], cache)
         elif call.choose is not None:
             self._check_layers(call, given)
-            kept = self._prune(call, given["hidden_states"], cache)
+            kept = self._prune(call, call.choose, given["hidden_states"], cache)
         call.before = None
-        if kept is not None and cache is not None:
+        if call.valid is not None and kept is not None and cache is not None:
             setattr(cache, STATE, _Kept(call.valid, kept.dropped))
         elif cache is not None:
             vars(cache).pop(STATE, None)  # of an earlier prompt: the cache was emptied
 
     def _check_layers(self, call: _Call, given: dict[str, Any]) -> None:
         """Raise RuntimeError where layers do not take, or were not given, what a prompt is shortened through."""
-        for layer in self.body.layers[max(0, self.layer - 1) :]:
+        for layer in self._layers[max(0, self.layer - 1) :]:
             compat.refuse_unknown(layer.forward, type(layer).__name__, OF_LAYERS)
         owner = f"layer {self.layer} of {type(self.body).__name__}"
         missing = [name for name in ("hidden_states", "position_embeddings") if given.get(name) is None]
@@ -179,7 +180,7 @@ class LayerPruning:
         if call.length not in (None, length):
             raise compat.not_pruned(f"{owner} was given {length} positions of a prompt of {call.length}")
 
-    def _prune(self, call: _Call, hidden_states: Tensor, cache: Cache | None) -> _Kept:
+    def _prune(self, call: _Call, choose: Choose, hidden_states: Tensor, cache: Cache | None) -> _Kept:
         """Choose from a prompt."""
         if cache is not None and cache.is_compileable:
             raise ValueError("pruning inside the language model needs a dynamic cache: a static one has equal layers")
@@ -193,7 +194,7 @@ class LayerPruning:
         real = torch.ones(batch, length, dtype=torch.bool) if mask is None else mask.bool()
         real = real.to(hidden_states.device)
         attend = partial(query_attention, self.body, self.layer - 1, call.before, real)
-        keep = call.choose(hidden_states, attend)
+        keep = choose(hidden_states, attend)
         if keep.shape != real.shape or keep.dtype != torch.bool:
             raise ValueError(f"what to keep of {tuple(real.shape)} tokens came as {tuple(keep.shape)} {keep.dtype}")
         call.order, call.valid = pack(keep.to(real.device) & real, right=not bool(real[:, -1].all()))
@@ -215,12 +216,13 @@ class LayerPruning:
 
     def _mask(self, call: _Call, index: int, hidden_states: Tensor, cache: Cache | None) -> Any:
         """The mask of a layer over the tokens it sees, in the form that its attention implementation reads."""
-        window = sliding_window(self.body.config, index)
+        config: Any = self.body.config
+        window = sliding_window(config, index)
         if window not in call.masks:
             call.masks[window] = compat.create_mask(
                 window,
                 cache,
-                config=self.body.config,
+                config=config,
                 inputs_embeds=hidden_states,
                 attention_mask=call.valid,
                 layer_idx=index,

@@ -1,9 +1,10 @@
 """What pruners read of single blocks of a vision encoder: attention as one number per token, never a map, and keys."""
 
 from collections.abc import Callable, Collection
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.clip.modeling_clip import eager_attention_forward
 
@@ -15,7 +16,7 @@ OBJECT_LAYER = 9  # of the 24 blocks of CLIP-L/14, counted from 1: where HiPrune
 LOGITS_PER_CHUNK = 2**24  # bounds the memory of ``received``, whatever the number of tokens
 
 
-def queries_and_keys(block: nn.Module, hidden_states: Tensor, rows: int | None = None) -> tuple[Tensor, Tensor, float]:
+def queries_and_keys(block: Any, hidden_states: Tensor, rows: int | None = None) -> tuple[Tensor, Tensor, float]:
     """Recompute queries and keys of a block of CLIP's or SigLIP's from its input (B, N, C), under any implementation.
 
     Returns:
@@ -29,7 +30,7 @@ def queries_and_keys(block: nn.Module, hidden_states: Tensor, rows: int | None =
     return query, attention.k_proj(hidden_states).unflatten(-1, heads), attention.scale
 
 
-def run_block(block: nn.Module, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+def run_block(block: Any, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
     """Run a block of CLIP's vision side step by step, so that its queries and keys are computed once.
 
     Bits and attention implementation are those of calling the block.

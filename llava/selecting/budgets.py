@@ -72,7 +72,7 @@ def _measure(options: PruningOptions, visual: Visual) -> Measured:
     if options.budget == "mass":
         relevance = _tokens(visual, "relevance", "mass") if "relevance" in visual.cues else None
         found["count"] = mass_count(_tokens(visual, "cls_attention", "mass"), relevance, options.mass)
-    parts = [] if options.budget_split == "even" else parts_of(options.pruner, visual, options.budget_scope)
+    parts = [] if options.budget_split == "even" else parts_of(options.chooser, visual, options.budget_scope)
     if len(parts) > 1:
         _check_tiles(parts)
         if (weights := _weights(options, visual, parts)) is not None:
@@ -90,12 +90,13 @@ def _fetched(measured: Sequence[Measured]) -> list[Measured]:
 
 
 def _budget(options: PruningOptions, visual: Visual, measured: Measured) -> Budget:
-    pruner, erank = options.pruner, None
+    pruner, erank = options.chooser, None
     parts, wanted = parts_of(pruner, visual, options.budget_scope), pruner.visual_token_num
-    if options.budget == "fixed":
+    if wanted is None or options.budget == "fixed":
         kept = [budget_of(pruner, part) for part in parts]
         per_tile = round(sum(kept) / visual.tiles) if wanted is None else wanted
     elif options.budget == "spectral":
+        assert options.erank_ref is not None  # they are completed
         erank = erank_of(measured["gram"], measured["energy"])
         per_tile = spectral_budget(erank, options.erank_ref, wanted)
     else:

@@ -42,15 +42,17 @@ def choose(options: PruningOptions, visuals: Sequence[Visual], tokens: Sequence[
     if not visuals:
         return Choice([])
     budgets = budgets_of(options, visuals) if options.varies else None
-    plan = plan_of(options, visuals, budgets and [budget.parts for budget in budgets])
+    plan = plan_of(options, visuals, None if budgets is None else [budget.parts for budget in budgets])
     known = visuals[0].cues
     lead = known["embeds"] if "embeds" in known else next(iter(known.values()), torch.empty(0))
     plan = plan.to(lead.device)
     cues = [_stacked(visuals, rows, lead.device) for rows in plan.groups]
     keeps = [rows.keep(own) for rows, own in zip(plan.groups, cues, strict=True)]
     kept = plan.positions(plan.kept(keeps)).split(plan.counts)
-    if not options.pruner.merges:
+    if not options.chooser.merges:
         return Choice(list(kept), budgets=budgets)
+    if tokens is None:
+        raise ValueError("a pruner that merges needs the tokens that it makes sums of")
     merged = [each.clone() for each in tokens]
     for rows, own, keep in zip(plan.groups, cues, keeps, strict=True):
         candidates = _rows([part.of(tokens[index]) for index, part in rows.owners])

@@ -64,7 +64,7 @@ def decide(
         copies: how often each prompt stands in the batch, side by side: beams are copies.
     """
     first, keep = states[::copies], real[::copies].clone()
-    attended = attention()[::copies] if attention is not None and "text_attention" in options.pruner.needs else None
+    attended = attention()[::copies] if attention is not None and "text_attention" in options.chooser.needs else None
     visuals = []
     for each in placed:
         tokens = first[each.row, each.columns]
@@ -77,6 +77,6 @@ def decide(
     for index, (each, positions) in enumerate(zip(placed, choice.kept, strict=True)):
         kept = torch.zeros(each.visual.length, dtype=torch.bool, device=positions.device).index_fill(0, positions, True)
         keep[each.row, each.columns] = kept.to(keep.device)
-        if merged is not None:
+        if merged is not None and choice.merged is not None:
             merged[each.row, each.columns] = choice.merged[index]
     return Decision(keep, merged, PruneRecord.of(visuals, choice.kept, budgets=choice.budgets))

@@ -99,14 +99,15 @@ class PruningOptions:
             raise Unfit('relevance="clip_text" and text_tower, the folder or hub id of a CLIP, need one another')
         self._check_budget()
         if self.pruner is not None:
-            self._check_layer(name_of(self.pruner))
-            self._check_fit()
+            self._check_layer(self.pruner)
+            self._check_fit(self.pruner)
 
-    def _check_layer(self, pruner: str) -> None:
-        if not self.prune_layer and self.pruner.needs & INSIDE_CUES:
-            raise Unfit(f"{pruner} needs prune_layer of 1 or more: it reads attention of the language model")
-        if self.prune_layer and self.pruner.merges:
-            raise Unfit(f"{pruner} merges tokens before the projector: it needs prune_layer 0")
+    def _check_layer(self, pruner: Pruner) -> None:
+        name = name_of(pruner)
+        if not self.prune_layer and pruner.needs & INSIDE_CUES:
+            raise Unfit(f"{name} needs prune_layer of 1 or more: it reads attention of the language model")
+        if self.prune_layer and pruner.merges:
+            raise Unfit(f"{name} merges tokens before the projector: it needs prune_layer 0")
 
     def _check_budget(self) -> None:
         for name in ("erank_ref", "mass"):
@@ -120,15 +121,15 @@ class PruningOptions:
             if getattr(self, name) != default and self.budget != budget:
                 raise Unfit(f"{name} is for budget {budget!r}, not {self.budget!r}")
 
-    def _check_fit(self) -> None:
+    def _check_fit(self, pruner: Pruner) -> None:
         """Refuse a pruner whose budget cannot follow the picture, or be split, as it is asked to."""
-        tokens = self.pruner.visual_token_num
+        tokens = pruner.visual_token_num
         if self.budget in MOVING and (tokens is None or tokens < LEAST):
-            given = f"keep_ratio {self.pruner.keep_ratio}" if tokens is None else f"visual_token_num {tokens}"
+            given = f"keep_ratio {pruner.keep_ratio}" if tokens is None else f"visual_token_num {tokens}"
             raise Unfit(f"budget {self.budget!r} needs visual_token_num of {LEAST} or more, not {given}")
         if self.budget == "spectral" and self.prune_layer:
             raise Unfit("budget 'spectral' measures projected tokens: it needs prune_layer 0")
-        if self.budget_split != "even" and (self.budget_scope or self.pruner.scope) != "tile":
+        if self.budget_split != "even" and (self.budget_scope or pruner.scope) != "tile":
             raise Unfit(f"budget_split {self.budget_split!r} needs budget_scope 'tile': an image's tiles are one here")
 
     @classmethod
@@ -185,6 +186,13 @@ class PruningOptions:
         return options
 
     @property
+    def chooser(self) -> Pruner:
+        """The pruner of options that have one; raises ValueError where they have none."""
+        if self.pruner is None:
+            raise ValueError("these options choose no tokens: they have no pruner")
+        return self.pruner
+
+    @property
     def needs(self) -> frozenset[str]:
         """The cues that the pruner reads, and those that its budget is measured from; none without a pruner."""
         return frozenset() if self.pruner is None else self.pruner.needs | self.budget_needs
@@ -216,6 +224,7 @@ class PruningOptions:
                 "python -m llava.eval calibrate does it"
             )
         wanted = self.pruner.visual_token_num
+        assert wanted is not None  # a spectral budget has one
         nearest = min(erank_refs, key=lambda tokens: (max(tokens, wanted) / min(tokens, wanted), tokens))
         return replace(self, erank_ref=erank_refs[nearest])
 

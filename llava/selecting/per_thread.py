@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from llava import compat
 
@@ -16,8 +16,14 @@ class PerThread(Generic[T]):
     A copy of it, or of the model that holds it, starts anew: what a call knows is about the model that was called.
     """
 
-    def __init__(self, make: Callable[[], T] | None = None):
-        self._make = make
+    @overload
+    def __init__(self: "PerThread[T | None]", make: None = None) -> None: ...
+
+    @overload
+    def __init__(self, make: Callable[[], T]) -> None: ...
+
+    def __init__(self, make: Callable[[], Any] | None = None) -> None:
+        self._make: Callable[[], Any] = _nothing if make is None else make
         self._local = threading.local()
 
     @property
@@ -26,7 +32,7 @@ class PerThread(Generic[T]):
         try:
             return self._local.value
         except AttributeError:
-            self._local.value = None if self._make is None else self._make()
+            self._local.value = self._make()
             return self._local.value
 
     @value.setter
@@ -38,6 +44,10 @@ class PerThread(Generic[T]):
 
     def __reduce__(self) -> tuple:
         return type(self), (self._make,)
+
+
+def _nothing() -> None:
+    """What a thread begins with that is given nothing."""
 
 
 class Inherited(Generic[T]):

@@ -59,7 +59,7 @@ class Rows:
         index = self.image_index
         if own and self.beside:
             cues = {name: cue[: len(self.owners)] for name, cue in cues.items()}
-            index = index[: len(self.owners)]
+            index = None if index is None else index[: len(self.owners)]
         return VisualCues(**{"features": None, "embeds": None, **cues}, image_index=index, grid=self.grid)
 
     def tokens(self, keep: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ def plan_of(options: PruningOptions, visuals: Sequence[Visual], budgets: Sequenc
         visuals: of a batch; of their cues, only the names are looked at.
         budgets: how many tokens are kept of each part of each of them; None is what the pruner says.
     """
-    pruner = options.pruner
+    pruner = options.chooser
     rows = [
         (index, part) for index, each in enumerate(visuals) for part in parts_of(pruner, each, options.budget_scope)
     ]

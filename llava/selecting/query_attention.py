@@ -40,7 +40,8 @@ def query_attention(
     """
     if inputs is None or index < 0:
         raise ValueError("no layer comes before layer 0: prune at layer 1 or later to know what a token attends to")
-    layer = body.layers[index]
+    decoder: Any = body  # whose parts Transformers names alike in every family
+    layer = decoder.layers[index]
     attention = _attention_of(layer)
     device = next(attention.q_proj.parameters()).device
     hidden_states, real = inputs["hidden_states"].to(device), real.to(device)
@@ -58,13 +59,13 @@ def query_attention(
         keys = _heads(every, attention.k_proj, getattr(attention, "k_norm", None), attention.head_dim, rotary)
 
     seen = real & (columns <= query.unsqueeze(1))
-    window = sliding_window(body.config, index)
+    window = sliding_window(decoder.config, index)
     if window is not None:
         seen &= columns > query.unsqueeze(1) - window
     return _mean_over_heads(queries, keys.to(device), seen, attention.scaling)
 
 
-def _attention_of(layer: nn.Module) -> nn.Module:
+def _attention_of(layer: nn.Module) -> Any:
     """The module that attends; RuntimeError for a layer that is built otherwise."""
     attention = getattr(layer, "self_attn", None)
     missing = [name for name in ("q_proj", "k_proj", "head_dim", "scaling") if not hasattr(attention, name)]

@@ -49,6 +49,6 @@ class PruneRecord:
         if not judged:
             return cls(kept, [len(positions) for positions in kept], newlines, before, budgets=budgets)
         for index, (visual, positions) in enumerate(zip(visuals, kept, strict=True)):
-            if newlines[index]:
+            if newlines[index] and visual.newline is not None:
                 newlines[index] = int(visual.newline[positions.cpu()].sum())
         return cls(kept, [len(positions) for positions in kept], newlines, before, budgets=budgets)

@@ -1,7 +1,8 @@
 """How relevant each patch is to the question, in CLIP's joint space of images and texts."""
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,10 +61,10 @@ class ClipRelevance:
         check_choice("text_chunking", text_chunking, TEXT_CHUNKING)
         self.tokenizer = tokenizer
         self.text_chunking = text_chunking
-        self.context_length = clip.config.text_config.max_position_embeddings
-        self.weights = nn.ModuleDict(
-            {"text": clip.text_model, "text_projection": clip.text_projection, "projection": clip.visual_projection}
-        )
+        text: Any = clip.config.text_config
+        self.context_length: int = text.max_position_embeddings
+        parts = {"text": clip.text_model, "text_projection": clip.text_projection, "projection": clip.visual_projection}
+        self.weights: Any = nn.ModuleDict(parts)
         self.weights.float().eval().requires_grad_(False)
         self.run: Callable[..., tuple[Tensor]] = call
         self._embeddings: dict[str, Tensor] = {}
@@ -77,7 +78,8 @@ class ClipRelevance:
         Raises:
             ValueError: the encoder came from no such CLIP, or weights are missing, which would be left random.
         """
-        clip, report = CLIPModel.from_pretrained(text_tower, dtype="float32", output_loading_info=True)
+        loaded: Any = CLIPModel.from_pretrained(text_tower, dtype="float32", output_loading_info=True)
+        clip, report = loaded  # a pair, which it is not declared to be
         if clip.config.vision_config.hidden_size != width:
             raise ValueError(
                 f"text_tower {text_tower}: patches of this CLIP have {clip.config.vision_config.hidden_size} features, "
@@ -151,12 +153,13 @@ class ClipRelevance:
         self,
         texts: Sequence[str],
         memory: dict[str, Tensor],
-        embed: Callable[[list[str]], Sequence[Tensor]],
+        embed: Callable[[list[str]], Iterable[Tensor]],
         limit: int = REMEMBERED_TEXTS,
     ) -> list[Tensor]:
         """Return the embedding of every text, each computed once however many images share its question."""
-        found = {text: memory.get(text) for text in texts}  # another thread may forget what is remembered
-        unknown = [text for text, embedding in found.items() if embedding is None]
+        known = {text: memory.get(text) for text in texts}  # another thread may forget what is remembered
+        found = {text: embedding for text, embedding in known.items() if embedding is not None}
+        unknown = [text for text in known if text not in found]
         new = dict(zip(unknown, embed(unknown) if unknown else [], strict=True))
         memory |= new
         for text in list(memory)[:-limit]:

@@ -3,6 +3,7 @@
 import copy
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ def directions_of(options: PruningOptions, width: int) -> Tensor | None:
     """The directions (m, width) in which a pruner asks for sensitivity; None for one that does not read it."""
     if "sensitivity" not in options.needs:
         return None
-    asked = options.pruner.asks("sensitivity")
+    asked = options.chooser.asks("sensitivity")
     return random_directions(asked.get("directions", DIRECTIONS), width, asked.get("seed", SEED))
 
 
@@ -84,7 +85,7 @@ def in_float32(module: nn.Module) -> nn.Module:
 
     Nothing that was hooked to the module or put in the place of its ``forward`` comes along: it is not the model's.
     """
-    twin = copy.copy(module)  # shares all that is not replaced below
+    twin: Any = copy.copy(module)  # shares all that is not replaced below
     twin._parameters = {name: _raised(weight) for name, weight in module._parameters.items()}
     twin._buffers = {name: _raised(value) for name, value in module._buffers.items()}
     twin._modules = {name: None if part is None else in_float32(part) for name, part in module._modules.items()}
