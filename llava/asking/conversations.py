@@ -76,7 +76,8 @@ def _visual(visual: Any, name: str, max_frames: int) -> Image.Image | Video:
         return visual
     if isinstance(visual, str):
         places = lambda metadata, **_: _evenly(metadata.total_num_frames, max_frames)  # noqa: E731
-        return Video(*load_video(visual, num_frames=None, sample_indices_fn=places))
+        read: Any = load_video  # which takes a path or an address, too, and is not declared to
+        return Video(*read(visual, num_frames=None, sample_indices_fn=places))
     if isinstance(visual, list | np.ndarray) and len(visual):
         chosen = _evenly(len(visual), max_frames)
         frames = np.stack([np.asarray(visual[index]) for index in chosen])

@@ -63,7 +63,8 @@ class Preparer:
     def encode(self, prompt: str) -> Tensor:
         """The ids of a whole prompt, (L,); its ``<image>`` become ``IMAGE_TOKEN_INDEX``."""
         prompt = prompt.replace(DEFAULT_IMAGE_TOKEN, image_token(self.config))
-        return tokenizer_image_token(prompt, self.tokenizer, IMAGE_TOKEN_INDEX, return_tensors="pt")
+        ids: Any = tokenizer_image_token(prompt, self.tokenizer, IMAGE_TOKEN_INDEX, return_tensors="pt")
+        return ids
 
     def turn(self, user: str, answer: str | None = None) -> Tensor:
         """The ids of the first turn of a conversation, waiting for the answer or with it."""
@@ -141,7 +142,7 @@ class LlavaModel(Model):
         items, rows, targets = [*map(self.item, questions)], [], []
         for item, question in zip(items, questions, strict=True):
             user = with_images(question.text, len(item.pixels))
-            rows.append(self.preparer.turn(user, question.continuation.strip()))
+            rows.append(self.preparer.turn(user, question.ending))
             known = common_prefix(item.ids.tolist(), rows[-1].tolist())
             targets.append(torch.where(torch.arange(len(rows[-1])) < known, IGNORE_INDEX, rows[-1]))
         ids, mask = left_pad(rows, pad_token_id(self.tokenizer))
@@ -178,7 +179,12 @@ class LlavaModel(Model):
         for item, removed, beyond in zip(items, cut, self._overflow(items, pruning), strict=True):
             kept, newlines, before = map(sum, zip((0, 0, 0), *islice(images, len(item.pixels)), strict=True))
             tiles = sum(1 if pixels.ndim == 3 else len(pixels) for pixels in item.pixels)
-            counts = {"visual_tokens": kept, "newline_tokens": newlines, "tokens_before": before, "tiles": tiles}
+            counts: dict[str, Any] = {
+                "visual_tokens": kept,
+                "newline_tokens": newlines,
+                "tokens_before": before,
+                "tiles": tiles,
+            }
             counts["prompt_tokens"] = len(item.ids) - len(item.pixels) + kept
             counts["budgets"] = [*islice(budgets, len(item.pixels))]
             counts["keep"] = tuple(islice(kept_of, len(item.pixels))) or None

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
@@ -46,7 +46,7 @@ class Processes:
         """
         if self.count == 1:
             return action()
-        outcome = [None]
+        outcome: list[Any] = [None]
         if self.is_main:
             try:
                 outcome = [action()]

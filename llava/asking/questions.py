@@ -27,6 +27,13 @@ class Question:
     generation: Mapping[str, Any] = field(default_factory=dict)
     continuation: str | None = None
 
+    @property
+    def ending(self) -> str:
+        """The continuation without the blanks around it; ValueError where there is none, and so no likelihood."""
+        if self.continuation is None:
+            raise ValueError(f"{self.name} has no continuation whose likelihood could be asked for")
+        return self.continuation.strip()
+
 
 class Shown(NamedTuple):
     """What a person asks about what they show; ``shown`` as ``visuals_of`` takes it."""

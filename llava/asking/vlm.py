@@ -145,7 +145,7 @@ class VlmModel(Model):
     def score(self, questions: Sequence[Question]) -> list[tuple[float, bool]]:
         items = [*map(self.item, questions)]
         said = [
-            rendered(self.processor, item.turn, question.continuation.strip())
+            rendered(self.processor, item.turn, question.ending)
             for item, question in zip(items, questions, strict=True)
         ]
         counts = []

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig
 
 from llava.mm_utils import get_anyres_image_grid_shape
 from llava.model.image_side import ImageSide
@@ -25,12 +24,12 @@ class Sizes:
 
     Args:
         served: how it is pruned.
-        vision: the encoder's config.
+        vision: the encoder's CLIPVisionConfig, of square pictures and patches.
         anyres: whether an image is cut into a base tile and a grid of tiles, as LLaVA-NeXT does.
     """
 
     served: Served
-    vision: CLIPVisionConfig
+    vision: Any
     anyres: bool
 
     def tiles(self, size: Size) -> int:
@@ -45,14 +44,14 @@ class Sizes:
         """An image without its cues."""
         merge_type = self.served.settings.get("mm_patch_merge_type", "flat") if self.anyres else "flat"
         patches = (self.vision.image_size // self.vision.patch_size) ** 2
-        config = SimpleNamespace(**self.served.settings)
+        config: Any = SimpleNamespace(**self.served.settings)  # all that is read of a config
         (layout,) = layouts_of([self.tiles(size)], patches, merge_type, [size], config, self.vision.image_size)
         return layout.visual({}, None)
 
     def kept(self, size: Size) -> int:
         """How many of its tokens the language model reads."""
         options = self.served.options
-        return kept_of(options.pruner, self.visual(size), options.budget_scope)
+        return kept_of(options.chooser, self.visual(size), options.budget_scope)
 
 
 class ServedImages(ImageSide):
@@ -107,6 +106,8 @@ class ServedImages(ImageSide):
             texts: the question that each was shown with.
         """
         if self._sizes.anyres:
+            if sizes is None:
+                raise ValueError("an image that is cut into tiles needs its size")
             pixels = [tiles[: self._sizes.tiles(size)] for tiles, size in zip(pixels, sizes, strict=True)]
         read, _ = self.read_batch(self.plan_batch(pixels, sizes, list(texts), self.pruning))
         return list(read.embeds.split(read.counts))

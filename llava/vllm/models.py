@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,13 @@ from llava.vllm.questions import PICTURE_SIZE, QUESTION, from_bytes
 PROJECTOR = re.compile(r"multi_modal_projector\.(linear_[12]\.(?:weight|bias))$")
 TOWER = re.compile(r"^(?:model\.)?vision_tower\.(?:vision_model\.)?")
 
+if TYPE_CHECKING:  # what the mixin is mixed into
+    _Model = llava.LlavaForConditionalGeneration
+else:
+    _Model = object
 
-class Pruned:
+
+class Pruned(_Model):
     """A mixin of vLLM's models: the encoder is LLaVA's, which gives the cues, and images are pruned behind it.
 
     vLLM's encoder ends at the block whose output is read, keeps no cue, and is split over GPUs; this one is whole on
@@ -45,6 +50,8 @@ class Pruned:
         if not isinstance(self.multi_modal_projector, llava.LlavaMultiModalProjector):
             return  # a server of text alone has no image side
         found = served(self.config)
+        if found is None:
+            raise ValueError(f"{ENTRY}: the config of the model has none")
         with self._mark_tower_model(vllm_config, "image"):
             self.vision_tower = _tower(found, self.config, vllm_config.model_config.dtype)
         newline = getattr(self, "image_newline", None)

@@ -5,7 +5,7 @@ vLLM's processors are kept; a pruned model's differ from them in what stands her
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from transformers import BatchFeature
@@ -22,11 +22,17 @@ from vllm.multimodal.processing import (
 from llava.pruners.cues import QUESTION_CUES
 from llava.vllm import ENTRY
 from llava.vllm.images import Sizes
-from llava.vllm.options import served
+from llava.vllm.options import Served, served
 from llava.vllm.questions import PICTURE_SIZE, QUESTION, question_of, to_bytes
 
+if TYPE_CHECKING:  # what the mixins are mixed into
+    _Info = BaseProcessingInfo
+    _Processor = BaseMultiModalProcessor
+else:
+    _Info = _Processor = object
 
-class PrunedInfo:
+
+class PrunedInfo(_Info):
     """A mixin of vLLM's processing infos: an image has as many placeholders as tokens are kept.
 
     Raises:
@@ -38,14 +44,17 @@ class PrunedInfo:
     def __init__(self, context: InputProcessingContext):
         super().__init__(context)
         config = self.get_hf_config()
-        self.served = served(config)
+        found = served(config)
+        if found is None:
+            raise ValueError(f"{ENTRY}: the config of the model has none")
+        self.served: Served = found
         self.sizes = Sizes(self.served, config.vision_config, self.anyres)
 
     def get_num_image_tokens(self, *, image_width: int, image_height: int) -> int:
         return self.sizes.kept((image_width, image_height))
 
 
-class PrunedProcessor:
+class PrunedProcessor(_Processor):
     """A mixin of vLLM's multimodal processors: the question is part of an image's key where a pruner reads it."""
 
     info: PrunedInfo
@@ -76,9 +85,10 @@ class PrunedProcessor:
         own = {name: value for name, value in hf_kwargs.items() if name not in (QUESTION, ENTRY)}
         output = super()._call_hf_processor(hf_data, own)
         if QUESTION in hf_kwargs:
-            output[QUESTION] = to_bytes(hf_kwargs[QUESTION]).repeat(len(output["pixel_values"]), 1)
+            output[QUESTION] = to_bytes(str(hf_kwargs[QUESTION])).repeat(len(output["pixel_values"]), 1)
         if "pixel_values" in output and self._pads():
-            output[PICTURE_SIZE] = torch.tensor([size_of(image) for image in hf_data["images"]])
+            shown: Any = hf_data["images"]
+            output[PICTURE_SIZE] = torch.tensor([size_of(image) for image in shown])
         return output
 
     def _pads(self) -> bool:

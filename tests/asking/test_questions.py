@@ -49,3 +49,9 @@ class TestBatches:
     def test_with_too_few_answers_are_an_error(self):
         with pytest.raises(ValueError):
             in_batches([Question("a"), Question("b")], 2, lambda batch: ["one answer"])
+
+
+def test_a_question_without_a_continuation_has_no_ending():
+    assert Question("?", continuation=" yes ").ending == "yes"
+    with pytest.raises(ValueError, match="document 3 has no continuation"):
+        Question("?", name="document 3").ending  # noqa: B018
