@@ -6,7 +6,7 @@
 # make test-triton     the kernels compiled under several Tritons
 # make test-vllm       vLLM with CDPruner and without a pruner; test-vllm-all: with every pruner, and its server
 # make gpu             all that needs a GPU, with the Python that PYTHON names; OUT=results/gpu gets what it gave
-# make lint            style
+# make lint            style and types
 # make results         every result in docs/results as one table, docs/results/results.csv
 # make constraints     choose the packages anew, within .ci/pins.txt
 #
@@ -69,6 +69,7 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/shellcheck -x .ci/run $$(find scripts -name '*.sh')
+	$(VENV)/bin/python .ci/check_types.py
 
 results: $(VENV)/.eval
 	$(VENV)/bin/python -m scripts.flat_results

@@ -60,8 +60,8 @@ def lines(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     run = next(document[name] for name in ("meta", "environment", "run") if name in document)
     place = surroundings(run)
     for suite, model, row in rows(document):
-        budget = next((name for name in BUDGETS if name in row), None)
-        count = next((name for name in COUNTS if name in row), None)
+        budget = next((name for name in BUDGETS if name in row), "")
+        count = next((name for name in COUNTS if name in row), "")
         common = {"suite": suite, "model": model, "pruner": row.get("pruner", row.get("method", "")), **place}
         common |= {"budget": row.get(budget, ""), "n": row.get(count, ""), "noisy": flag(row.get("noisy", ""))}
         given = {name: row[name] for name in OPTIONS if row.get(name) not in (None, "", "-")}

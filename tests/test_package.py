@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +49,7 @@ def test_every_announced_name_exists():
 
 def test_old_programs_may_still_ask_to_skip_initialisation():
     assert disable_torch_init() is None
+
+
+def test_the_package_says_that_its_types_are_meant():
+    assert (Path(llava.__file__).parent / "py.typed").exists()

@@ -26,3 +26,8 @@ def environments() -> ModuleType:
 def runs() -> ModuleType:
     """``.ci/tests.py``."""
     return _program("tests")
+
+
+@pytest.fixture(scope="session")
+def check_types() -> ModuleType:
+    return _program("check_types")
