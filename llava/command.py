@@ -5,13 +5,56 @@ import math
 import os
 import signal
 import sys
-from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Sequence
+from argparse import SUPPRESS, Action, ArgumentError, ArgumentParser, ArgumentTypeError, HelpFormatter, Namespace
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
 from llava.records import InputError
+
+
+class _Help(HelpFormatter):
+    """Says what a flag is if it is not given, where its own help does not."""
+
+    def _get_help_string(self, action: Action) -> str:
+        text, default = action.help or "", action.default
+        told = "default" in text or "if not given" in text
+        if told or action.required or default in (None, "", SUPPRESS) or isinstance(default, bool):
+            return text
+        values = default if isinstance(default, list | tuple) else [default]
+        return f"{text} (default: {' '.join(map(str, values))})".replace("%", "%%") if values else text
+
+
+class Parser(ArgumentParser):
+    """A command line whose help says what is the default, and which tells what a mistyped word is close to."""
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **{"formatter_class": _Help} | options)
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            words = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+            hint = next(filter(None, (did_you_mean(word, flags) for word in words)), "")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return found
+
+    def _check_value(self, action: Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except ArgumentError as error:
+            error.message += did_you_mean(value, map(str, action.choices or ()))
+            raise
+
+
+def did_you_mean(word: str, valid: Iterable[str]) -> str:
+    """The end of an error about a word: which of the valid ones it is close to, "" where it is to none."""
+    from difflib import get_close_matches  # not needed where nothing is wrong
+
+    close = get_close_matches(str(word), list(valid), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def run_program(parser: ArgumentParser, program: Callable[[Namespace], Any], argv: Sequence[str] | None = None) -> None:

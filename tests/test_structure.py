@@ -7,7 +7,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "llava"
 
-GROUND = "constants conversation images layout mm_utils utils video records command outputs provenance"
+GROUND = "constants conversation images layout mm_utils utils video records command flags outputs provenance"
 MODELS = f"{GROUND} compat pruners selecting model pruning shapes"
 MAY_IMPORT = {
     "constants": "",
@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "mm_utils": "constants images layout utils",
     "records": "",
     "command": "records",
+    "flags": "records command",
     "outputs": "records",
     "provenance": "",
     "compat": "",

@@ -1,27 +1,15 @@
 """A batch for ``generate``: prompts and images side by side, and how the answers are decoded."""
 
-from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from llava.command import SHARE, Number, at_least
+from llava.flags.model import DECODING
 from llava.records import InputError
 
 COLDEST = 1e-30  # below it, logits divided by it are not finite
-DECODING: dict[str, Number] = {
-    "temperature": Number(float, 0),
-    "top_p": SHARE,
-    "top_k": at_least(0),
-    "num_beams": at_least(1),
-    "max_new_tokens": at_least(1),
-    "min_new_tokens": at_least(0),
-    "no_repeat_ngram_size": at_least(0),
-    "repetition_penalty": Number(float, 0, above=True),
-    "length_penalty": Number(float, float("-inf")),
-}
 
 
 def check_decoding(given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -38,14 +26,6 @@ def check_decoding(given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]
     if 0 < checked.get("temperature", 0) < COLDEST:
         raise InputError(f"{prefix}temperature: {given['temperature']!r} is too close to 0; 0 is greedy")
     return checked
-
-
-def add_generation_args(parser: ArgumentParser, max_new_tokens: int, temperature: float = 0.2) -> None:
-    """LLaVA's decoding flags; a temperature of 0 is greedy."""
-    parser.add_argument("--temperature", type=DECODING["temperature"], default=temperature)
-    parser.add_argument("--top_p", type=DECODING["top_p"])
-    parser.add_argument("--num_beams", type=DECODING["num_beams"], default=1)
-    parser.add_argument("--max_new_tokens", type=DECODING["max_new_tokens"], default=max_new_tokens)
 
 
 def generation_options(

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,16 @@ from llava.conversation import conv_mode_for
 from llava.mm_utils import get_model_name_from_path
 from llava.model.builder import load_pretrained_model
 from llava.model.checkpoint import checkpoint_folder, read_config
-from llava.model.devices import ATTENTION, check_device
-from llava.model.loading import ANYRES, LOADING_OPTIONS, plan
+from llava.model.devices import check_device
+from llava.model.loading import LOADING_OPTIONS, plan
 from llava.pruners import Pruner, pruner_from_args
 from llava.records import InputError
-from llava.selecting.options import NATIVE, PruningOptions, add_pruning_args
+from llava.selecting.options import PruningOptions
 from llava.selecting.references import read_erank_refs
 from llava.shapes import checkpoint_path
 
 logger = logging.getLogger(__name__)
 
-DTYPES = ("float32", "float16", "bfloat16")
 FLAGS = {"attn_implementation": "--attn", "load_8bit": "--load-8bit", "load_4bit": "--load-4bit"}
 FLAGS |= {"cuda_graphs": "--cuda-graphs", "model_base": "--model-base", "static_cache": "--static-cache"}
 """Flags that are not called as the option of the builder."""
@@ -92,31 +91,6 @@ def load_llava(
     options |= {"device": device or ("cuda" if torch.cuda.is_available() else "cpu"), "device_map": device_map}
     tokenizer, model, image_processor, _ = load_pretrained_model(checkpoint, base, name, **options)
     return LlavaModel(name, tokenizer, model, image_processor, conv_mode)
-
-
-def add_model_args(parser: ArgumentParser) -> None:
-    """Which checkpoint, where and how it runs, and the pruner with its options."""
-    parser.add_argument("--model-path", help="checkpoint folder or hub id; the embedded shapes model if not given")
-    parser.add_argument("--model-base")
-    group = add_running_args(parser, dtype="float16 on a GPU, else float32")
-    group.add_argument("--anyres", choices=ANYRES, default="native", help="tiles of a LLaVA-NeXT model")
-    group.add_argument("--vision_dtype", choices=DTYPES, help="as --dtype if not given")
-    graphs = "capture image side, prefill and decoding in CUDA graphs; with one GPU"
-    group.add_argument("--cuda-graphs", action="store_true", default=None, help=graphs)
-    add_pruning_args(parser, NATIVE)
-
-
-def add_running_args(parser: ArgumentParser, dtype: str) -> Any:
-    """Where and how a model of either format runs; ``dtype`` says what it is if not given.
-
-    Returns:
-        The group, for the flags that models of one format have.
-    """
-    group = parser.add_argument_group("model")
-    group.add_argument("--device", help="cuda, cuda:1, cpu, ...; GPUs, or else the CPU, if not given")
-    group.add_argument("--dtype", choices=DTYPES, help=dtype)
-    group.add_argument("--attn", dest="attn_implementation", choices=ATTENTION, help="sdpa if not given")
-    return group
 
 
 def model_path(args: Namespace) -> str:

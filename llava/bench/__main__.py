@@ -1,17 +1,11 @@
-"""Measure what pruning costs and saves, on random weights built in place: nothing is downloaded.
+"""Measure what pruning costs and saves; ``llava.bench.parser`` says how."""
 
-Suites: select (each pruner against its plain form), clip (the vision side), prefill (the language model), e2e (all
-stages, with and without pruning), serve (the embedded model under load). On a CPU all take about three minutes.
-"""
-
-import argparse
 import json
 import logging
 import os
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,18 +13,14 @@ import torch
 from llava.bench import report, select
 from llava.bench.flops import CONVENTIONS, SHAPES
 from llava.bench.harness import threads
-from llava.command import SEED, Number, at_least, check_values, run_program
+from llava.bench.parser import CPU_LAYERS, CPU_MEMORY_GB, MODEL_REPS, SELECT_REPS, SUITES, bench_parser
+from llava.command import check_values, run_program
 from llava.outputs import nothing_left
 from llava.provenance import environment
 from llava.pruners import resolve_pruner
 from llava.records import InputError, check_writable, replace_file
 
-SUITES = ("select", "clip", "prefill", "e2e", "serve")
-CPU_LAYERS = 4
-CPU_MEMORY_GB = 16.0
-SELECT_REPS, MODEL_REPS = 5, 3
 SERVED_SHARE = 8
-MOST_THREADS = 1024
 Rows = list[dict[str, Any]]
 
 logger = logging.getLogger(__name__)
@@ -144,24 +134,9 @@ def run_suites(args: Namespace) -> None:
                 replace_file(args.json, json.dumps(results, indent=1) + "\n")
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m llava.bench", description=__doc__)
-    integer = at_least(1)
-    parser.add_argument("--suite", nargs="+", choices=[*SUITES, "all"], default=["all"])
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--model", choices=list(SHAPES), default="7b", help="whose shapes")
-    parser.add_argument("--layers", type=integer, help=f"decoder layers built; all on cuda, {CPU_LAYERS} on cpu")
-    parser.add_argument("--threads", type=Number(int, 1, MOST_THREADS), default=1, help="of torch on the CPU")
-    parser.add_argument(
-        "--reps", type=integer, help=f"times each thing is measured; {SELECT_REPS} in select, else {MODEL_REPS}"
-    )
-    parser.add_argument("--seed", type=SEED, default=0, help="of inputs and weights")
-    memory = Number(float, 0, above=True)
-    parser.add_argument("--memory-gb", type=memory, help="serve: for the largest batch; 16 on cpu, all on cuda")
-    parser.add_argument("--official-root", type=Path, help="select: folder of the methods' own repositories, timed too")
-    parser.add_argument("--json", type=Path, help="file for all rows and the settings")
-    return parser
+    return bench_parser()
 
 
 if __name__ == "__main__":

@@ -19,11 +19,12 @@ from tqdm import tqdm
 from llava.asking.batch import generation_options
 from llava.asking.llava import LlavaModel
 from llava.asking.load import check_options, choose_pruner, load_model
-from llava.command import SEED, at_least, check_values, run_program, with_defaults
+from llava.command import check_values, run_program, with_defaults
 from llava.eval import model_vqa_loader
 from llava.eval.ask.dataset import read_image
 from llava.eval.ask.loop import Run, run
 from llava.eval.ask.options import describe_pruner, describe_run
+from llava.eval.ask.parsers import PRUNED, demo_parser
 from llava.eval.ask.specs import Spec, read_specs
 from llava.eval.pictures import figures
 from llava.eval.results.demo_table import paired_table, table
@@ -40,7 +41,6 @@ from llava.records import InputError, check_writable, local_path, replace_file
 from llava.selecting.options import NATIVE, PruningOptions, names_of
 from llava.shapes.benchmark import write_benchmark
 
-PRUNED = "random,uniform,cdpruner,divprune,vispruner,mfpruner"
 SHARES = (4, 8, 16)
 SELECTION_SHARE = 8
 MAX_NEW_TOKENS = 8  # every answer is one word
@@ -270,20 +270,7 @@ def measure_and_draw(loaded: LlavaModel, args: Namespace, results_file: Path) ->
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m llava.eval demo", description=__doc__)
-    parser.add_argument("--output-dir", default="results", help="of the results file and the pictures")
-    parser.add_argument("--num-questions", type=at_least(2), default=500, help="how many are drawn; 500 if not given")
-    parser.add_argument("--seed", type=SEED, default=0, help="of the questions")
-    parser.add_argument("--random-seeds", type=at_least(1), default=3, help="runs of pruner random that are averaged")
-    parser.add_argument("--batch_size", type=at_least(1), default=32, help="questions at once; 32 if not given")
-    several = "to compare, as of python -m llava.eval sweep; all for every one"
-    parser.add_argument("--pruners", default=PRUNED, metavar="A,B", help=f"{several} (default: {PRUNED})")
-    parser.add_argument("--model-path", help="another checkpoint trained on shapes; the embedded one if not given")
-    parser.add_argument("--device", help="a GPU if there is one, else the CPU, if not given")
-    parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help="float16 on a GPU, else float32")
-    positions = {"nargs": "+", "choices": ["compact", "original"], "default": ["compact"]}
-    parser.add_argument("--positions", help="of kept tokens, one or both; compact if not given", **positions)
-    return parser
+    return demo_parser()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 from llava.command import run_program
 from llava.eval.ask.forms import ask_questions
-from llava.eval.ask.program import question_parser
+from llava.eval.ask.parsers import door_parser
 from llava.eval.tasks.base import SENTENCES
 from llava.records import get_chunk, split_list
 
@@ -23,7 +23,7 @@ def eval_model(args: Any) -> None:
 
 def build_parser() -> ArgumentParser:
     """The command line."""
-    return question_parser("model_vqa", __doc__)
+    return door_parser("model_vqa", __doc__)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from llava.command import run_program
 from llava.eval.ask.dataset import QuestionDataset
 from llava.eval.ask.forms import ask_questions
-from llava.eval.ask.program import question_parser
+from llava.eval.ask.parsers import door_parser
 from llava.eval.tasks.base import SHORT
 from llava.records import get_chunk, split_list
 
@@ -75,7 +75,7 @@ def eval_model(args: Any) -> None:
 
 def build_parser() -> ArgumentParser:
     """The command line."""
-    return question_parser("model_vqa_loader", __doc__, **SHORT.generation)
+    return door_parser("model_vqa_loader", __doc__)
 
 
 if __name__ == "__main__":

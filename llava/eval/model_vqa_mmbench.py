@@ -9,8 +9,8 @@ from typing import Any
 
 from llava.command import run_program
 from llava.eval.ask.forms import ask_questions
-from llava.eval.ask.program import question_parser
-from llava.eval.tasks.mmbench import LETTER_REQUEST, TABLE
+from llava.eval.ask.parsers import door_parser
+from llava.eval.tasks.mmbench import TABLE
 from llava.records import get_chunk, split_list
 
 __all__ = ["eval_model", "get_chunk", "split_list"]
@@ -23,11 +23,7 @@ def eval_model(args: Any) -> None:
 
 def build_parser() -> ArgumentParser:
     """The command line."""
-    parser = question_parser("model_vqa_mmbench", __doc__)
-    parser.add_argument("--single-pred-prompt", action="store_true", help="ask for the option's letter alone")
-    parser.add_argument("--all-rounds", action="store_true", help="ask once per rotation of the options")
-    parser.add_argument("--lang", choices=list(LETTER_REQUEST), default="en", help="of --single-pred-prompt")
-    return parser
+    return door_parser("model_vqa_mmbench", __doc__)
 
 
 if __name__ == "__main__":

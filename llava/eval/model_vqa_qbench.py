@@ -9,8 +9,8 @@ from typing import Any
 
 from llava.command import run_program
 from llava.eval.ask.forms import ask_questions
-from llava.eval.ask.program import question_parser
-from llava.eval.tasks.qbench import CHOOSE, QUALITY
+from llava.eval.ask.parsers import door_parser
+from llava.eval.tasks.qbench import QUALITY
 from llava.records import get_chunk, split_list
 
 __all__ = ["eval_model", "get_chunk", "split_list"]
@@ -23,10 +23,7 @@ def eval_model(args: Any) -> None:
 
 def build_parser() -> ArgumentParser:
     """The command line."""
-    questions = ("--questions-file", "llvisionqa_dev.json")
-    parser = question_parser("model_vqa_qbench", __doc__, questions, **QUALITY.generation)
-    parser.add_argument("--lang", choices=list(CHOOSE), default="en", help="of the line that says to choose")
-    return parser
+    return door_parser("model_vqa_qbench", __doc__)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 from llava.command import run_program
 from llava.eval.ask.forms import ask_questions
-from llava.eval.ask.program import question_parser
+from llava.eval.ask.parsers import door_parser
 from llava.eval.tasks.sqa import SCIENCE
 from llava.records import get_chunk, split_list
 
@@ -23,10 +23,7 @@ def eval_model(args: Any) -> None:
 
 def build_parser() -> ArgumentParser:
     """The command line."""
-    parser = question_parser("model_vqa_science", __doc__, ("--question-file", "tables/question.json"), "llava_v0")
-    parser.add_argument("--single-pred-prompt", action="store_true", help="ask for the option's letter alone")
-    parser.add_argument("--answer-prompter", action="store_true", help="taken from LLaVA's scripts, without effect")
-    return parser
+    return door_parser("model_vqa_science", __doc__)
 
 
 if __name__ == "__main__":

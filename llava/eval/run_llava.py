@@ -6,10 +6,12 @@ As a function: ``eval_model(args)`` with any object that has the attributes of t
 import argparse
 from typing import Any
 
+<<<<<<< HEAD
 from llava.asking.batch import add_generation_args, generation_options
+=======
+>>>>>>> 29401e3 (Command lines are built without torch: the pruners' flags come from a table that is written from the classes)
 from llava.asking.images import image_parser, load_image, load_images
 from llava.asking.load import (
-    add_model_args,
     check_options,
     choose_conv_mode,
     choose_pruner,
@@ -17,8 +19,9 @@ from llava.asking.load import (
 )
 from llava.asking.losses import warn_of_losses
 from llava.asking.prompts import check_placeholders, typed
-from llava.command import run_program, with_defaults
+from llava.command import Parser, run_program, with_defaults
 from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_PLACEHOLDER
+from llava.flags.model import add_generation_args, add_model_args
 
 __all__ = ["eval_model", "image_parser", "load_image", "load_images"]
 
@@ -48,11 +51,11 @@ def eval_model(args: Any) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """LLaVA's flags, then those of the pruners and the model."""
-    parser = argparse.ArgumentParser(prog="python -m llava.eval.run_llava", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="python -m llava.eval.run_llava", description=__doc__, allow_abbrev=False)
     parser.add_argument("--image-file", required=True, help="files or http(s) addresses, separated by --sep")
     parser.add_argument("--query", required=True, help=f"may say where images go with {IMAGE_PLACEHOLDER}")
     parser.add_argument("--conv-mode", help="follows the model's name if not given")
-    parser.add_argument("--sep", default=",")
+    parser.add_argument("--sep", default=",", help="what separates the files")
     add_generation_args(parser, max_new_tokens=512)
     add_model_args(parser)
     return parser

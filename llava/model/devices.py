@@ -8,12 +8,12 @@ import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import is_flash_attn_2_available
 
+from llava.flags.model import ATTENTION
 from llava.selecting.options import check_choice
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 DTYPES |= {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "half": torch.float16}
 FLASH = "flash_attention_2"
-ATTENTION = ("sdpa", "eager", FLASH)
 SPREAD = ("auto", "balanced", "balanced_low_0", "sequential")
 
 

@@ -3,12 +3,12 @@
 import inspect
 from typing import Any
 
+from llava.flags.model import ANYRES
 from llava.model.placement import Placement, placement
 from llava.pruners import option_names
 from llava.pruners.base import BUDGETS
 from llava.selecting.options import NATIVE, PruningOptions, check_choice, names_of
 
-ANYRES = ("native", "fixed")
 PLACING = ("vision_dtype", "attn_implementation", "torch_dtype", "cuda_graphs")
 LOADING_OPTIONS = (*names_of(NATIVE), *PLACING)
 

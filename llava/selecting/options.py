@@ -7,6 +7,7 @@ from typing import Any
 
 from llava import layout
 from llava.command import SHARE, Number, at_least
+from llava.flags.pruning import HOSTED, LEAST, NATIVE
 from llava.pruners import Pruner, add_pruner_args, name_of, option_names, resolve_pruner
 from llava.pruners.base import BUDGETS
 from llava.pruners.checks import is_count, is_number, plain
@@ -19,10 +20,8 @@ MOVING = {"spectral": frozenset({"embeds"}), "mass": frozenset({"cls_attention",
 """Budgets that follow the picture, with the cues that they are measured from."""
 SPLITS = {"even": frozenset(), "importance": frozenset({"relevance", "joint_embeds", "text_sequence"})}
 """Ways to split a budget among the tiles of an image, with the cues that they are measured from."""
-LEAST = 16
-"""Tokens per tile, from which a budget can follow the picture."""
 
-NATIVE, HOSTED = HOSTS = "native", "hosted"
+HOSTS = (NATIVE, HOSTED)
 """Whose models read an option: LLaVA's own classes, or those of Transformers."""
 
 AS_SET: Any = object()
@@ -31,6 +30,7 @@ AS_SET: Any = object()
 
 def _entry(default: Any, help: str, choices: Sequence[str] = (), hosts: Sequence[str] = HOSTS, **flag: Any) -> Any:
     """A field, with the help and further arguments of its flag, and the hosts that read it."""
+    help += "" if default is None else f"; {default} if not given"
     valid = (None, *choices) if default is None and choices else choices
     flag |= {"choices": choices} if choices else {}
     return field(default=default, metadata={"valid": valid, "hosts": hosts, "flag": {"help": help, **flag}})
@@ -68,21 +68,25 @@ class PruningOptions:
     """
 
     pruner: Pruner | None = None
-    budget_scope: str | None = _entry(None, "what the budget of a pruner counts for", ("tile", "image"))
+    budget_scope: str | None = _entry(
+        None, "what a budget counts for; the pruner's own if not given", ("tile", "image")
+    )
     positions: str | None = _entry(None, "of kept tokens; the model's own if not given", POSITIONS)
-    prune_layer: int = _entry(0, "decoder layers that see all tokens; 0 if not given", type=at_least(0), metavar="K")
+    prune_layer: int = _entry(0, "decoder layers that see all tokens", type=at_least(0), metavar="K")
     text_chunking: str = _entry("release", "how texts over 77 tokens are cut", TEXT_CHUNKING)
-    attention: str | None = _entry(None, "what pruners read as attention", ATTENTION, [HOSTED])
+    attention: str | None = _entry(
+        None, "what pruners read as attention; the encoder's own if not given", ATTENTION, [HOSTED]
+    )
     relevance: str = _entry("llm_text", "what pruners read as relevance", ("llm_text", "clip_text"), [HOSTED])
     text_tower: str | None = _entry(
-        None, "the CLIP that the encoder came from, for --relevance clip_text", hosts=[HOSTED]
+        None, "folder or hub id of the CLIP that the encoder came from, for --relevance clip_text", hosts=[HOSTED]
     )
-    budget: str = _entry("fixed", "of an image: fixed, or by what it shows", ("fixed", *MOVING))
+    budget: str = _entry("fixed", "of an image: its number of tokens, fixed or by what it shows", ("fixed", *MOVING))
     erank_ref: float | None = _entry(
         None, "of --budget spectral; the checkpoint's own if not given", type=Number(float, 0, above=True)
     )
-    mass: float = _entry(0.9, "share that --budget mass keeps; 0.9 if not given", type=SHARE)
-    budget_split: str = _entry("even", "of an image's budget among its tiles", tuple(SPLITS))
+    mass: float = _entry(0.9, "share that --budget mass keeps", type=SHARE)
+    budget_split: str = _entry("even", "how the tiles of an image share its budget", tuple(SPLITS))
 
     def __post_init__(self) -> None:
         if self.pruner is not None and not isinstance(self.pruner, Pruner):
@@ -240,11 +244,11 @@ def names_of(host: str) -> list[str]:
 
 def add_pruning_args(parser: ArgumentParser, host: str) -> None:
     """Add the flags of the pruners, and one for each option that models of ``host`` read."""
+    add_pruner_args(parser)
     group = parser.add_argument_group("how a choice is applied")
     for each in fields(PruningOptions):
         if host in each.metadata.get("hosts", ()):
             group.add_argument(f"--{each.name}", **each.metadata["flag"])
-    add_pruner_args(parser)
 
 
 def check_choice(name: str, value: Any, valid: Sequence[Any]) -> None:

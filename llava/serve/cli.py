@@ -3,13 +3,14 @@
 import argparse
 import logging
 
-from llava.asking.batch import DECODING, generation_options
+from llava.asking.batch import generation_options
 from llava.asking.images import load_image
-from llava.asking.load import add_model_args, check_options, choose_conv_mode, choose_pruner, load_model
+from llava.asking.load import check_options, choose_conv_mode, choose_pruner, load_model
 from llava.asking.prompts import typed
 from llava.command import run_program
 from llava.conversation import Conversation
 from llava.serve.chat import Chat, without_marks
+from llava.serve.parser import chat_parser
 
 logger = logging.getLogger(__name__)
 
@@ -58,18 +59,8 @@ def talk(args: argparse.Namespace) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """LLaVA's flags, then those of the model and the pruners."""
-    parser = argparse.ArgumentParser(prog="python -m llava.serve.cli", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--image-file", required=True, help="a file or an http(s) address")
-    parser.add_argument("--conv-mode", help="follows the model's name if not given")
-    parser.add_argument("--temperature", type=DECODING["temperature"], default=0.2, help="0 is greedy")
-    parser.add_argument("--max-new-tokens", type=DECODING["max_new_tokens"], default=512)
-    parser.add_argument("--debug", action="store_true", help="show the prompt and the number of tokens at every turn")
-    add_model_args(parser)
-    bits = parser.add_mutually_exclusive_group()
-    bits.add_argument("--load-8bit", action="store_true", help="needs the extra quant")
-    bits.add_argument("--load-4bit", action="store_true", help="needs the extra quant")
-    return parser
+    """The command line."""
+    return chat_parser()
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ from typing import Any
 from tqdm import tqdm
 
 from llava.asking.batch import generation_options
-from llava.asking.load import add_running_args, check_device_flag, load, model_path
+from llava.asking.load import check_device_flag, load, model_path
 from llava.asking.model import Model
 from llava.asking.questions import Question
-from llava.command import at_least, reason
+from llava.command import reason
+from llava.eval.ask.parsers import calibrate_parser
 from llava.eval.results.budgets import quantile
 from llava.images import open_image
 from llava.records import InputError, local_path, read_jsonl
@@ -127,20 +128,4 @@ def _loaded(path: str, args: Namespace) -> Model:
 
 def build_parser() -> ArgumentParser:
     """The command line."""
-    parser = ArgumentParser(prog="python -m llava.eval calibrate", description=__doc__, allow_abbrev=False)
-    parser.add_argument(
-        "--model-path", help="checkpoint folder or hub id, of either format; the embedded one if not given"
-    )
-    parser.add_argument(
-        "--image-folder", metavar="FOLDER", help="of the images; what a question file names is relative to it"
-    )
-    parser.add_argument("--question-file", help="its images are measured, each once; else all in the folder")
-    parser.add_argument(
-        "--visual_token_num", type=at_least(LEAST), nargs="+", required=True, metavar="T", help="wanted mean per tile"
-    )
-    parser.add_argument("--num-images", type=at_least(1), metavar="N", help="the first N alone")
-    parser.add_argument("--store", action="store_true", help="write what is found beside the checkpoint")
-    parser.add_argument("--batch_size", type=at_least(1), default=8, help="images at once; 8 if not given")
-    parser.add_argument("--anyres", choices=["native", "fixed"], default="native", help="tiles of a LLaVA-NeXT model")
-    add_running_args(parser, dtype="float16 on a GPU, else float32")
-    return parser
+    return calibrate_parser()

@@ -1,6 +1,6 @@
 """``--engine vllm``: the questions of an evaluation answered by vLLM, everything else as ever."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor
 from llava import provenance
 from llava.asking.load import by_flags, model_path
 from llava.asking.processes import Processes
-from llava.command import at_least, reason
+from llava.command import reason
 from llava.eval.ask.dataset import QuestionDataset, check_text, read_image
 from llava.eval.ask.options import CHOSEN
 from llava.eval.tasks.base import Sample
@@ -21,7 +21,6 @@ from llava.records import InputError
 from llava.vllm.answering import EngineModel, Item, check_served, load_engine
 from llava.vllm.registration import installed
 
-ENGINES = ("vllm",)
 REQUESTS = 256
 """Questions handed over at once, at least: vLLM makes batches of its own of them."""
 NOT_SERVED = {
@@ -45,15 +44,6 @@ NOT_SERVED = {
 """Options of LLaVA's own classes, and the value that says nothing of them."""
 
 Asked = tuple[Tensor, Image.Image | None, tuple[int, int] | None]
-
-
-def add_engine_args(parser: ArgumentParser) -> None:
-    """Which engine answers, and how it is started."""
-    group = parser.add_argument_group("engine")
-    group.add_argument("--engine", choices=ENGINES, help="answers in place of LLaVA's own classes; see docs/serving.md")
-    group.add_argument("--tensor-parallel-size", type=at_least(1), help="GPUs that share one model in vLLM")
-    crop = "take a checkpoint of vLLM's whose processor crops pictures where LLaVA pads them"
-    group.add_argument("--allow-crop", action="store_true", default=None, help=crop)
 
 
 def check_engine(args: Namespace) -> None:

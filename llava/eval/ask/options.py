@@ -1,7 +1,6 @@
 """Command-line options and loading, shared by every program that runs a model."""
 
 import hashlib
-import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from numbers import Integral, Real
@@ -12,7 +11,6 @@ import torch
 
 from llava import provenance
 from llava.asking.load import model_path
-from llava.command import at_least
 from llava.pruners import Pruner, add_pruner_args, name_of
 from llava.records import InputError, local_path, read_utf8
 from llava.selecting.options import NATIVE, names_of
@@ -30,26 +28,6 @@ CHOSEN = (
 )
 """Flags whose values the answers of LLaVA's own models record."""
 CHOSEN += tuple(name for name in names_of(NATIVE) if name not in CHOSEN)
-
-
-def add_loop_args(parser: ArgumentParser, media: str = "image") -> None:
-    """Which questions are asked of which images or videos, where the answers go, and how the loop runs."""
-    where = f"what the {media}s of the questions are relative to"
-    parser.add_argument(f"--{media}-folder", dest="image_folder", metavar="FOLDER", default="", help=where)
-    parser.add_argument("--answers-file", default="answer.jsonl", help="completed if a run was cut short")
-    parser.add_argument("--limit", type=at_least(1), metavar="N", help="ask the first N questions alone")
-    parser.add_argument("--num-chunks", type=at_least(1), default=1)
-    parser.add_argument("--chunk-idx", type=at_least(0), default=0)
-    group = parser.add_argument_group("loop")
-    group.add_argument("--overwrite", action="store_true", help="drop the answers there are")
-    group.add_argument("--batch_size", type=at_least(1), default=1, help="float32 answers do not depend on it")
-    workers = min(4, os.cpu_count() or 1)
-    group.add_argument("--num_workers", type=at_least(0), default=workers, help=f"processes that decode {media}s")
-    group.add_argument("--on-error", choices=["stop", "skip"], default="stop", help="at one that is unreadable")
-    group.add_argument("--save-latency", action="store_true", help="write ANSWERS_latency.json beside the answers")
-    static = "a key-value cache of fixed size, with which a GPU's decoding is compiled"
-    group.add_argument("--static-cache", action="store_true", default=None, help=static)
-    group.add_argument("--profile", action="store_true", help="record what each stage takes, the first batch aside")
 
 
 def first(questions: Sequence[Any], limit: int | None, file: str | Path) -> Sequence[Any]:

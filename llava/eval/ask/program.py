@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llava.asking.batch import add_generation_args, generation_options
-from llava.asking.load import add_model_args, check_options, choose_pruner, default_conv_mode, load_model
+from llava.asking.batch import generation_options
+from llava.asking.load import check_options, choose_pruner, default_conv_mode, load_model
 from llava.asking.losses import count_losses, told
 from llava.asking.model import Model
 from llava.asking.processes import Processes, join
@@ -18,10 +18,10 @@ from llava.command import with_defaults
 from llava.eval.ask import identity
 from llava.eval.ask.answers import PLACES, AnswersFile, WriteAnswer
 from llava.eval.ask.dataset import QuestionDataset, Sample
-from llava.eval.ask.engine import add_engine_args, begin_engine, check_engine
+from llava.eval.ask.engine import begin_engine, check_engine
 from llava.eval.ask.locks import check_locks
 from llava.eval.ask.loop import Run, run
-from llava.eval.ask.options import add_loop_args, describe_pruner, describe_run, describe_settings
+from llava.eval.ask.options import describe_pruner, describe_run, describe_settings
 from llava.eval.results.budgets import Kept
 from llava.eval.results.latency import save_latency
 from llava.eval.results.metadata import read_metadata
@@ -36,31 +36,6 @@ QUERIES = "sha256 of the queries"
 """The setting that tells programs apart which ask the same but let pruners compare other texts with the images."""
 Begin = Callable[[Namespace, Pruner | None, Sequence[Sample], Processes], tuple[Model, QuestionDataset, dict[str, Any]]]
 """Loads a model; returns it, the samples as it reads them, and what decides the answers besides the pruner."""
-
-
-def question_parser(
-    module: str,
-    doc: str | None,
-    questions: tuple[str, str] = ("--question-file", "tables/question.jsonl"),
-    conv_mode: str = "llava_v1",
-    **generation: Any,
-) -> ArgumentParser:
-    """LLaVA's flags, then those of the loop, the model and the pruners.
-
-    Args:
-        questions: the flag that names the question file, and its default.
-        conv_mode: the template of the program.
-        generation: defaults, for ``add_generation_args``.
-    """
-    parser = ArgumentParser(prog=f"python -m llava.eval.{module}", description=doc, allow_abbrev=False)
-    flag, question_file = questions
-    parser.add_argument(flag, default=question_file)
-    add_loop_args(parser)
-    parser.add_argument("--conv-mode", help=f"{conv_mode} if not given, vicuna_v1 for the embedded model")
-    add_generation_args(parser, **{"max_new_tokens": 1024} | generation)
-    add_model_args(parser)
-    add_engine_args(parser)
-    return parser
 
 
 def prepare(args: Any, parser: ArgumentParser, conv_mode: str = "llava_v1") -> tuple[Namespace, Pruner | None]:

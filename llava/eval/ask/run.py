@@ -10,11 +10,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from argparse import REMAINDER, ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from llava.eval.ask.parsers import run_parser
 from llava.eval.ask.plan import EVAL_DIR, Plan, plan_of
 from llava.eval.ask.plan_video import video_plan
 from llava.records import read_json, replace_file
@@ -156,7 +157,4 @@ def run_words(args: Namespace, do: Callable[[list[str]], None]) -> None:
 
 def build_parser() -> ArgumentParser:
     """The command line."""
-    parser = ArgumentParser(prog="python -m llava.eval run", description=__doc__)
-    words = "as of scripts/VERSION/eval/TASK.sh, which TASK VERSION --help describes, as in gqa v1_5 --help"
-    parser.add_argument("words", nargs=REMAINDER, metavar="TASK VERSION TOKENS [OPTION...]", help=words)
-    return parser
+    return run_parser()

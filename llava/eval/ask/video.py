@@ -16,10 +16,9 @@ import torch
 from torch.utils.data import Dataset
 from transformers.video_utils import VideoMetadata
 
-from llava.asking.batch import add_generation_args, check_decoding
+from llava.asking.batch import check_decoding
 from llava.asking.conversations import Video
 from llava.asking.load import (
-    add_running_args,
     by_flags,
     check_device_flag,
     choose_pruner,
@@ -32,14 +31,15 @@ from llava.asking.processes import Processes
 from llava.asking.prompts import vqa_loader_query
 from llava.asking.questions import Answer, Question
 from llava.asking.vlm import Item, VlmModel, load_vlm
-from llava.command import at_least, reason, with_defaults
+from llava.command import reason, with_defaults
 from llava.eval.ask.dataset import ImageError, Sample, check_text, given_by_budgets
-from llava.eval.ask.options import DECODING, add_loop_args, describe_run, first
+from llava.eval.ask.options import DECODING, describe_run, first
+from llava.eval.ask.parsers import video_parser
 from llava.eval.ask.program import evaluate
 from llava.model.devices import check_attention, check_dtype
 from llava.pruners import Pruner
 from llava.records import InputError, local_path, read_jsonl
-from llava.selecting.options import HOSTED, PruningOptions, add_pruning_args, names_of
+from llava.selecting.options import HOSTED, PruningOptions, names_of
 from llava.video import VideoError, import_av, read_clip
 
 QUESTION_KEYS = {"question_id": (int, str), "video": str, "text": str}
@@ -163,12 +163,4 @@ def _begin(
 
 def build_parser() -> ArgumentParser:
     """The command line."""
-    parser = ArgumentParser(prog="python -m llava.eval video", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--model-path", help="folder or hub id of a checkpoint in Transformers' format")
-    parser.add_argument("--question-file", default="tables/question.jsonl")
-    add_loop_args(parser, media="video")
-    parser.add_argument("--for_get_frames_num", type=at_least(1), default=32, help="frames read of each video")
-    add_generation_args(parser, max_new_tokens=128, temperature=0.0)
-    add_running_args(parser, dtype="the checkpoint's on a GPU")
-    add_pruning_args(parser, HOSTED)
-    return parser
+    return video_parser()

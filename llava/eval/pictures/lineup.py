@@ -3,7 +3,8 @@
 from argparse import ArgumentParser, Namespace
 from dataclasses import fields
 
-from llava.asking.load import add_model_args, by_flags, check_options
+from llava.asking.load import by_flags, check_options
+from llava.flags.model import add_model_args
 from llava.pruners import PRUNERS, Pruner, option_names, resolve_pruner
 from llava.records import InputError
 

@@ -10,13 +10,14 @@ import torch
 from PIL import Image
 
 from llava.asking.batch import generation_options
-from llava.asking.load import add_model_args, load_model
+from llava.asking.load import load_model
 from llava.asking.prompts import check_conv_mode
 from llava.command import with_defaults
 from llava.eval.ask import identity
 from llava.eval.ask.dataset import QuestionDataset, read_image
 from llava.eval.pictures.overlays import kept_masks, views
 from llava.eval.pictures.samples import Questions
+from llava.flags.model import add_model_args
 from llava.records import InputError
 from llava.selecting.options import NATIVE, PruningOptions
 

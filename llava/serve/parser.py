@@ -1,0 +1,32 @@
+"""The command line of a conversation: read, and its help printed, before torch is imported."""
+
+from argparse import ArgumentParser
+
+from llava.command import Parser
+from llava.flags.model import DECODING, add_model_args
+
+DOC = """Talk with a LLaVA model about an image, in the terminal. An empty line ends the conversation."""
+
+
+def chat_parser(prog: str = "python -m llava.serve.cli", image_flag: bool = True) -> ArgumentParser:
+    """LLaVA's flags, then those of the model and the pruners.
+
+    Args:
+        prog: what the program is called.
+        image_flag: the image has a flag, as in LLaVA; else it is the first word.
+    """
+    parser = Parser(prog=prog, description=DOC, allow_abbrev=False)
+    if image_flag:
+        parser.add_argument("--image-file", required=True, help="a file or an http(s) address")
+    else:
+        parser.add_argument("image_file", metavar="IMAGE", help="a file or an http(s) address")
+    parser.add_argument("--conv-mode", help="conversation template; follows the model's name if not given")
+    parser.add_argument("--temperature", type=DECODING["temperature"], default=0.2, help="0 is greedy")
+    longest = "tokens that an answer has at most"
+    parser.add_argument("--max-new-tokens", type=DECODING["max_new_tokens"], default=512, help=longest)
+    parser.add_argument("--debug", action="store_true", help="show the prompt and the number of tokens at every turn")
+    add_model_args(parser)
+    bits = parser.add_mutually_exclusive_group()
+    bits.add_argument("--load-8bit", action="store_true", help="weights in 8 bits; needs the extra quant")
+    bits.add_argument("--load-4bit", action="store_true", help="weights in 4 bits; needs the extra quant")
+    return parser
