@@ -8,12 +8,15 @@
 # make gpu             all that needs a GPU, with the Python that PYTHON names; OUT=results/gpu gets what it gave
 # make lint            style and types
 # make results         every result in docs/results as one table, docs/results/results.csv
+# make lint            style
+# make options         write the flags of the pruners anew, from their classes
 # make constraints     choose the packages anew, within .ci/pins.txt
 #
 # Each sets up what it needs first, in $(VENV) or a folder of that name and the target's. TESTS="tests/model" runs a part;
 # RECORD=docs/tested.md writes down what was tested with what.
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-newest test-oldest test-triton test-vllm test-vllm-all gpu lint results constraints constraints-vllm
+.PHONY: help demo test test-newest test-oldest test-triton test-vllm test-vllm-all gpu lint options constraints constraints-vllm
 
 VENV ?= .venv
 TESTS ?= tests
@@ -73,6 +76,9 @@ lint: $(VENV)/.dev
 
 results: $(VENV)/.eval
 	$(VENV)/bin/python -m scripts.flat_results
+
+options: $(VENV)/.test
+	$(VENV)/bin/python scripts/options_table.py
 
 # The stamp .venv/.EXTRA says that the package is installed with that extra.
 $(VENV)/.%: pyproject.toml .ci/constraints.txt | $(VENV)/bin/python
