@@ -8,6 +8,7 @@ import sys
 from argparse import SUPPRESS, Action, ArgumentError, ArgumentParser, ArgumentTypeError, HelpFormatter, Namespace
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from numbers import Integral, Real
 from typing import Any
 
@@ -55,6 +56,16 @@ def did_you_mean(word: str, valid: Iterable[str]) -> str:
 
     close = get_close_matches(str(word), list(valid), n=1)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def later(place: str) -> Callable[..., Any]:
+    """A function that is imported when it is called, of which ``place`` says the module and the name."""
+    module, name = place.split()
+
+    def call(*args: Any, **options: Any) -> Any:
+        return getattr(import_module(module), name)(*args, **options)
+
+    return call
 
 
 def run_program(parser: ArgumentParser, program: Callable[[Namespace], Any], argv: Sequence[str] | None = None) -> None:

@@ -1,23 +1,23 @@
 """``python -m llava.eval PROGRAM``: the programs of this package that are not called as upstream calls them."""
 
-import importlib
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from llava.command import run_program
+from llava.command import did_you_mean, later, run_program
 from llava.eval.tasks import TASKS
 
 PROGRAMS = {
-    "doctor": "llava.eval.doctor.data run_doctor",
-    "table": "llava.eval.pictures.summarize summarize",
-    "published": "llava.eval.results.document print_document",
-    "video": "llava.eval.ask.video eval_model",
-    "demo": "llava.eval.demo run_demo",
-    "calibrate": "llava.eval.ask.calibrate calibrate",
+    "doctor": ("llava.eval.doctor.data build_parser", "llava.eval.doctor.data run_doctor"),
+    "table": ("llava.eval.results.parsers table_parser", "llava.eval.pictures.summarize summarize"),
+    "published": ("llava.eval.results.parsers published_parser", "llava.eval.results.document print_document"),
+    "video": ("llava.eval.ask.parsers video_parser", "llava.eval.ask.video eval_model"),
+    "demo": ("llava.eval.ask.parsers demo_parser", "llava.eval.demo run_demo"),
+    "calibrate": ("llava.eval.ask.parsers calibrate_parser", "llava.eval.ask.calibrate calibrate"),
 }
+"""By name, what makes the command line, without torch, and what runs it."""
 SUBMITTED = [task.name for task in TASKS.values() if task.submit]
 USAGE = f"""usage: python -m llava.eval PROGRAM [OPTION...]
   run TASK VERSION TOKENS [OPTION...]
@@ -46,18 +46,18 @@ def program_of(words: list[str]) -> tuple[ArgumentParser, Callable[[Namespace], 
     """The command line of the program that ``words`` name, its function, and the words that are its own."""
     name, task, *_ = [*words, "", ""]
     if name in ("run", "sweep"):
-        module = importlib.import_module(f"llava.eval.ask.{name}")
-        return module.build_parser(), partial(getattr(module, f"{name}_words"), do=main), words[1:]
+        parser = later(f"llava.eval.ask.parsers {name}_parser")()
+        return parser, partial(later(f"llava.eval.ask.{name} {name}_words"), do=main), words[1:]
     if (name == "score" and task in TASKS) or (name == "submit" and task in SUBMITTED):
-        score = importlib.import_module("llava.eval.results.score")
-        return getattr(score, f"{name}_parser")(TASKS[task]), getattr(score, f"{name}_answers"), words[2:]
+        parser = later(f"llava.eval.results.parsers {name}_parser")(TASKS[task])
+        return parser, later(f"llava.eval.results.score {name}_answers"), words[2:]
     if name not in PROGRAMS:
         valid = {"score": list(TASKS), "submit": SUBMITTED}.get(name, ["run", "sweep", "score", "submit", *PROGRAMS])
         unknown = f"{name}: unknown benchmark {task!r}" if name in ("score", "submit") else f"unknown program {name!r}"
-        sys.exit(f"{USAGE}\n\npython -m llava.eval: error: {unknown}; valid are {', '.join(valid)}")
-    module, function = PROGRAMS[name].split()
-    program = importlib.import_module(module)
-    return program.build_parser(), getattr(program, function), words[1:]
+        hint = did_you_mean(task if name in ("score", "submit") else name, valid)
+        sys.exit(f"{USAGE}\n\npython -m llava.eval: error: {unknown}; valid are {', '.join(valid)}{hint}")
+    parser, function = PROGRAMS[name]
+    return later(parser)(), later(function), words[1:]
 
 
 if __name__ == "__main__":

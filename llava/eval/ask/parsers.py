@@ -15,6 +15,14 @@ from llava.flags.pruning import HOSTED, LEAST, add_pruning_args
 ENGINES = ("vllm",)
 PRUNED = "random,uniform,cdpruner,divprune,vispruner,mfpruner"
 """What the demo compares."""
+SWEEP_USAGE = """python -m llava.eval sweep TASK VERSION --pruners A,B [--budgets 64,128] [OPTION...]
+  --pruners        names, none among them for plain LLaVA; all for every one there is, but all,-trim for others than
+                   trim. Options follow a name after colons: cdpruner:theta=0.5, random:seed=1, fastv:prune_layer=2
+  --budgets        visual tokens kept per tile, or shares of them, such as 0.25
+  OPTION           as of python -m llava.eval run TASK VERSION, e.g. --limit 100, --batch_size 8
+  --dry-run        print the runs that it stands for
+places are named by environment, as for a run
+"""
 LETTER = "ask for the option's letter alone"
 
 
@@ -183,4 +191,16 @@ def run_parser() -> ArgumentParser:
     parser = Parser(prog="python -m llava.eval run", description=doc)
     words = "as of scripts/VERSION/eval/TASK.sh, which TASK VERSION --help describes, as in gqa v1_5 --help"
     parser.add_argument("words", nargs=REMAINDER, metavar="TASK VERSION TOKENS [OPTION...]", help=words)
+    return parser
+
+
+def sweep_parser() -> ArgumentParser:
+    """The command line of ``python -m llava.eval sweep``."""
+    doc = """Several pruners at several budgets on one benchmark: one process, one model, one table. Each image is read
+    once for all of them. Files, records and scores are those of a run for each, so that a sweep goes on with the
+    answers of runs, and runs with those of a sweep. It is one process whatever CUDA_VISIBLE_DEVICES names, whose
+    devices share a model that is too large for one."""
+    parser = Parser("python -m llava.eval sweep", SWEEP_USAGE, doc)
+    words = "as above"
+    parser.add_argument("words", nargs=REMAINDER, metavar="TASK VERSION [OPTION...]", help=words)
     return parser

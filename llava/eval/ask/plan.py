@@ -1,15 +1,13 @@
 """The words of an evaluation script as a plan: what is asked of which checkpoint, by which commands, on which files."""
 
-import importlib
 import sys
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from llava.asking.load import check_options, choose_pruner
-from llava.command import at_least
-from llava.eval.ask.options import CHOSEN, describe_pruner
+from llava.command import Parser, at_least, did_you_mean
+from llava.eval.ask.parsers import door_parser
 from llava.eval.ask.words import budget_named, device_groups, given, pruner_of
 from llava.eval.results.setting import Setting, usual_layout, usual_template
 from llava.eval.tasks import TASKS
@@ -211,7 +209,7 @@ def plan_of(words: Sequence[str], environment: Mapping[str, str]) -> Plan:
     if {"-h", "--help"} & {*words}:
         print(f"usage: {usage}")
         sys.exit()
-    own = ArgumentParser(script, usage, add_help=False, allow_abbrev=False)
+    own = Parser(script, usage, add_help=False, allow_abbrev=False)
     own.add_argument("--split", choices=list(task.splits), default=task.usual_split)
     own.add_argument("--launcher", default="")
     own.add_argument("--data-parallel-size", type=at_least(1))
@@ -226,7 +224,7 @@ def plan_of(words: Sequence[str], environment: Mapping[str, str]) -> Plan:
     for option, value in ({"--pruner": pruner_of(words)} | usual_options).items():
         if not given(words, option):
             words += [option, value]
-    parser = importlib.import_module(f"llava.eval.{task.asks.door}").build_parser()
+    parser = door_parser(task.asks.door)
     parser.prog, parser.usage = script, usage
     for option in (*PLACED, task.asks.question_flag):
         if given(words, option):
@@ -235,8 +233,11 @@ def plan_of(words: Sequence[str], environment: Mapping[str, str]) -> Plan:
         groups = device_groups(own, places.devices, args.data_parallel_size, words)
         places = replace(places, devices=tuple(groups))
     asked = [*words, "--model-path", f"{places.checkpoints}/{places.checkpoint}"]
+    limit = parser.parse_args(asked).limit
+    from llava.eval.ask.options import CHOSEN  # imports torch, for which a word that is wrong need not wait
+
     setting = setting_of(parser, asked, places.checkpoint, task.name, (*CHOSEN, "engine", "allow_crop"), "attention")
-    return Plan(task, args.split, places, tuple(words), setting, launcher, parser.parse_args(words).limit)
+    return Plan(task, args.split, places, tuple(words), setting, launcher, limit)
 
 
 def name_of(setting: Setting, checkpoint: str) -> str:
@@ -249,9 +250,11 @@ def name_of(setting: Setting, checkpoint: str) -> str:
 def _named(words: Sequence[str]) -> tuple[Task, str, list[str]]:
     task, version, *words = [*words, "", ""][: max(2, len(words))]
     if task not in TASKS:
-        raise InputError(f"unknown benchmark {task!r}; valid are {', '.join(TASKS)}")
+        raise InputError(f"unknown benchmark {task!r}; valid are {', '.join(TASKS)}{did_you_mean(task, TASKS)}")
     if version not in VERSIONS:
-        raise InputError(f"unknown version {version!r}; valid are {', '.join(VERSIONS)}")
+        raise InputError(
+            f"unknown version {version!r}; valid are {', '.join(VERSIONS)}{did_you_mean(version, VERSIONS)}"
+        )
     return TASKS[task], version, words
 
 
@@ -267,6 +270,9 @@ def setting_of(
         attention: what they call its implementation.
     """
     args = parser.parse_args(words)
+    from llava.asking.load import check_options, choose_pruner
+    from llava.eval.ask.options import describe_pruner
+
     try:
         pruner = choose_pruner(args)
         if task:

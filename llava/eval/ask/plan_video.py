@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from llava.eval.ask import video
+from llava.eval.ask.parsers import video_parser
 from llava.eval.ask.plan import LAUNCHERS, Places, name_of, setting_of
 from llava.eval.ask.words import budget_named, given, pruner_of
 
@@ -26,7 +26,7 @@ def video_plan(words: Sequence[str], environment: Mapping[str, str]) -> tuple[li
     folder, checkpoint = environment.get("CKPT_DIR") or "./checkpoints", environment.get("CKPT") or CHECKPOINT
     output = environment.get("OUTPUT_DIR") or "./results/video"
     usage = USAGE.format(folder=folder, checkpoint=checkpoint, output=output)
-    parser = video.build_parser()
+    parser = video_parser()
     parser.prog, parser.usage = SCRIPT, usage
     if {"-h", "--help"} & {*words}:
         print(f"usage: {usage}")
@@ -36,7 +36,10 @@ def video_plan(words: Sequence[str], environment: Mapping[str, str]) -> tuple[li
     questions, videos, *words = words
     words = [*budget_named(words[:1]), *words[1:]]
     words += [] if given(words, "--pruner") else ["--pruner", pruner_of(words)]
-    setting = setting_of(parser, words, checkpoint, "", video.CHOSEN, "attention_implementation")
+    parser.parse_args(words)
+    from llava.eval.ask.video import CHOSEN  # imports torch, for which a word that is wrong need not wait
+
+    setting = setting_of(parser, words, checkpoint, "", CHOSEN, "attention_implementation")
     answers = f"{output}/{Path(questions).stem}/{checkpoint}/{name_of(setting, checkpoint)}.jsonl"
     devices = Places.of(environment, checkpoint).devices
     start = ["-m", LAUNCHERS["torchrun"][0], "--standalone", LAUNCHERS["torchrun"][1], str(len(devices))]

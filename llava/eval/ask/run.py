@@ -10,12 +10,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from llava.eval.ask.parsers import run_parser
 from llava.eval.ask.plan import EVAL_DIR, Plan, plan_of
 from llava.eval.ask.plan_video import video_plan
 from llava.records import read_json, replace_file
@@ -153,8 +152,3 @@ def _merge(parts: Sequence[Path], answers: Path) -> None:
 def run_words(args: Namespace, do: Callable[[list[str]], None]) -> None:
     """``run`` as the command line calls it."""
     run(args.words, do)
-
-
-def build_parser() -> ArgumentParser:
-    """The command line."""
-    return run_parser()

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llava.pruners import PRUNERS, option_names
-from llava.pruners.cues import INSIDE_CUES
+from llava.command import did_you_mean
+from llava.flags.pruning import NATIVE, inside_pruners, option_names, options_of, pruner_names
 from llava.records import InputError
-from llava.selecting.options import NATIVE, names_of
 
 INSIDE = "prune_layer=2"
 """How a pruner is meant that reads attention of the language model, where no layer is named: as in FastV's paper."""
@@ -46,27 +45,32 @@ def read_specs(text: str, embedded: bool = False) -> list[Spec]:
     found: dict[Spec, None] = {}
     for name in named:
         if name == "all":
-            found |= {_spec(each, (), embedded): None for each in ("none", *PRUNERS) if each not in without}
+            found |= {_spec(each, (), embedded): None for each in ("none", *pruner_names()) if each not in without}
         elif not name.startswith("-"):
             pruner, *options = name.split(":")
             found[_spec(_known(pruner), options, embedded)] = None
     if not found:
-        raise InputError(f"--pruners is missing: all, or some of none, {', '.join(PRUNERS)}")
+        raise InputError(f"--pruners is missing: all, or some of none, {', '.join(pruner_names())}")
     return list(found)
 
 
 def _known(name: str) -> str:
-    if name not in ("none", *PRUNERS):
-        raise InputError(f"--pruners: unknown pruner {name!r}; the known ones are none, {', '.join(PRUNERS)}")
+    known = ["none", *pruner_names()]
+    if name not in known:
+        hint = did_you_mean(name, known)
+        raise InputError(f"--pruners: unknown pruner {name!r}; the known ones are {', '.join(known)}{hint}")
     return name
 
 
 def _spec(name: str, options: Sequence[str], embedded: bool) -> Spec:
-    implied = [INSIDE] if name in PRUNERS and PRUNERS[name].needs & INSIDE_CUES else []
+    implied = [INSIDE] if name in inside_pruners() else []
     implied += [EMBEDDED[name]] if embedded and name in EMBEDDED else []
-    valid = [*option_names(), *names_of(NATIVE)]
+    valid = [*option_names(), *options_of(NATIVE)]
     given = {option.partition("=")[0]: option.removesuffix("=True") for option in options}
     if unknown := [option for option in given if option not in valid]:
-        raise InputError(f"--pruners: {given[unknown[0]]!r} is no option of a pruner; these are {', '.join(valid)}")
+        hint = did_you_mean(unknown[0], valid)
+        raise InputError(
+            f"--pruners: {given[unknown[0]]!r} is no option of a pruner; these are {', '.join(valid)}{hint}"
+        )
     chosen = {option.partition("=")[0]: option for option in implied} | given
     return Spec(name, tuple(chosen.values()))

@@ -5,47 +5,35 @@ with the answers of runs, and runs with those of a sweep. It is one process what
 devices share a model that is too large for one.
 """
 
-import importlib
 import io
 import os
 import shlex
 import sys
-from argparse import REMAINDER, ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
-from llava.eval.ask.forms import dataset_of, prepare_form, question_file, read_samples
+from llava.command import Parser
+from llava.eval.ask.parsers import SWEEP_USAGE, door_parser
 from llava.eval.ask.plan import Plan, plan_of
 from llava.eval.ask.run import prepare_data
-from llava.eval.ask.several import Configuration, ask_together
 from llava.eval.ask.specs import read_specs
 from llava.eval.ask.words import given
-from llava.eval.results.collect import measured_in
-from llava.eval.results.formats import to_markdown
-from llava.eval.results.table import build_tables
-from llava.pruners import Pruner
 from llava.records import InputError
 
 ONE_BY_ONE = ("--pruner", "--visual_token_num", "--keep_ratio", "--important_ratio")
 """Flags of a run in whose place a sweep has lists."""
 OF_RUNS = ("--engine", "--launcher", "--data-parallel-size", "--profile", "--save-latency", "--num-chunks")
 """Flags of a run that shares nothing with others."""
-USAGE = """python -m llava.eval sweep TASK VERSION --pruners A,B [--budgets 64,128] [OPTION...]
-  --pruners        names, none among them for plain LLaVA; all for every one there is, but all,-trim for others than
-                   trim. Options follow a name after colons: cdpruner:theta=0.5, random:seed=1, fastv:prune_layer=2
-  --budgets        visual tokens kept per tile, or shares of them, such as 0.25
-  OPTION           as of python -m llava.eval run TASK VERSION, e.g. --limit 100, --batch_size 8
-  --dry-run        print the runs that it stands for
-places are named by environment, as for a run
-"""
 
 
 def sweep(words: Sequence[str], do: Callable[[list[str]], None], environment: Mapping[str, str] = os.environ) -> None:
     """Ask, score and compare.
 
     Args:
-        words: as in ``USAGE``.
+        words: as in ``SWEEP_USAGE``.
         do: runs another program of ``llava.eval``, given its words.
         environment: says where checkpoints and data lie.
 
@@ -60,6 +48,9 @@ def sweep(words: Sequence[str], do: Callable[[list[str]], None], environment: Ma
         print(*(shlex.join(["python", "-m", "llava.eval", "run", *run]) for run in runs), sep="\n")
         return
     prepare_data(plans[0], do)
+    from llava.eval.ask.forms import dataset_of, question_file, read_samples  # imports torch, as do those below
+    from llava.eval.ask.several import Configuration, ask_together
+
     form, prepared = plans[0].task.asks, [_prepared(plan) for plan in plans]
     samples, file = read_samples(form, prepared[0][0]), question_file(form, prepared[0][0])
     configurations = [Configuration.of(*each, samples, file) for each in prepared]
@@ -73,12 +64,12 @@ def runs_of(words: Sequence[str]) -> tuple[list[list[str]], bool]:
     Raises:
         InputError: words that are of a run, not of a sweep; a pruner, option or budget that is none.
     """
-    own = ArgumentParser("python -m llava.eval sweep", USAGE, add_help=False, allow_abbrev=False)
+    own = Parser("python -m llava.eval sweep", SWEEP_USAGE, add_help=False, allow_abbrev=False)
     own.add_argument("--pruners", default="")
     own.add_argument("--budgets", default="")
     own.add_argument("--dry-run", action="store_true")
     if not words or {"-h", "--help"} & {*words}:
-        print(f"usage: {USAGE}")
+        print(f"usage: {SWEEP_USAGE}")
         sys.exit()
     args, rest = own.parse_known_args(list(words))
     for option in (*ONE_BY_ONE, *OF_RUNS):
@@ -118,11 +109,12 @@ def _plan(run: Sequence[str], places: Mapping[str, str]) -> Plan:
         raise InputError(told if pruner in told else f"{pruner}: {told}") from None
 
 
-def _prepared(plan: Plan) -> tuple[Namespace, Pruner | None]:
+def _prepared(plan: Plan) -> tuple[Namespace, Any]:
     """Options and pruner of a run, as the program reads them that asks."""
-    door = importlib.import_module(f"llava.eval.{plan.task.asks.door}")
+    from llava.eval.ask.forms import prepare_form
+
     (command,) = plan.asking
-    parser = door.build_parser()
+    parser = door_parser(plan.task.asks.door)
     return prepare_form(plan.task.asks, parser.parse_args(command[2:]), parser)
 
 
@@ -138,16 +130,13 @@ def _score(plans: Sequence[Plan], do: Callable[[list[str]], None]) -> None:
         else:
             print(f"not scored here: submit {plan.submission}")
     if results:
+        from llava.eval.results.collect import measured_in
+        from llava.eval.results.formats import to_markdown
+        from llava.eval.results.table import build_tables
+
         print(to_markdown(build_tables([each for path in results for each in measured_in(path)])), end="")
 
 
 def sweep_words(args: Namespace, do: Callable[[list[str]], None]) -> None:
     """``sweep`` as the command line calls it."""
     sweep(args.words, do)
-
-
-def build_parser() -> ArgumentParser:
-    """The command line."""
-    parser = ArgumentParser("python -m llava.eval sweep", USAGE, __doc__)
-    parser.add_argument("words", nargs=REMAINDER, metavar="TASK VERSION --pruners A,B --budgets 64,128 [OPTION...]")
-    return parser

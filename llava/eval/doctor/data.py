@@ -13,10 +13,8 @@ from pathlib import Path
 from llava.eval.doctor.findings import Finding, can_go_on
 from llava.eval.tasks import TASKS, find_task
 from llava.eval.tasks.base import Task
-from llava.eval.tasks.files import DataFile, Images, Records
+from llava.eval.tasks.files import EVAL_DIR, DataFile, Images, Records
 from llava.records import InputError, local_path
-
-EVAL_DIR = "playground/data/eval"
 
 
 def diagnose(

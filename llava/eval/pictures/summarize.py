@@ -7,10 +7,9 @@ the tables, accuracy against tokens, and questions whose answers change with the
 import argparse
 from pathlib import Path
 
-from llava.command import at_least
-from llava.eval.doctor.data import EVAL_DIR
 from llava.eval.results.collect import collect
 from llava.eval.results.formats import FORMATS
+from llava.eval.results.parsers import table_parser
 from llava.eval.results.table import build_tables
 from llava.outputs import nothing_left
 from llava.records import check_output, replace_file
@@ -46,16 +45,4 @@ def _summarize(args: argparse.Namespace) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m llava.eval table", description=__doc__)
-    parser.add_argument("--eval-dir", default=EVAL_DIR, help=f"questions, answers and results (default: {EVAL_DIR})")
-    parser.add_argument("--benchmarks", nargs="+", default=[], metavar="NAME", help="columns to show; all if not given")
-    parser.add_argument("--format", choices=list(FORMATS), default="markdown", help="of the tables")
-    parser.add_argument("--output", metavar="FILE", help="write the tables here instead of printing them")
-    parser.add_argument("--published", action="store_true", help="also rows that only a paper has")
-    page = parser.add_argument_group("page")
-    page.add_argument("--html", metavar="FILE", help="write one self-contained page here")
-    page.add_argument("--samples", type=at_least(0), default=6, help="questions per benchmark on the page (default: 6)")
-    page.add_argument("--data-dir", help="images of the questions; the same as --eval-dir if not given")
-    page.add_argument("--checkpoint", metavar="FOLDER", help="model to show with which tokens each answer was given")
-    page.add_argument("--device", help="for --checkpoint; a GPU if there is one, else the CPU, if not given")
-    return parser
+    return table_parser()

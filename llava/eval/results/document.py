@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from statistics import fmean
 
+from llava.eval.results.parsers import published_parser
 from llava.eval.results.published import CENTERED, UNPRUNED, Protocol, Published, protocols, published_rows
 from llava.eval.results.table import title
 from llava.records import replace_file
@@ -126,6 +127,4 @@ def print_document(args: Namespace) -> None:
 
 def build_parser() -> ArgumentParser:
     """The command line."""
-    parser = ArgumentParser(prog="python -m llava.eval published", description=__doc__)
-    parser.add_argument("--output", metavar="FILE.md", help="write it here instead of printing it")
-    return parser
+    return published_parser()

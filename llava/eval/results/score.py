@@ -1,56 +1,18 @@
 """``score TASK`` and ``submit TASK``: files of answers scored, or written as a server takes them."""
 
-from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from llava.command import at_least
 from llava.eval.results.metadata import check_metadata
+from llava.eval.results.parsers import FLAGS
 from llava.eval.results.setting import Setting
 from llava.eval.tasks.base import Given, Task
 from llava.eval.tasks.matching import naming_files
 from llava.eval.tasks.scores import Result, publish
 from llava.outputs import nothing_left
 from llava.records import InputError, check_output, local_path
-
-FLAGS = {"questions": "question_file", "annotations": "annotation_file", "images": "data_dir"}
-"""What scorers get beside the answers, by the attributes of the command line."""
-
-
-def score_parser(task: Task) -> ArgumentParser:
-    """The command line that scores answers to ``task``."""
-    parser = _parser("score", task, task.score_reads, task.score_takes)
-    parser.add_argument("--output", metavar="FILE.json", help="write the result here as JSON")
-    part = "the answers are to the first N questions alone, as those of a run with --limit N"
-    parser.add_argument("--limit", type=at_least(1), metavar="N", help=part)
-    return parser
-
-
-def submit_parser(task: Task) -> ArgumentParser:
-    """The command line that writes answers to ``task`` as a server takes them."""
-    parser = _parser("submit", task, task.submit_reads, ())
-    parser.add_argument("--output", required=True, metavar=f"FILE{task.upload}", help="write the file to upload here")
-    return parser
-
-
-def _parser(command: str, task: Task, reads: Sequence[str], takes: Sequence[str]) -> ArgumentParser:
-    judged = command == "score" and task.verdicts
-    does = "Score answers" if command == "score" else "Write answers for the server"
-    parser = ArgumentParser(prog=f"python -m llava.eval {command} {task.name}", description=f"{does}: {task.title}.")
-    parser.set_defaults(task=task, reads=reads)
-    of = "what the judge said of the answers" if judged else "answers, one JSON object per line"
-    parser.add_argument("--result-file", required=True, help=of)
-    helps = {
-        "questions": {"help": task.questions.path} if task.questions else {},
-        "annotations": {"help": " ".join(file.path for file in task.truth), "nargs": len(task.truth)},
-        "images": {"help": task.images.path} if task.images else {},
-    }
-    for name in (*reads, *takes):
-        flag = f"--{FLAGS[name].replace('_', '-')}"
-        parser.add_argument(flag, required=name in reads, **helps[name])
-    return parser
 
 
 def score_answers(args: Namespace) -> None:

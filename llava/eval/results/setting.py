@@ -7,7 +7,6 @@ from numbers import Real
 from typing import Any
 
 from llava.eval.tasks import TASKS
-from llava.pruners import PRUNERS
 from llava.records import check_record
 
 SHORT = {"important_ratio": "r", "conv_mode": "", "model_base": "model-base"}
@@ -116,6 +115,8 @@ def _told(pruner: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
     One that is on has no value: its name says so.
     """
+    from llava.pruners import PRUNERS  # not by those who only read names
+
     known = fields(PRUNERS[pruner]) if pruner in PRUNERS else ()
     defaults = {option.name: option.default for option in known}
     aside = (*BUDGETS, "seed")

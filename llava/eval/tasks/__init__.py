@@ -1,5 +1,6 @@
 """The benchmarks: how each is asked, and how its answers are scored."""
 
+from llava.command import did_you_mean
 from llava.eval.tasks.base import Task
 from llava.eval.tasks.gqa import GQA
 from llava.eval.tasks.llavabench import LLAVABENCH
@@ -33,7 +34,7 @@ def find_task(name: str, split: str = "") -> tuple[Task, str]:
         InputError: no such task or split; names the valid ones.
     """
     if name not in TASKS:
-        raise InputError(f"unknown benchmark {name!r}; valid are {', '.join(TASKS)}")
+        raise InputError(f"unknown benchmark {name!r}; valid are {', '.join(TASKS)}{did_you_mean(name, TASKS)}")
     task, split = TASKS[name], split or TASKS[name].usual_split
     if split not in task.splits:
         raise InputError(f"{name} has no split {split!r}; valid are {', '.join(task.splits)}")

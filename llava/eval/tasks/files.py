@@ -14,6 +14,8 @@ from llava.records import InputError, Types, check_record, local_path, read_json
 
 logger = logging.getLogger(__name__)
 
+EVAL_DIR = "playground/data/eval"
+"""The folder of all benchmarks, where LLaVA's scripts have it."""
 EVAL_ZIP = "unpack LLaVA's eval.zip, linked from https://github.com/haotian-liu/LLaVA/blob/main/docs/Evaluation.md"
 ASKED = {"question_id": (int, str), "image": str, "text": str}
 """Keys of a line of a question file."""

@@ -7,7 +7,8 @@ from llava.bench import __main__ as bench
 from llava.command import run_program
 from llava.eval import demo
 from llava.eval.pictures import summarize
-from llava.eval.results.score import score_answers, score_parser
+from llava.eval.results.parsers import score_parser
+from llava.eval.results.score import score_answers
 from llava.eval.tasks import TASKS
 from llava.outputs import nothing_left
 from llava.records import InputError

@@ -9,7 +9,8 @@ from llava.eval.__main__ import main
 from llava.eval.ask.plan import plan_of
 from llava.eval.doctor.data import diagnose
 from llava.eval.doctor.findings import can_go_on
-from llava.eval.results.score import score_answers, score_parser
+from llava.eval.results.parsers import score_parser
+from llava.eval.results.score import score_answers
 from llava.eval.tasks import TASKS
 from llava.eval.tasks.base import Task
 

@@ -6,7 +6,8 @@ import pytest
 
 from llava.command import run_program
 from llava.eval.__main__ import main
-from llava.eval.results.score import score_answers, score_parser
+from llava.eval.results.parsers import score_parser
+from llava.eval.results.score import score_answers
 from llava.eval.tasks import TASKS
 from llava.eval.tasks.base import SHORT, Given, Task
 from llava.eval.tasks.files import DataFile, Images, asked
