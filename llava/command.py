@@ -24,7 +24,8 @@ class _Help(HelpFormatter):
         if told or action.required or default in (None, "", SUPPRESS) or isinstance(default, bool):
             return text
         values = default if isinstance(default, list | tuple) else [default]
-        return f"{text} (default: {' '.join(map(str, values))})".replace("%", "%%") if values else text
+        shown = " ".join(map(str, values)).replace("%", "%%")
+        return f"{text} (default: {shown})" if values else text
 
 
 class Parser(ArgumentParser):

@@ -2,7 +2,7 @@
 
 import argparse
 
-from llava.command import run_program
+from llava.command import Parser, run_program
 from llava.eval.tasks.base import Given
 from llava.eval.tasks.gqa import GQA
 from llava.records import local_path
@@ -15,7 +15,7 @@ def convert(args: argparse.Namespace) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line, with LLaVA's flags."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--src", required=True, help="answers, one JSON object per line")
     parser.add_argument("--dst", required=True, help="testdev_balanced_predictions.json")
     return parser

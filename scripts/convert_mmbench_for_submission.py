@@ -2,7 +2,7 @@
 
 import argparse
 
-from llava.command import run_program
+from llava.command import Parser, run_program
 from llava.eval.tasks.base import Given
 from llava.eval.tasks.matching import naming_files
 from llava.eval.tasks.mmbench import MMBENCH
@@ -19,7 +19,7 @@ def convert(args: argparse.Namespace) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line, with LLaVA's flags."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--annotation-file", required=True, help="the benchmark's TSV file")
     parser.add_argument("--result-dir", required=True, help="folder of the answers")
     parser.add_argument("--upload-dir", required=True, help="folder for the file to upload")

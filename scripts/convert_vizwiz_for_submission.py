@@ -2,7 +2,7 @@
 
 import argparse
 
-from llava.command import run_program
+from llava.command import Parser, run_program
 from llava.eval.tasks.base import Given
 from llava.eval.tasks.matching import naming_files
 from llava.eval.tasks.vizwiz import VIZWIZ
@@ -18,7 +18,7 @@ def convert(args: argparse.Namespace) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line, with LLaVA's flags."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--annotation-file", required=True, help="the question file, llava_test.jsonl")
     parser.add_argument("--result-file", required=True, help="answers, one JSON object per line")
     parser.add_argument("--result-upload-file", required=True, help="file to upload")

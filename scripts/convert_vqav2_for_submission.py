@@ -7,7 +7,7 @@ not asked get an empty answer.
 import argparse
 from pathlib import Path
 
-from llava.command import run_program
+from llava.command import Parser, run_program
 from llava.eval.tasks.base import Given
 from llava.eval.tasks.matching import naming_files
 from llava.eval.tasks.vqav2 import VQAV2
@@ -39,10 +39,10 @@ def convert(args: argparse.Namespace) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line: LLaVA's flags and those of the pruners' releases."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dir", default="./playground/data/eval/vqav2")
+    parser = Parser(description=__doc__)
+    parser.add_argument("--dir", default="./playground/data/eval/vqav2", help="folder of the benchmark")
     parser.add_argument("--ckpt", help="checkpoint, whose answers are DIR/answers/SPLIT/CKPT/merge.jsonl")
-    parser.add_argument("--split", default="llava_vqav2_mscoco_test-dev2015")
+    parser.add_argument("--split", default="llava_vqav2_mscoco_test-dev2015", help="whose questions were asked")
     parser.add_argument("--src", help="answers, relative to DIR")
     parser.add_argument("--dst", help="file to upload, relative to DIR")
     return parser

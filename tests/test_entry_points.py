@@ -212,6 +212,13 @@ def test_every_number_on_a_command_line_has_bounds(module):
     assert not loose
 
 
+@pytest.mark.parametrize("module", programs())
+def test_every_word_of_a_command_line_is_described(module):
+    parser = import_module(module).build_parser()
+    assert [action.dest for action in parser._actions if not action.help] == []
+    parser.format_help()
+
+
 def test_every_program_ends_without_a_traceback():
     files = [*REPOSITORY.glob("llava/**/*.py"), *REPOSITORY.glob("scripts/**/*.py")]
     files.remove(REPOSITORY / "llava/pruners/__main__.py")  # imports nothing of ours, and reads no file

@@ -2,7 +2,7 @@
 
 import argparse
 
-from llava.command import run_program
+from llava.command import Parser, run_program
 from llava.eval.results.score import score_given
 from llava.eval.tasks.base import Given
 from llava.eval.tasks.pope import POPE, read_labels
@@ -18,7 +18,7 @@ def eval_answers(args: argparse.Namespace) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line, with LLaVA's flags."""
-    parser = argparse.ArgumentParser(prog="python -m llava.eval.eval_pope", description=__doc__)
+    parser = Parser(prog="python -m llava.eval.eval_pope", description=__doc__)
     parser.add_argument("--annotation-dir", required=True, help="folder of coco_pope_CATEGORY.json")
     parser.add_argument("--question-file", required=True, help="llava_pope_test.jsonl")
     parser.add_argument("--result-file", required=True, help="answers, one JSON object per line")

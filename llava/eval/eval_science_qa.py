@@ -4,7 +4,7 @@ import argparse
 from dataclasses import replace
 from functools import partial
 
-from llava.command import run_program
+from llava.command import Parser, run_program
 from llava.eval.results.score import score_given
 from llava.eval.tasks.base import Given
 from llava.eval.tasks.sqa import PROBLEMS, SPLITS, SQA, judge, score, write_choices, write_halves
@@ -27,12 +27,12 @@ def eval_answers(args: argparse.Namespace) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line, with LLaVA's flags."""
-    parser = argparse.ArgumentParser(prog="python -m llava.eval.eval_science_qa", description=__doc__)
+    parser = Parser(prog="python -m llava.eval.eval_science_qa", description=__doc__)
     parser.add_argument("--base-dir", required=True, help="folder of pid_splits.json and problems.json")
     parser.add_argument("--result-file", required=True, help="answers, one JSON object per line")
     parser.add_argument("--output-file", help="write the right and the wrong answers here")
     parser.add_argument("--output-result", help="write the choice and the text of every answer here")
-    parser.add_argument("--split", default="test")
+    parser.add_argument("--split", default="test", help="whose questions are scored")
     parser.add_argument("--options", default="ABCDE", help="letters of the choices")
     parser.add_argument("--output", metavar="FILE.json", help="write the result here as JSON")
     return parser

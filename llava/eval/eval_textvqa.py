@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from llava.command import run_program
+from llava.command import Parser, run_program
 from llava.eval.results.score import score_given
 from llava.eval.tasks.base import Given
 from llava.eval.tasks.textvqa import TEXTVQA
@@ -29,7 +29,7 @@ def eval_answers(args: argparse.Namespace) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line, with LLaVA's flags."""
-    parser = argparse.ArgumentParser(prog="python -m llava.eval.eval_textvqa", description=__doc__)
+    parser = Parser(prog="python -m llava.eval.eval_textvqa", description=__doc__)
     parser.add_argument("--annotation-file", required=True, help="TextVQA_0.5.1_val.json")
     parser.add_argument("--result-file", help="answers, one JSON object per line")
     parser.add_argument("--result-dir", help="score every .jsonl file in this folder")

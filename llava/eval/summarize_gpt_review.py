@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from llava.command import run_program
+from llava.command import Parser, run_program
 from llava.eval.tasks.base import Given
 from llava.eval.tasks.llavabench import REVIEWS, report, score
 from llava.eval.tasks.matching import naming_files
@@ -52,7 +52,7 @@ def summarize(args: argparse.Namespace) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line, with LLaVA's flags."""
-    parser = argparse.ArgumentParser(prog="python -m llava.eval.summarize_gpt_review", description=__doc__)
+    parser = Parser(prog="python -m llava.eval.summarize_gpt_review", description=__doc__)
     parser.add_argument("-d", "--dir", help="folder of review files")
     parser.add_argument("-v", "--version", choices=["0314", "0613"], help="only reviews by this version of GPT-4")
     parser.add_argument("-s", "--select", nargs="*", help="only files whose name holds all these words")

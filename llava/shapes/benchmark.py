@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from llava.command import SEED, at_least, run_program
+from llava.command import SEED, Parser, at_least, run_program
 from llava.shapes.questions import QUESTION_TYPES, SHORT_ANSWER_PROMPT
 from llava.shapes.scenes import FAMILIES, Scene, draw_scene, render, scene_generator
 
@@ -57,14 +57,14 @@ def write_benchmark(output_dir: str | Path, split: str = "test", num_questions: 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m llava.shapes.benchmark",
         description="Draw the shapes benchmark: pictures, questions and labels.",
     )
-    parser.add_argument("--output-dir", required=True)
-    parser.add_argument("--split", choices=list(FAMILIES), default="test")
-    parser.add_argument("--num-questions", type=at_least(1), default=1000)
-    parser.add_argument("--seed", type=SEED, default=0)
+    parser.add_argument("--output-dir", required=True, help="folder of pictures, questions and labels")
+    parser.add_argument("--split", choices=list(FAMILIES), default="test", help="whose scenes are drawn")
+    parser.add_argument("--num-questions", type=at_least(1), default=1000, help="how many")
+    parser.add_argument("--seed", type=SEED, default=0, help="of scenes and questions")
     return parser
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from llava.command import run_program
+from llava.command import Parser, run_program
 from llava.shapes.scenes import IMAGE_SIZE
 from scripts.shapes.data import PIXEL_MEAN, PIXEL_STD
 from scripts.shapes.model import SELECT_LAYER, VISION, ShapesModel
@@ -85,10 +85,10 @@ def export(run_dir: Path, state_file: Path, output_dir: Path) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--run-dir", type=Path, required=True, help="folder of the training run, with its tokenizers")
     parser.add_argument("--state", type=Path, help="training state (default: language.pt in the run's folder)")
-    parser.add_argument("--output-dir", type=Path, required=True)
+    parser.add_argument("--output-dir", type=Path, required=True, help="folder of the two checkpoints")
     return parser
 
 

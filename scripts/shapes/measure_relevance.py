@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from llava.command import at_least, run_program
+from llava.command import Parser, at_least, run_program
 from llava.model.builder import load_pretrained_model
 from llava.shapes import checkpoint_path
 from llava.shapes.benchmark import ask_all
@@ -43,10 +43,10 @@ def area_under_curve(scores: np.ndarray, positive: np.ndarray) -> float:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model-path", default=checkpoint_path())
-    parser.add_argument("--split", choices=("val", "test"), default="val")
-    parser.add_argument("--images", type=at_least(1), default=200)
+    parser = Parser(description=__doc__)
+    parser.add_argument("--model-path", default=checkpoint_path(), help="the embedded model if not given")
+    parser.add_argument("--split", choices=("val", "test"), default="val", help="whose scenes are drawn")
+    parser.add_argument("--images", type=at_least(1), default=200, help="how many")
     return parser
 
 

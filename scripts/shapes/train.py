@@ -241,7 +241,7 @@ def train(args: argparse.Namespace) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", choices=("tower", "language"), required=True)
+    parser.add_argument("--stage", choices=("tower", "language"), required=True, help="what is trained")
     parser.add_argument("--run-dir", type=Path, required=True, help="tokenizers, states and logs; a second run resumes")
     parser.add_argument("--init-from", type=Path, help="state to start from when this stage has none of its own")
     parser.add_argument("--tower-from", type=Path, help="language stage: state whose CLIP is taken over as it improves")
@@ -251,12 +251,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=at_least(1), default=64, help="scenes per step")
     parser.add_argument("--questions", type=at_least(1), default=8, help="language stage: questions per scene")
     parser.add_argument("--lr", type=Number(float, 0, above=True), default=1.2e-3, help="peak learning rate")
-    parser.add_argument("--seed", type=SEED, default=0)
-    parser.add_argument("--threads", type=at_least(1), default=1)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--save-every", type=at_least(1), default=100)
-    parser.add_argument("--validate-every", type=at_least(1), default=300)
-    parser.add_argument("--validation-images", type=at_least(1), default=100)
+    parser.add_argument("--seed", type=SEED, default=0, help="of scenes and weights")
+    parser.add_argument("--threads", type=at_least(1), default=1, help="of torch")
+    parser.add_argument("--device", default="cpu", help="where it is trained")
+    parser.add_argument("--save-every", type=at_least(1), default=100, help="steps between two states")
+    parser.add_argument("--validate-every", type=at_least(1), default=300, help="steps between two validations")
+    parser.add_argument("--validation-images", type=at_least(1), default=100, help="scenes of a validation")
     return parser
 
 

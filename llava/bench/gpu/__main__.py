@@ -22,7 +22,7 @@ import torch
 from llava.bench.gpu import goals, tables
 from llava.bench.gpu.parts import PARTS
 from llava.bench.gpu.setting import TESTS
-from llava.command import Number, check_values, run_program
+from llava.command import Number, Parser, check_values, run_program
 from llava.outputs import nothing_left
 from llava.provenance import PACKAGE, environment
 from llava.records import InputError, check_writable, read_json, replace_file
@@ -165,7 +165,7 @@ def _line(name: str, part: Result) -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m llava.bench.gpu", description=__doc__)
+    parser = Parser(prog="python -m llava.bench.gpu", description=__doc__)
     parser.add_argument(
         "--out", type=Path, default=Path("results/gpu"), metavar="DIR", help="gets gpu.json and gpu.log"
     )

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import torch
 
 from llava.bench.gpu.setting import TESTS, Rows, Setting, Wrong
-from llava.command import run_program
+from llava.command import Parser, run_program
 from llava.records import replace_file
 
 MARKED = re.compile(r"mark\.gpu\b")
@@ -143,12 +143,12 @@ def write(part: Part, setting: Setting, file: Path) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """What the run tells one of its processes."""
-    parser = argparse.ArgumentParser(prog="python -m llava.bench.gpu.parts", description=__doc__)
-    parser.add_argument("part", choices=list(PARTS))
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument("--small", action="store_true")
-    parser.add_argument("--official-root", type=Path)
+    parser = Parser(prog="python -m llava.bench.gpu.parts", description=__doc__)
+    parser.add_argument("part", choices=list(PARTS), help="what is measured")
+    parser.add_argument("file", type=Path, help="where its rows go")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="where it is measured")
+    parser.add_argument("--small", action="store_true", help="sizes that a CPU takes")
+    parser.add_argument("--official-root", type=Path, help="folder of the methods' own repositories, timed too")
     return parser
 
 

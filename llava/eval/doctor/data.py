@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from llava.command import Parser
 from llava.eval.doctor.findings import Finding, can_go_on
 from llava.eval.tasks import TASKS, find_task
 from llava.eval.tasks.base import Task
@@ -136,7 +137,7 @@ def run_doctor(args: argparse.Namespace) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m llava.eval doctor", description=__doc__)
+    parser = Parser(prog="python -m llava.eval doctor", description=__doc__)
     valid = ", ".join(TASKS)
     parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help=f"{valid}; all of them if none is named")
     parser.add_argument("--eval-dir", default=EVAL_DIR, help=f"question files and answers (default: {EVAL_DIR})")
