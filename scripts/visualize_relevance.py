@@ -138,11 +138,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model-path", default="openai/clip-vit-large-patch14-336", help="CLIP, a folder or a hub id")
     parser.add_argument("--image-folder", default="playground/data/samples", help="all its images are drawn")
-    parser.add_argument("--output-folder", default="playground/data/visualize")
+    parser.add_argument("--output-folder", default="playground/data/visualize", help="of the maps")
     parser.add_argument("--images", nargs="+", metavar="IMAGE", help="these instead of the folder's")
     parser.add_argument("--words", nargs="+", metavar="WORD", help="looked for in every image")
     parser.add_argument("--template", default="Is there a {} in the image?", help="makes a text of a word")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where CLIP runs")
     return parser
 
 

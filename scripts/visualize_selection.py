@@ -87,10 +87,10 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, conflict_handler="resolve"
     )
     parser.add_argument("image", metavar="IMAGE", help="a file or an http(s) address")
-    parser.add_argument("question", metavar="QUESTION")
+    parser.add_argument("question", metavar="QUESTION", help="about the image")
     parser.add_argument("--output", default="selection.png", help="the picture to write (default: selection.png)")
     parser.add_argument("--conv-mode", help="follows the model's name if not given")
-    parser.add_argument("--max_new_tokens", type=at_least(1), default=32)
+    parser.add_argument("--max_new_tokens", type=at_least(1), default=32, help="tokens that an answer has at most")
     add_lineup_args(parser)
     return parser
 
