@@ -93,7 +93,7 @@ class Pruner(ABC):
         """Choose tokens within each tile, in float32, without gradients.
 
         Returns:
-            (B, min(T, N)) int64 on the device of the cues: distinct and ascending in each row, whatever the cues hold.
+            (B, min(T, N)) int64 on the device of the cues, distinct and ascending in each row, whatever the cues hold.
 
         Raises:
             TypeError: when ``cues`` are none.

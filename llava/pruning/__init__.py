@@ -71,7 +71,7 @@ def prune(
         options: the pruner's own.
 
     Returns:
-        The record of the last call: ``keep``, ``visual_tokens``, ``tokens_before``.
+        The record of the last call, with ``keep``, ``visual_tokens`` and ``tokens_before``.
 
     Raises:
         TypeError: for a model of another class, or an option that the pruner does not have.
