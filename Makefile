@@ -8,6 +8,7 @@
 # make gpu             all that needs a GPU, with the Python that PYTHON names; OUT=results/gpu gets what it gave
 # make lint            style and types
 # make results         every result in docs/results as one table, docs/results/results.csv
+# make docs            the documents as a site, in build/docs
 # make lint            style
 # make options         write the flags of the pruners anew, from their classes
 # make constraints     choose the packages anew, within .ci/pins.txt
@@ -17,6 +18,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-newest test-oldest test-triton test-vllm test-vllm-all gpu lint results constraints constraints-vllm
 .PHONY: help demo test test-newest test-oldest test-triton test-vllm test-vllm-all gpu lint options constraints constraints-vllm
+.PHONY: help demo docs test test-newest test-oldest test-triton test-vllm test-vllm-all gpu lint constraints constraints-vllm
 
 VENV ?= .venv
 TESTS ?= tests
@@ -67,6 +69,10 @@ test: $(VENV)/.test $(VENV)/.torchvision
 # No environment is made: a machine with a GPU has a torch that fits it.
 gpu:
 	PYTHON="$(or $(PYTHON),python3)" bash scripts/gpu.sh --out $(or $(OUT),results/gpu)
+
+# A warning ends it, and so does a page that would load anything from another host.
+docs: $(VENV)/.docs
+	$(VENV)/bin/python -m sphinx -q -W --keep-going -b html docs build/docs
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
