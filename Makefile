@@ -9,16 +9,13 @@
 # make lint            style and types
 # make results         every result in docs/results as one table, docs/results/results.csv
 # make docs            the documents as a site, in build/docs
-# make lint            style
 # make options         write the flags of the pruners anew, from their classes
 # make constraints     choose the packages anew, within .ci/pins.txt
 #
 # Each sets up what it needs first, in $(VENV) or a folder of that name and the target's. TESTS="tests/model" runs a part;
 # RECORD=docs/tested.md writes down what was tested with what.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest test-oldest test-triton test-vllm test-vllm-all gpu lint results constraints constraints-vllm
-.PHONY: help demo test test-newest test-oldest test-triton test-vllm test-vllm-all gpu lint options constraints constraints-vllm
-.PHONY: help demo docs test test-newest test-oldest test-triton test-vllm test-vllm-all gpu lint constraints constraints-vllm
+.PHONY: help demo docs test test-newest test-oldest test-triton test-vllm test-vllm-all gpu lint options results constraints constraints-vllm
 
 VENV ?= .venv
 TESTS ?= tests

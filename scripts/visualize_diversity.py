@@ -1,17 +1,19 @@
 """Draw how well the kept visual tokens cover all of an image's, for several pruners, as in figure 3 of DivPrune.
 
     python scripts/visualize_diversity.py IMAGES... --pruner random cls_topk divprune --visual_token_num 64
+    python scripts/visualize_diversity.py
 
 Above, for the first image, every token on the two main axes of the image's tokens (PCA of unit vectors), the kept ones
 in colour. Below, over all images, the least cosine distance between two kept tokens, which DivPrune maximises: the
-further to the right, the less the kept tokens repeat each other. Of a LLaVA-NeXT model the base tile is shown.
+further to the right, the less the kept tokens repeat each other. Of a LLaVA-NeXT model the base tile is shown. Without
+an image, scenes of the embedded model's benchmark are drawn.
 
 DivPrune: https://arxiv.org/abs/2503.02175.
 """
 
 import argparse
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +28,22 @@ from llava.asking.load import load_model
 from llava.asking.prompts import typed, user_query
 from llava.command import run_program
 from llava.eval.pictures.figures import STYLES, check_picture, new_figure
-from llava.eval.pictures.lineup import add_lineup_args, lineup
+from llava.eval.pictures.lineup import add_lineup_args, complete, lineup
 from llava.eval.tasks.tables import import_extra
 from llava.outputs import nothing_left
 from llava.pruners import Pruner, VisualCues
 from llava.pruners.search.products import unit_vectors
 from llava.records import InputError, local_path
+from llava.shapes.benchmark import sample_scenes
+from llava.shapes.scenes import render
 
 logger = logging.getLogger("llava.scripts.visualize_diversity")
 
 BINS = 30
+USUAL, SHARES = ("random", "cls_topk", "divprune"), (0.25,)
+"""What is compared where no pruner is named, and the share of the tokens it keeps."""
+SAMPLES = 24
+"""How many scenes are drawn without an image."""
 
 
 def find_images(places: Sequence[str]) -> list[str]:
@@ -105,15 +113,15 @@ def draw(points: Tensor, kept: Mapping[str, Tensor], distances: Mapping[str, Seq
 
 
 def measure(
-    loaded: LlavaModel, pruners: Mapping[str, Pruner], images: Sequence[str], question: str | None
+    loaded: LlavaModel, pruners: Mapping[str, Pruner], images: Iterable[Image.Image], question: str | None
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, list[float]]]:
     """What ``draw`` shows of the images: points and kept tokens of the first, and the distances in all."""
     needs = frozenset().union(*(pruner.needs for pruner in pruners.values()))
     for pruner in pruners.values():
         loaded.model.set_pruner(pruner)  # loads CLIP's text side where it is needed
     points, kept, distances = None, {}, {name: [] for name in pruners}
-    for path in tqdm(images, unit="image"):
-        cues = cues_of(loaded, load_image(path), question, needs)
+    for image in images:
+        cues = cues_of(loaded, image, question, needs)
         tokens = cues.embeds[0].cpu()
         keep = {name: pruner(cues)[0].cpu() for name, pruner in pruners.items()}
         if points is None:
@@ -129,6 +137,7 @@ def choose(args: argparse.Namespace) -> dict[str, Pruner]:
     Raises:
         InputError: several budgets, fewer than two tokens, or ``none``.
     """
+    complete(args, USUAL, SHARES)
     chosen = lineup(args)
     if "none" in chosen:
         raise InputError("--pruner none keeps every token; leave it out")
@@ -144,12 +153,14 @@ def visualize(args: argparse.Namespace) -> None:
         InputError: no matplotlib, an unusable option, image or output path.
     """
     import_extra("matplotlib")
-    pruners, images = choose(args), find_images(args.images)
+    pruners, places = choose(args), find_images(args.images)
     question = None if args.question is None else user_query(typed(args.question))
-    for image in images:
-        load_image(image)  # one that cannot be read is told before the model loads
+    for place in places:
+        load_image(place)  # one that cannot be read is told before the model loads
+    shown = map(load_image, places) if places else map(Image.fromarray, map(render, sample_scenes(SAMPLES)))
     with nothing_left(args.output):
         output = check_picture(args.output)
+        images = tqdm(shown, total=len(places) or SAMPLES, unit="image")
         draw(*measure(load_model(args, None), pruners, images, question), output)
     logger.info("%s", output)
 
@@ -159,10 +170,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, conflict_handler="resolve"
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="files, http(s) addresses or folders of images")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="files, http(s) addresses or folders of images")
     parser.add_argument("--question", help="for the pruners that read relevance")
     parser.add_argument("--output", default="diversity.png", help="the picture to write (default: diversity.png)")
-    add_lineup_args(parser)
+    add_lineup_args(parser, USUAL, SHARES)
     return parser
 
 

@@ -2,15 +2,19 @@
 
     python scripts/visualize_relevance.py --images kitchen.jpg --words blender lime
     python scripts/visualize_relevance.py --image-folder playground/data/samples
+    python scripts/visualize_relevance.py
 
 Writes ``OUTPUT_FOLDER/IMAGE/WORD.png``, red where the relevance is highest. As in CDPruner's figure, the image is
-squeezed to the encoder's square, and every map is scaled to its own range.
+squeezed to the encoder's square, and every map is scaled to its own range. Where no image is named and the folder of
+CDPruner's samples is not there, scenes of the embedded model's benchmark are drawn, and what they show is looked for,
+unless told otherwise by the embedded model's CLIP.
 """
 
 import argparse
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,6 +33,9 @@ from llava.mm_utils import to_rgb
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.outputs import nothing_left
 from llava.records import InputError, check_writable, local_path
+from llava.shapes import checkpoint_path
+from llava.shapes.benchmark import sample_scenes
+from llava.shapes.scenes import Scene, render
 
 logger = logging.getLogger("llava.scripts.visualize_relevance")
 
@@ -38,8 +45,13 @@ SAMPLES = {  # the COCO images of CDPruner's figure by their number, and the wor
     480122: ["banana", "bowl", "table", "kettle"],
     536073: ["blender", "tequila", "lime", "knife"],
 }
+SAMPLE_FOLDER = "playground/data/samples"
+CLIP, EMBEDDED_CLIP = "openai/clip-vit-large-patch14-336", str(Path(checkpoint_path()).with_name("clip-shapes"))
+SCENES = 4
+"""How many scenes are drawn where there is no image."""
 SELECT_LAYER = -2  # the block whose output LLaVA reads
 LEAST_PIXELS = 336  # side of the pictures; a smaller encoder's are enlarged
+Panel = tuple[str, Sequence[str], Callable[[], Image.Image]]
 
 
 def words_of(path: Path, words: Sequence[str] | None) -> Sequence[str]:
@@ -56,17 +68,37 @@ def words_of(path: Path, words: Sequence[str] | None) -> Sequence[str]:
 
 
 def find_images(args: argparse.Namespace) -> list[Path]:
-    """The images asked for: ``--images``, or all those in ``--image-folder``.
+    """The images asked for: ``--images``, or all those in ``--image-folder``, or the samples, if there are any.
 
     Raises:
-        InputError: there are none.
+        InputError: the folder that is named has none.
     """
     if args.images:
         return [local_path(image) for image in args.images]
-    folder = local_path(args.image_folder)
-    if not (found := images_in(folder)):
+    folder = local_path(args.image_folder or SAMPLE_FOLDER)
+    found = images_in(folder)
+    if args.image_folder and not found:
         raise InputError(f"--image-folder {folder}: no images there; --images takes single files")
     return found
+
+
+def words_in(scene: Scene) -> list[str]:
+    """What a scene shows, each once."""
+    return list(dict.fromkeys(f"{item.color} {item.shape}" for item in scene.objects))
+
+
+def panels(found: Sequence[Path], words: Sequence[str] | None) -> list[Panel]:
+    """What is drawn of the images, or of scenes where there are none: folder, words, and how to come by the picture.
+
+    Raises:
+        InputError: as ``words_of``.
+    """
+    if found:
+        return [(path.stem, words_of(path, words), partial(load_image, str(path))) for path in found]
+    return [
+        (f"scene {number}", words or words_in(scene), lambda scene=scene: Image.fromarray(render(scene)))
+        for number, scene in enumerate(sample_scenes(SCENES))
+    ]
 
 
 def load_tower(model_path: str, device: str) -> CLIPVisionTower:
@@ -119,25 +151,28 @@ def visualize(args: argparse.Namespace) -> None:
     check_device_flag(args.device)
     check_template(args.template)
     import_extra("matplotlib")
-    images = {path: words_of(path, args.words) for path in find_images(args)}
-    folder = local_path(args.output_folder)
-    tower = load_tower(args.model_path, args.device)
+    found = find_images(args)
+    drawn, folder = panels(found, args.words), local_path(args.output_folder)
+    usual = CLIP if found else EMBEDDED_CLIP
+    tower = load_tower(usual if args.model_path is None else args.model_path, args.device)
     size = tower.config.image_size * -(-LEAST_PIXELS // tower.config.image_size)
-    for path, words in tqdm(images.items(), unit="image"):
-        image = load_image(str(path))
+    for name, words, read in tqdm(drawn, unit="image"):
+        image = read()
         maps = relevance_maps(tower, image, [typed(args.template.format(word)) for word in words])
         for word, relevance in zip(words, maps, strict=True):
-            output = folder / path.stem / f"{word.replace('/', '-')}.png"
+            output = folder / name / f"{word.replace('/', '-')}.png"
             with nothing_left(output):
                 heat_map(image, relevance, size).save(check_writable(output))
-    logger.info("%d images in %s", len(images), folder)
+    logger.info("%d images in %s", len(drawn), folder)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The flags of CDPruner's script, then which images and words."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model-path", default="openai/clip-vit-large-patch14-336", help="CLIP, a folder or a hub id")
-    parser.add_argument("--image-folder", default="playground/data/samples", help="all its images are drawn")
+    clip = f"CLIP, a folder or a hub id (default: {CLIP}; for scenes the embedded one)"
+    parser.add_argument("--model-path", help=clip)
+    images = f"all its images are drawn (default: {SAMPLE_FOLDER}; scenes where that is not there)"
+    parser.add_argument("--image-folder", help=images)
     parser.add_argument("--output-folder", default="playground/data/visualize", help="of the maps")
     parser.add_argument("--images", nargs="+", metavar="IMAGE", help="these instead of the folder's")
     parser.add_argument("--words", nargs="+", metavar="WORD", help="looked for in every image")

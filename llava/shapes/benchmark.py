@@ -6,6 +6,8 @@ python -m llava.shapes.benchmark --output-dir DIR --split test --num-questions 1
 import argparse
 import json
 import logging
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,23 @@ def ask_all(scene: Scene, rng: np.random.Generator) -> list[tuple[str, str, str]
     return [(kind, *pair) for kind, pair in asked if pair]
 
 
+def asked_scenes(split: str = "test", seed: int = 0) -> Iterator[tuple[Scene, list[tuple[str, str, str]]]]:
+    """Scenes without end, each with what ``ask_all`` asks about it; the same arguments give the same scenes.
+
+    Raises:
+        ValueError: unknown split.
+    """
+    rng = scene_generator(split, seed)
+    while True:
+        scene = draw_scene(rng, split)
+        yield scene, ask_all(scene, rng)
+
+
+def sample_scenes(count: int) -> list[Scene]:
+    """Scenes for whoever has no pictures at hand: the first of the benchmark's test split."""
+    return [scene for scene, _ in islice(asked_scenes(), count)]
+
+
 def write_benchmark(output_dir: str | Path, split: str = "test", num_questions: int = 1000, seed: int = 0) -> None:
     """Writes `shapes_<split>.jsonl`, `shapes_<split>_labels.jsonl` and `images/` into `output_dir`.
 
@@ -36,16 +55,16 @@ def write_benchmark(output_dir: str | Path, split: str = "test", num_questions: 
     """
     if num_questions < 1:
         raise ValueError(f"num_questions is {num_questions}: at least 1 is needed")
-    rng = scene_generator(split, seed)
+    scenes = asked_scenes(split, seed)
     folder = Path(output_dir)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     questions, labels = [], []
     with tqdm(total=num_questions, desc=f"shapes {split}", unit="question") as bar:
         while len(questions) < num_questions:
-            scene = draw_scene(rng, split)
+            scene, asked = next(scenes)
             image = f"{split}_{seed}_{bar.n:06d}.png"
             Image.fromarray(render(scene)).save(folder / "images" / image)
-            for kind, question, answer in ask_all(scene, rng)[: num_questions - len(questions)]:
+            for kind, question, answer in asked[: num_questions - len(questions)]:
                 row = {"question_id": len(questions), "image": image, "text": f"{question}\n{SHORT_ANSWER_PROMPT}"}
                 questions.append(row | {"category": kind})
                 labels.append({"question_id": row["question_id"], "answer": answer, "category": kind})

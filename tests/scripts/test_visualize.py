@@ -14,6 +14,7 @@ from transformers import CLIPModel, CLIPTokenizer
 from llava.command import run_program
 from llava.records import InputError
 from llava.shapes import checkpoint_path
+from llava.shapes.benchmark import sample_scenes
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 CLIP = str(Path(checkpoint_path()).parent / "clip-shapes")
@@ -28,6 +29,7 @@ def script(name):
 
 
 relevance, selection, diversity = (script(f"visualize_{name}") for name in ("relevance", "selection", "diversity"))
+load_tower = relevance.load_tower
 
 
 @pytest.fixture
@@ -54,6 +56,62 @@ def test_without_matplotlib_a_script_ends_with_how_to_install_it(image_file, tmp
     with pytest.raises(SystemExit, match=r"needs matplotlib.*: pip install '\.\[eval\]'"):
         run_program(program.build_parser(), program.visualize, words[name])
     assert [path.name for path in tmp_path.iterdir()] == [image_file.name]
+
+
+class TestWithoutArguments:
+    """Whoever has no pictures yet sees scenes, drawn on a CPU and without a network."""
+
+    @pytest.fixture(autouse=True)
+    def place(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    def test_relevance_of_all_that_the_scenes_show(self, tmp_path):
+        run_program(relevance.build_parser(), relevance.visualize, [])
+        shown = [relevance.words_in(scene) for scene in sample_scenes(relevance.SCENES)]
+        wanted = {f"scene {n}/{word}.png" for n, words in enumerate(shown) for word in words}
+        folder = tmp_path / "playground/data/visualize"
+        assert {str(path.relative_to(folder)) for path in folder.glob("*/*")} == wanted and len(wanted) > 8
+
+    def test_relevance_of_the_words_that_are_named(self, tmp_path):
+        run_program(relevance.build_parser(), relevance.visualize, ["--words", "heart", "--output-folder", "out"])
+        assert len(list(tmp_path.glob("out/*/heart.png"))) == len(list(tmp_path.glob("out/*/*"))) == relevance.SCENES
+
+    def test_relevance_of_the_samples_where_they_are(self, image_file, tmp_path, monkeypatch):
+        sample = tmp_path / "playground/data/samples/COCO_val2014_000000017708.jpg"
+        sample.parent.mkdir(parents=True)
+        Image.open(image_file).save(sample)
+        asked = []
+        monkeypatch.setattr(relevance, "load_tower", lambda *place: asked.append(place) or load_tower(CLIP, "cpu"))
+        run_program(relevance.build_parser(), relevance.visualize, [])
+        assert asked == [("openai/clip-vit-large-patch14-336", "cpu")]
+        drawn = tmp_path / "playground/data/visualize" / sample.stem
+        assert sorted(path.stem for path in drawn.iterdir()) == ["bird", "boat", "lake", "rock"]
+
+    def test_selection_in_a_scene_that_the_embedded_model_answers(self, tmp_path, monkeypatch):
+        drawn, draw = [], selection.draw_panels
+        monkeypatch.setattr(selection, "draw_panels", lambda *parts: (drawn.append(parts), draw(*parts)))
+        run_program(selection.build_parser(), selection.visualize, [])
+        ((rows, _, title),) = drawn
+        assert title == selection.SAMPLE_QUESTION and [len(row) for row in rows] == [1, 2, 2, 2, 2]
+        (none, *_), random, *_, divprune, cdpruner = [[caption.split("\n")[1] for caption, _ in row] for row in rows]
+        scene = sample_scenes(selection.SAMPLE + 1)[-1]
+        (ring,) = (item.color for item in scene.objects if item.shape == "ring")
+        assert {none, *divprune, *cdpruner} == {ring} != {*random}
+        assert (tmp_path / "selection.png").stat().st_size > 1000
+
+    def test_diversity_in_scenes(self, tmp_path, monkeypatch):
+        shown, draw = [], diversity.draw
+        monkeypatch.setattr(diversity, "draw", lambda *parts: (shown.append(parts), draw(*parts)))
+        run_program(diversity.build_parser(), diversity.visualize, [])
+        ((_, kept, distances, _),) = shown
+        assert {name: len(keep) for name, keep in kept.items()} == {"random": 36, "cls_topk": 36, "divprune": 36}
+        assert all(len(values) == diversity.SAMPLES for values in distances.values())
+        assert (tmp_path / "diversity.png").stat().st_size > 1000
+
+    def test_a_budget_alone_is_that_of_the_usual_pruners(self):
+        args = diversity.build_parser().parse_args(["--visual_token_num", "9"])
+        assert [pruner.visual_token_num for pruner in diversity.choose(args).values()] == [9, 9, 9]
 
 
 class TestRelevance:
@@ -144,6 +202,10 @@ class TestSelection:
     def test_views_of_different_sizes_stand_side_by_side(self):
         base, grid = np.zeros((10, 10, 3), dtype=np.uint8), np.zeros((20, 60, 3), dtype=np.uint8)
         assert selection.beside([base, grid]).shape == (20, 20 + selection.GAP + 60, 3)
+
+    def test_an_image_comes_with_a_question(self, image_file):
+        with pytest.raises(InputError, match=f"QUESTION is missing: say what to ask about {image_file}"):
+            selection.visualize(selection.build_parser().parse_args([str(image_file)]))
 
     @pytest.mark.parametrize("options", [["--pruner", "divprune"], ["--pruner", "none", "--conv-mode", "vicuna"]])
     def test_bad_options_are_refused_before_the_model_loads(self, image_file, options, monkeypatch):

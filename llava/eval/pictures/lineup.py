@@ -1,6 +1,7 @@
 """Several pruners side by side: the options of the programs that compare them."""
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from dataclasses import fields
 
 from llava.asking.load import by_flags, check_options
@@ -9,18 +10,28 @@ from llava.pruners import PRUNERS, Pruner, option_names, resolve_pruner
 from llava.records import InputError
 
 
-def add_lineup_args(parser: ArgumentParser) -> None:
+def add_lineup_args(parser: ArgumentParser, usual: Sequence[str] = (), shares: Sequence[float] = ()) -> None:
     """``add_model_args``, with several names for ``--pruner`` and several budgets.
 
     Args:
         parser: made with ``conflict_handler="resolve"``, so that these options take the place of the single ones.
+        usual, shares: what ``complete`` fills in; without these a pruner has to be named.
     """
     add_model_args(parser)
     group = parser.add_argument_group("pruners to compare")
     names = ["none", *PRUNERS]
-    group.add_argument("--pruner", nargs="+", choices=names, metavar="NAME", required=True, help=", ".join(names))
+    told = f" (default: {' '.join(usual)}, with shares of {' and '.join(map(str, shares))})" * bool(usual)
+    options = {"required": not usual, "help": ", ".join(names) + told}
+    group.add_argument("--pruner", nargs="+", choices=names, metavar="NAME", **options)
     group.add_argument("--visual_token_num", nargs="+", type=int, default=[], metavar="T", help="tokens kept per tile")
     group.add_argument("--keep_ratio", nargs="+", type=float, default=[], metavar="RATIO", help="share kept, in (0, 1]")
+
+
+def complete(args: Namespace, usual: Sequence[str], shares: Sequence[float]) -> None:
+    """Where no pruner is named, compare these; at these shares of the tokens, unless there is a budget."""
+    if args.pruner is None:
+        args.pruner = list(usual)
+        args.keep_ratio = args.keep_ratio or ([] if args.visual_token_num else list(shares))
 
 
 def lineup(args: Namespace) -> dict[str, list[Pruner | None]]:
