@@ -31,7 +31,7 @@ kernels_TESTS := tests/pruners
 lmms_TESTS := tests/lmms -m "not gpu"
 lora_TESTS := tests/model/test_adapter.py tests/model/test_builder.py
 quant_TESTS := tests/model/test_builder.py
-video_TESTS := tests/test_video.py tests/eval/ask/test_video.py tests/asking
+video_TESTS := tests/test_video.py tests/test_long_clip.py tests/eval/ask/test_video.py tests/asking
 
 # The first Python that is one of $1; a PYTHON of the user's is held against them, too.
 is_one_of = $(shell $2 -c 'import ensurepip, sys; print("%d.%d" % sys.version_info[:2] in sys.argv[1:])' $1 2> /dev/null)

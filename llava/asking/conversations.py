@@ -12,6 +12,7 @@ from llava.asking.losses import without_placeholders
 from llava.asking.questions import Question
 from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.mm_utils import to_rgb
+from llava.video import Clip, read_clip
 
 
 @dataclass(frozen=True)
@@ -74,16 +75,28 @@ def _visual(visual: Any, name: str, max_frames: int) -> Image.Image | Video:
         return to_rgb(visual)
     if isinstance(visual, Video):
         return visual
-    if isinstance(visual, str):
+    if isinstance(visual, str) and visual.startswith(("http://", "https://")):
         places = lambda metadata, **_: _evenly(metadata.total_num_frames, max_frames)  # noqa: E731
         read: Any = load_video  # which takes a path or an address, too, and is not declared to
         return Video(*read(visual, num_frames=None, sample_indices_fn=places))
+    if isinstance(visual, str):
+        return of_clip(read_clip(visual, max_frames, _evenly))
     if isinstance(visual, list | np.ndarray) and len(visual):
         chosen = _evenly(len(visual), max_frames)
         frames = np.stack([np.asarray(visual[index]) for index in chosen])
         metadata = VideoMetadata(total_num_frames=len(visual), fps=1.0, frames_indices=chosen.tolist())
         return Video(frames, metadata)
     raise ValueError(f"{name} shows {type(visual).__name__}: vlm_pruned reads images, paths of videos, frames")
+
+
+def of_clip(clip: Clip) -> Video:
+    """The frames of a video file as processors take them."""
+    _, height, width, _ = clip.frames.shape
+    duration = clip.total / clip.fps if clip.fps else None
+    size = {"height": height, "width": width}
+    return Video(
+        clip.frames, VideoMetadata(clip.total, clip.fps, duration=duration, frames_indices=clip.indices, **size)
+    )
 
 
 def _evenly(total: int, max_frames: int) -> np.ndarray:
