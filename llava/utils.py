@@ -1,4 +1,18 @@
-"""Small helpers that programs written for LLaVA import from here."""
+"""Small helpers: two that programs written for LLaVA import from here, and when a time is noisy."""
+
+import statistics
+from collections.abc import Sequence
+
+NOISE = 1.3
+
+
+def is_noisy(times: Sequence[float], least: float | None = None) -> bool:
+    """Whether something else was in the way: the median of times of the same work is more than 1.3 times the least.
+
+    Args:
+        least: what the work takes undisturbed; the shortest of the times if not given.
+    """
+    return statistics.median(times) > NOISE * (min(times) if least is None else least)
 
 
 def encodable(text: str) -> str:

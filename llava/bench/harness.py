@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-NOISE = 1.3
+from llava.utils import is_noisy
+
 Sample = tuple[float, float, float | None]  # milliseconds: CPU, wall, GPU where there is one
 MATRIX_PRODUCTS = {"mm": 0, "bmm": 0, "mv": 0, "addmm": 1, "baddbmm": 1, "addmv": 1}  # where the left operand stands
 
@@ -79,13 +80,13 @@ def summarize(samples: Sequence[Sample]) -> Timing:
     cpu, wall, gpu = zip(*samples, strict=True)
     on_gpu = gpu[0] is not None
     cpu_ms, wall_ms = statistics.median(cpu), statistics.median(wall)
-    waited = not on_gpu and torch.get_num_threads() == 1 and wall_ms > NOISE * cpu_ms
+    waited = not on_gpu and torch.get_num_threads() == 1 and is_noisy(wall, cpu_ms)
     return Timing(
         cpu_ms=cpu_ms,
         wall_ms=wall_ms,
         min_ms=min(wall),
         n=len(samples),
-        noisy=waited or wall_ms > NOISE * min(wall),
+        noisy=waited or is_noisy(wall),
         gpu_ms=statistics.median(gpu) if on_gpu else None,
     )
 

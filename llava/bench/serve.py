@@ -15,6 +15,7 @@ from llava.bench.flops import TEXT_TOKENS
 from llava.bench.harness import Sample, extra_peak_mb, sample, summarize
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.model import LlavaLlamaForCausalLM
+from llava.model.memory import kv_mb
 from llava.model.multimodal_encoder.clip_encoder import TILES_PER_CALL
 from llava.pruners import Pruner, name_of
 from llava.pruners.cues import CLIP_TEXT_CUES
@@ -79,9 +80,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def kv_mb_per_request(model: LlavaLlamaForCausalLM, visual_tokens: int) -> float:
     """Keys and values of one request at its end, in MiB."""
-    config = model.config
-    numbers = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
-    return numbers * (visual_tokens + TEXT_TOKENS + NEW_TOKENS) * model.dtype.itemsize / 2**20
+    return kv_mb(model, visual_tokens + TEXT_TOKENS + NEW_TOKENS)
 
 
 def weights_mb(model: LlavaLlamaForCausalLM) -> float:

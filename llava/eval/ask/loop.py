@@ -15,7 +15,8 @@ from llava.asking.model import Model
 from llava.asking.questions import Answer
 from llava.eval.ask.answers import WriteAnswer
 from llava.eval.ask.dataset import QuestionDataset, QuestionError, Sample, batches
-from llava.eval.results.profile import share_of_batch
+from llava.eval.results.profile import MEMORY, share_of_batch
+from llava.model.memory import kv_mb, peak_mb
 from llava.model.stages import Stopwatch
 from llava.records import InputError
 
@@ -73,19 +74,26 @@ def answers(
             answered = answered_or_refused(respond, part, [dataset.samples[index].question_id for index, _ in part])
             profile = None if watch is None else share_of_batch(*watch.lap(), len(answered))
             for (index, read), answer in zip(part, answered, strict=True):
-                yield index, answer, measured(dataset, read, answer, profile if warm else None)
+                found = measured(dataset, read, answer)
+                if warm and profile is not None and found:
+                    found["profile"] = profile | held(model.model, answer)
+                yield index, answer, found
             warm = True
         yield from ((index, read, {}) for index, read in batch if isinstance(read, QuestionError))
 
 
-def measured(
-    dataset: QuestionDataset, read: Any, answer: Answer | QuestionError, profile: dict[str, float | None] | None
-) -> dict[str, Any]:
+def measured(dataset: QuestionDataset, read: Any, answer: Answer | QuestionError) -> dict[str, Any]:
     """What an answer's ``metadata`` say of it alone."""
     if isinstance(answer, QuestionError):
         return {}
-    found = dataset.measured(read, answer) | {"latency_ms": round(1000 * answer.seconds, 2)}
-    return found if profile is None else found | {"profile": profile}
+    return dataset.measured(read, answer) | {"latency_ms": round(1000 * answer.seconds, 2)}
+
+
+def held(model: Any, answer: Answer) -> dict[str, float]:
+    """What an answer took of memory, by the names of ``MEMORY``: its visual tokens alone, and all that there was."""
+    first, layers = model.pruning.prune_layer, model.config.num_hidden_layers
+    tokens = (first * answer.tokens_before + (layers - first) * answer.visual_tokens) / layers
+    return dict(zip(MEMORY, (round(kv_mb(model, tokens), 3), round(peak_mb(model.device), 1)), strict=True))
 
 
 def answered_or_refused(

@@ -10,7 +10,8 @@ from pathlib import Path
 from llava.eval.pictures.gallery import Gallery, data_uri
 from llava.eval.results import beside
 from llava.eval.results.collect import Group, Measurement
-from llava.eval.results.formats import heading, line, notes
+from llava.eval.results.formats import notes
+from llava.eval.results.grids import heading, line
 from llava.eval.results.table import Table
 from llava.eval.tasks.tables import import_extra
 from llava.records import local_path, replace_file

@@ -11,54 +11,18 @@ from typing import Any
 from llava.asking.losses import told
 from llava.eval.results import beside
 from llava.eval.results.budgets import Kept
+from llava.eval.results.grids import PAIRED, Grid, budgets, heading, line, memory, times
 from llava.eval.results.published import MEASURED_BY
 from llava.eval.results.table import Row, Table, per_percent, title
-from llava.model.stages import STAGES
 
-TIME_HEADING = ["pruner", "setting", "benchmark", *STAGES, "decode per token", "all", "questions/s"]
-PAIRED_NOTE = (
-    "In brackets, question by question: how many only the model without a pruner answers rightly, how many only the "
-    "pruned one does, and McNemar's exact two-sided p-value of the two, not corrected for the number of rows; where an "
-    "answer can be partly right, which of them answers it better, and the sign test. Rows of several seeds have none."
-)
-TIME_NOTE = "Milliseconds per question, a question's share of its batch, and throughput; first batches left out."
+PAIRED_NOTE = f"In brackets, question by question: {PAIRED}"
 
 
-def show(measured: float | None, published: float | None) -> str:
-    """``measured (published, difference)``, with what there is of the three."""
-    if measured is None:
-        return "" if published is None else f"({published:.1f})"
-    return f"{measured:.1f}" if published is None else f"{measured:.1f} ({published:.1f}, {measured - published:+.1f})"
-
-
-def heading(table: Table) -> list[str]:
-    """The headings of ``lines``."""
-    return ["pruner", "setting", "tokens", *map(title, table.columns), "average", "% of unpruned"]
-
-
-def line(table: Table, row: Row) -> list[str]:
-    """A row as text: a star where questions were left unanswered, then how it does beside no pruner."""
-    seeds = max((cell.seeds for cell in row.cells.values()), default=1)
-    name = row.pruner + (f", {seeds} seeds" if seeds > 1 else "") + (" (floor)" if row.is_floor else "")
-    tokens = "" if row.visual_tokens is None else f"{row.visual_tokens:.1f}".removesuffix(".0") + _over_layers(row)
-    texts = {key: show(*pair) for key, pair in table.entries(row).items()}
-    for column, cell in row.cells.items():
-        texts[column] += "*" if cell.unanswered else ""
-        texts[column] += f" {cell.paired}" if cell.paired else ""
-    return [name, "_".join(filter(None, [row.label, table.limit])), tokens, *texts.values()]
-
-
-def _over_layers(row: Row) -> str:
-    """The mean over layers, in words, of a row whose tokens go behind one of them."""
-    mean = row.kept and row.kept.over_layers
-    return "" if mean is None else f" ({mean:.1f} over layers)"
-
-
-def notes(table: Table) -> list[str]:
-    """What a reader has to know to read a table."""
+def notes(table: Table, brackets: bool = True) -> list[str]:
+    """What a reader has to know to read a table; ``brackets`` says that it shows how rows do beside no pruner."""
     unanswered = sum(cell.unanswered for row in table.rows for cell in row.cells.values())
     scaled = [title(column) for column in table.columns if per_percent(column) != 1]
-    found = _published(table)
+    found = _published(table, brackets)
     several = [*map(title, table.columns)] if len(table.columns) > 1 else []
     found.append(f"Averages and percentages are means over {', '.join(several)}." if several else "")
     found.append(f"In averages {', '.join(scaled)} is divided by {per_percent('mme'):.0f}." if scaled else "")
@@ -67,13 +31,14 @@ def notes(table: Table) -> list[str]:
     if not table.unpruned:
         found.append("Nothing was measured here without a pruner (--pruner none), so nothing is relative to it.")
     found.append(f"* {unanswered} questions without an answer, counted as wrong." if unanswered else "")
-    found.append(PAIRED_NOTE if any(cell.paired for row in table.rows for cell in row.cells.values()) else "")
+    compared = brackets and any(cell.paired for row in table.rows for cell in row.cells.values())
+    found.append(PAIRED_NOTE if compared else "")
     found += _losses(table)
     found += beside.budget_notes(table)
     return [note for note in found if note]
 
 
-def _published(table: Table) -> list[str]:
+def _published(table: Table, brackets: bool) -> list[str]:
     """By which protocol the published numbers were measured, and whose word they are, row by row."""
     claims: dict[str, dict[str, dict[str, None]]] = {}
     for row in table.rows:
@@ -82,7 +47,8 @@ def _published(table: Table) -> list[str]:
             of_source.setdefault(row.published.claim, {})[row.pruner] = None
     said = {source: [f"{', '.join(rows)}: {claim}" for claim, rows in each.items()] for source, each in claims.items()}
     told = [f"{source}. {'; '.join(each)}." for source, each in said.items()]
-    head = f"In parentheses the published number and the difference to it, by {MEASURED_BY} as here."
+    where = "In parentheses the published number and the difference to it" if brackets else "Published numbers"
+    head = f"{where}, by {MEASURED_BY} as here."
     return [head, *told] if told else []
 
 
@@ -96,41 +62,25 @@ def _losses(table: Table) -> list[str]:
     return said
 
 
-def time_lines(table: Table) -> list[list[str]]:
-    """What was profiled, under ``TIME_HEADING``: a line for every row and benchmark."""
-    found = []
-    for row in table.rows:
-        for column, cell in row.cells.items():
-            if cell.profile:
-                values = [*cell.profile.stages.values(), cell.profile.latency_ms, cell.profile.questions_per_second]
-                shown = ["" if value is None else f"{value:.1f}" for value in values]
-                found.append([row.pruner, row.label, title(column), *shown])
-    return found
-
-
 def to_markdown(tables: Sequence[Table]) -> str:
     """One section with a table for every group."""
     sections = []
     for table in tables:
-        names = heading(table)
-        rules = ["---" if name in ("pruner", "setting") else "---:" for name in names]
-        rows = [names, rules, *(line(table, row) for row in table.rows)]
-        parts = [f"## {_literal(str(table.group))}", _grid(rows), *map(_literal, notes(table))]
-        if times := time_lines(table):
-            rules = ["---"] * 3 + ["---:"] * (len(TIME_HEADING) - 3)
-            parts += [TIME_NOTE, _grid([TIME_HEADING, rules, *times])]
-        if lines := beside.budget_lines(table):
-            rules = ["---"] * 3 + ["---:"] * (len(beside.HEADING) - 3)
-            parts += [beside.NOTE, _grid([beside.HEADING, rules, *lines])]
+        whole = Grid(str(table.group), heading(table), [line(table, row) for row in table.rows], 2)
+        parts = [f"## {literal(whole.title)}", markdown_grid(whole), *map(literal, notes(table))]
+        for grid in filter(None, [times(table), memory(table), budgets(table)]):
+            parts += [*map(literal, grid.notes), markdown_grid(grid)]
         sections.append("\n\n".join(parts))
     return "\n\n".join(sections) + "\n"
 
 
-def _grid(rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(map(_literal, row))} |" for row in rows)
+def markdown_grid(grid: Grid) -> str:
+    """The lines of a table of Markdown, without title and notes."""
+    rules = ["---"] * grid.words + ["---:"] * (len(grid.heading) - grid.words)
+    return "\n".join(f"| {' | '.join(map(literal, row))} |" for row in [grid.heading, rules, *grid.rows])
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """Text that Markdown shows as it is, on one line; an underscore between letters is no mark."""
     return re.sub(r"[\\`*|<>\[\]&~$]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", " ".join(text.split()))
 

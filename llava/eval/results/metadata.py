@@ -6,6 +6,7 @@ from types import NoneType
 from typing import Any
 
 from llava.eval.results.profile import KEYS as STAGES
+from llava.eval.results.profile import MEMORY
 from llava.records import check_record, read_jsonl
 
 NUMBER = (int, float)
@@ -34,7 +35,8 @@ def check_metadata(answer: Mapping[str, Any], where: str) -> dict[str, Any]:
         check_record(budget, f"{where}, metadata, budgets", BUDGET)
     if "profile" in metadata:
         check_record(metadata, f"{where}, metadata", {"latency_ms": NUMBER})
-        check_record(metadata["profile"], f"{where}, metadata, profile", dict.fromkeys(STAGES, (*NUMBER, NoneType)))
+        times, memory = dict.fromkeys(STAGES, (*NUMBER, NoneType)), dict.fromkeys(MEMORY, NUMBER)
+        check_record(metadata["profile"], f"{where}, metadata, profile", times, memory)
     return metadata
 
 

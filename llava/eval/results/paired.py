@@ -38,9 +38,14 @@ class Paired:
             tail, term = tail + term, term * (total - k) // (k + 1)  # the term is the number of ways to choose k
         return min(1.0, 2 * tail / 2**total)
 
+    @property
+    def p_text(self) -> str:
+        """The p-value to three places."""
+        return "<0.001" if self.p_value < 0.001 else f"{self.p_value:.3f}"
+
     def __str__(self) -> str:
-        p = "<0.001" if self.p_value < 0.001 else f"={self.p_value:.3f}"
-        return f"[-{self.lost} +{self.won}, p{p}]"
+        equals = "" if self.p_text.startswith("<") else "="
+        return f"[-{self.lost} +{self.won}, p{equals}{self.p_text}]"
 
 
 def compare(unpruned: Mapping[str, float] | None, pruned: Mapping[str, float] | None) -> Paired | None:

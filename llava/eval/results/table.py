@@ -25,6 +25,7 @@ class Cell:
         ci95: of a single measurement.
         seeds: measurements averaged.
         unanswered: questions without an answer.
+        count: questions scored.
         visual_tokens: mean number the language model read, None if unknown.
         kept: how much was kept, where that is more than one number.
         profile: how long answering took, None if that was not measured.
@@ -38,6 +39,7 @@ class Cell:
     unanswered: int
     visual_tokens: float | None
     paths: tuple[Path, ...]
+    count: int = 0
     kept: Kept | None = None
     profile: Profile | None = None
     lost: Mapping[str, int] = field(default_factory=dict)
@@ -57,6 +59,11 @@ class Row:
     def is_floor(self) -> bool:
         """Whether it shows what no pruner should fall below: tokens at random, or none."""
         return self.pruner == "random" or self.label.startswith("vtn_0")
+
+    @property
+    def is_unpruned(self) -> bool:
+        """Whether it shows what the others are held against."""
+        return (self.pruner, self.label) == NO_PRUNER
 
     @property
     def visual_tokens(self) -> float | None:
@@ -86,7 +93,7 @@ class Table:
     @property
     def unpruned(self) -> dict[str, float]:
         """What was measured here without a pruner, by benchmark."""
-        return next((row.measured for row in self.rows if (row.pruner, row.label) == NO_PRUNER), {})
+        return next((row.measured for row in self.rows if row.is_unpruned), {})
 
     @property
     def limit(self) -> str:
@@ -208,6 +215,7 @@ def _cell(found: Sequence[Measurement], unpruned: Measurement | None) -> Cell:
         seeds=len(found),
         unanswered=sum(each.unanswered for each in found),
         visual_tokens=fmean(tokens) if tokens else None,
+        count=found[0].count,
         kept=Kept.mean_of([each.kept for each in found]),
         paths=tuple(each.path for each in found),
         profile=merge([each.profile for each in found if each.profile]),

@@ -10,7 +10,8 @@ import pytest
 from llava.eval.results import beside
 from llava.eval.results.budgets import Kept, layers_of, mean_over_layers, quantile
 from llava.eval.results.collect import Group, Measurement
-from llava.eval.results.formats import FORMATS, line, notes
+from llava.eval.results.formats import FORMATS, notes
+from llava.eval.results.grids import line
 from llava.eval.results.setting import Setting
 from llava.eval.results.table import build_tables
 from llava.shapes import checkpoint_path

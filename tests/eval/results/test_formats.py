@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from llava.eval.results.collect import Group
-from llava.eval.results.formats import FORMATS, TIME_HEADING, TIME_NOTE, _escape, _literal, heading, line, notes, show
+from llava.eval.results.formats import FORMATS, _escape, literal, notes
+from llava.eval.results.grids import TIME_HEADING, TIME_NOTE, heading, line, memory, scores, show, times
+from llava.eval.results.paired import Paired
 from llava.eval.results.profile import KEYS, Profile
 from llava.eval.results.published import find_published
 from llava.eval.results.table import Cell, Row, Table
@@ -92,8 +94,45 @@ def test_markdown_and_json_hold_what_was_profiled(table):
     assert TIME_NOTE in text and text.startswith(plain.removesuffix("\n")) and TIME_NOTE not in plain
     (record,) = json.loads(FORMATS["json"]([replace(table, rows=rows)]))["tables"]
     numbers = record["rows"][0]["numbers"]
-    assert numbers["pope"]["profile"] == {"count": 9, "stages": stages, "latency_ms": 20.0}
+    unrecorded = {"noisy": False, "kv_mb": None, "peak_mb": None}
+    assert numbers["pope"]["profile"] == {"count": 9, "stages": stages, "latency_ms": 20.0} | unrecorded
     assert numbers["mme"]["profile"] is None
+
+
+def profiled(row, latency_ms, **more):
+    stages = dict(zip(KEYS, (1.0, 2.0, 3.0, 4.0, 5.0, None), strict=True))
+    return replace(row, cells={"pope": replace(row.cells["pope"], profile=Profile(9, stages, latency_ms, **more))})
+
+
+def test_times_say_how_much_faster_pruning_is_and_which_are_noisy(table):
+    none, pruned, floor = table.rows
+    rows = (profiled(none, 30.0), profiled(pruned, 20.0, noisy=True), floor)
+    grid = times(replace(table, rows=rows))
+    assert grid.heading[-2:] == ["times faster", "noisy"] and len(grid.rows) == 2
+    assert [row[-2:] for row in grid.rows] == [["1.00", "no"], ["1.50", "yes"]]
+    assert "1.3 times the shortest" in " ".join(grid.notes)
+    quiet = times(replace(table, rows=(profiled(none, 30.0), profiled(pruned, 20.0), floor)))
+    assert quiet.heading[-1] == "times faster" and "shortest" not in " ".join(quiet.notes)
+    assert times(replace(table, rows=(none, profiled(pruned, 20.0)))).heading == TIME_HEADING
+    assert times(table) is None
+
+
+def test_memory_is_told_where_it_was_recorded(table):
+    assert memory(table) is None and memory(replace(table, rows=(profiled(table.rows[0], 30.0),))) is None
+    grid = memory(replace(table, rows=(profiled(table.rows[0], 30.0, kv_mb=288.0, peak_mb=15000.4),)))
+    assert grid.rows == [["none", "full", "POPE", "288.00", "15000"]] and "MiB" in grid.notes[0]
+
+
+def test_scores_of_a_benchmark_have_interval_share_and_paired_test_in_columns_of_their_own(table):
+    none, pruned, floor = table.rows
+    compared = replace(pruned, cells={"pope": replace(pruned.cells["pope"], paired=Paired(9, 1), count=40)})
+    grid = scores(replace(table, rows=(none, compared, floor)), "pope")
+    shown = dict(zip(grid.heading, grid.rows[1], strict=True))
+    assert shown["score"] == "87.0" and shown["95 % interval"] == "86.0 to 88.0" and shown["published"] == "87.5"
+    assert shown["% of unpruned"] == "96.7" and shown["questions"] == "40" and shown["unanswered"] == "2"
+    assert (shown["right without only"], shown["right with only"], shown["p"]) == ("9", "1", "0.021")
+    assert grid.floors == {2} and "average" not in grid.heading and "McNemar" in grid.notes[0]
+    assert "p" not in scores(table, "pope").heading and not scores(table, "pope").notes
 
 
 def test_latex_escapes_what_it_would_read_otherwise(table):
@@ -122,7 +161,7 @@ def test_json_holds_everything(table):
 
 def test_names_of_folders_cannot_break_markdown_or_latex():
     name = "a|b_c_ *d* <e> [f](g) `h` $i$ \\j ~k~ ^l\nm"
-    assert _literal(name) == r"a\|b_c\_ \*d\* \<e\> \[f\](g) \`h\` \$i\$ \\j \~k\~ ^l m"
+    assert literal(name) == r"a\|b_c\_ \*d\* \<e\> \[f\](g) \`h\` \$i\$ \\j \~k\~ ^l m"
     assert _escape(name) == (
         r"a|b\_c\_ *d* <e> [f](g) `h` \$i\$ \textbackslash{}j \textasciitilde{}k\textasciitilde{} \textasciicircum{}l m"
     )

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from llava.eval.results.collect import Group, Measurement
-from llava.eval.results.formats import FORMATS, line, notes
+from llava.eval.results.formats import FORMATS, notes
+from llava.eval.results.grids import line
 from llava.eval.results.paired import Paired, compare
 from llava.eval.results.setting import Setting
 from llava.eval.results.table import build_tables

@@ -1,6 +1,8 @@
 import pytest
 
+from llava.bench.harness import summarize
 from llava.eval.results.profile import KEYS, PER_TOKEN, Profile, merge, profile_of, share_of_batch
+from llava.utils import is_noisy
 
 STAGES_MS = {"vision": 40.0, "projector": 4.0, "selection": 2.0, "prefill": 20.0, "decode": 60.0}
 
@@ -40,6 +42,37 @@ def test_merging_profiles_is_profiling_all_their_answers():
     assert {key: parts.stages[key] for key in KEYS if key != PER_TOKEN} == pytest.approx(
         {key: whole.stages[key] for key in KEYS if key != PER_TOKEN}
     )
+
+
+def told(*to_first_token_ms, **more):
+    """Answers that took so long, one after the other, all else being equal."""
+    share = share_of_batch(STAGES_MS, decode_steps=3, questions=4)
+    parts = dict.fromkeys(("vision_ms", "projector_ms", "selection_ms"), 0.0)
+    return [{"latency_ms": ms, "profile": share | parts | {"prefill_ms": ms}} | more for ms in to_first_token_ms]
+
+
+def test_a_profile_is_noisy_by_the_measure_of_the_benchmark():
+    assert not profile_of(told(10.0, 12.0, 13.0)).noisy and not is_noisy([10.0, 12.0, 13.0])
+    assert profile_of(told(10.0, 13.1, 14.0)).noisy and is_noisy([10.0, 13.1, 14.0])
+    assert summarize([(ms, ms, None) for ms in (10.0, 13.1, 14.0)]).noisy
+    assert str(profile_of(told(10.0, 13.1, 14.0))).endswith("questions per second (noisy)")
+    assert merge([profile_of(told(10.0)), profile_of(told(10.0, 13.1, 14.0))]).noisy
+
+
+def test_questions_of_more_tiles_take_longer_without_being_noise():
+    few, many = told(10.0, 11.0, 11.0, tiles=1), told(50.0, 51.0, tiles=5)
+    assert not profile_of([*few, *many]).noisy
+    assert profile_of([*told(10.0, 20.0, 20.0, tiles=1), *many]).noisy
+
+
+def test_memory_is_the_mean_cache_and_the_highest_peak():
+    entries = told(10.0, 10.0)
+    assert (profile_of(entries).kv_mb, profile_of(entries).peak_mb) == (None, None)
+    for entry, kv_mb, peak_mb in zip(entries, (1.0, 3.0), (700.0, 650.0), strict=True):
+        entry["profile"] |= {"kv_mb": kv_mb, "peak_mb": peak_mb}
+    assert (profile_of(entries).kv_mb, profile_of(entries).peak_mb) == (2.0, 700.0)
+    parts = merge([profile_of(entries[:1]), profile_of(entries[1:]), profile_of(told(10.0))])
+    assert (parts.kv_mb, parts.peak_mb) == (2.0, 700.0)
 
 
 def test_the_line_about_a_profile_names_every_stage_and_the_throughput():

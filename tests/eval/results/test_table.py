@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from llava.eval.results.collect import Group, Measurement
-from llava.eval.results.formats import line
+from llava.eval.results.grids import line
 from llava.eval.results.setting import Setting
 from llava.eval.results.table import build_tables, title
 from llava.records import InputError
