@@ -6,10 +6,7 @@ As a function: ``eval_model(args)`` with any object that has the attributes of t
 import argparse
 from typing import Any
 
-<<<<<<< HEAD
-from llava.asking.batch import add_generation_args, generation_options
-=======
->>>>>>> 29401e3 (Command lines are built without torch: the pruners' flags come from a table that is written from the classes)
+from llava.asking.batch import generation_options
 from llava.asking.images import image_parser, load_image, load_images
 from llava.asking.load import (
     check_options,
