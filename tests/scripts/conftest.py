@@ -114,6 +114,7 @@ class Workplace:
         """Start a shell command here, with these environment variables; its Python takes notes."""
         binaries = self.folder.parent / "bin"
         self.stub(binaries / "python")
+        self.stub(binaries / "python3")
         self.put_stub(binaries / "make", f'"{shutil.which("make")}" --dry-run -C "{REPOSITORY}" "$@"')
         for name in ("curl", "git", "hf", "pip", "unzip", "vllm", "wget"):
             self.put_stub(binaries / name, "true")
