@@ -43,8 +43,8 @@ OTHER_PROGRAMS = {
     "model_vqa_science": "science.json",
 }
 OTHERS_PRUNERS = ("none", "cdpruner", "mfpruner")
-NOT_HELD = ("answer_id", "latency_ms", "model_path", "versions", "commit", "files", "media")
-"""What differs from run to run, names places, or says who the checkpoint is."""
+NOT_HELD = ("answer_id", "latency_ms", "model_path", "versions", "commit", "files", "media", "batch_size")
+"""What differs from run to run, names places, says who the checkpoint is, or how many questions were asked at once."""
 OF_RUN = ("model_id", "metadata.pruner", "metadata.options", "metadata.run.")
 
 

@@ -64,6 +64,7 @@ def describe_run(
         attention: what the implementation of attention is called.
     """
     flags = {key: getattr(args, key) for key in chosen}
+    flags |= {"batch_size": args.batch_size} if args.batch_size > 1 else {}  # half precision rounds by it
     return {
         "model_path": model_path(args),
         "dtype": str(model.dtype).removeprefix("torch."),

@@ -21,13 +21,18 @@ LAUNCHERS = {
     "torchrun": ("torch.distributed.run", "--nproc-per-node"),
     "accelerate": ("accelerate.commands.launch", "--num_processes"),
 }
+EMBEDDED_BATCH = 32
+"""Questions that the embedded model is asked at once; other checkpoints are asked one, as in LLaVA's scripts."""
+BATCHED = ("--batch_size", "--engine", "--profile", "--save-latency")
+"""Options that say how many questions are asked at once, or that time them one by one."""
 PLACED = ("--model-path", "--image-folder", "--answers-file", "--num-chunks", "--chunk-idx")
 """Options that a script gives to every program that asks, beside the one for the question file."""
 USAGE = """{script} TOKENS [IMPORTANT_RATIO] [OPTION...]
   TOKENS           visual tokens kept per tile; leave it out with --keep_ratio R or --pruner none
   IMPORTANT_RATIO  share of the tokens that VisPruner picks by attention; implies --pruner vispruner
   OPTION           as of python -m llava.eval.{door}, e.g. --pruner divprune (default cdpruner),
-                   --batch_size 8, --anyres native, --limit 100 for the first questions alone
+                   --batch_size 8, --anyres native, --limit 100 for the first questions alone; questions are asked
+                   one by one if --batch_size is not given, those of shapes 32 at once
   --split SPLIT    one of: {splits}
   --launcher X     torchrun or accelerate start the processes, in quotes with options of their own, e.g. --nnodes 2
   --engine vllm    vLLM answers; CKPT is in Transformers' format. --data-parallel-size N starts it N times, on one GPU
@@ -181,6 +186,11 @@ class Plan:
         )
 
     @property
+    def one_by_one(self) -> bool:
+        """Whether questions are asked one at a time without the caller having said so."""
+        return not any(given(self.options, option) for option in BATCHED)
+
+    @property
     def _too_few(self) -> bool:
         return self.limit is not None and not self.task.judged
 
@@ -202,7 +212,8 @@ def plan_of(words: Sequence[str], environment: Mapping[str, str]) -> Plan:
     task, version, words = _named(words)
     usual, layout = VERSIONS[version]
     places = Places.of(environment, usual)
-    if task.checkpoint and not environment.get("CKPT"):
+    embedded = bool(task.checkpoint) and not environment.get("CKPT")
+    if embedded:
         places = replace(places, checkpoints=str(Path(task.checkpoint).parent), checkpoint=Path(task.checkpoint).name)
     script = f"bash scripts/{version}/eval/{task.name}.sh"
     usage = USAGE.format(script=script, door=task.asks.door, splits=" ".join(task.splits), places=places)
@@ -224,6 +235,8 @@ def plan_of(words: Sequence[str], environment: Mapping[str, str]) -> Plan:
     for option, value in ({"--pruner": pruner_of(words)} | usual_options).items():
         if not given(words, option):
             words += [option, value]
+    if embedded and not any(given(words, option) for option in BATCHED):
+        words += ["--batch_size", str(EMBEDDED_BATCH)]
     parser = door_parser(task.asks.door)
     parser.prog, parser.usage = script, usage
     for option in (*PLACED, task.asks.question_flag):

@@ -18,7 +18,7 @@ from typing import Any
 from llava.command import Parser
 from llava.eval.ask.parsers import SWEEP_USAGE, door_parser
 from llava.eval.ask.plan import Plan, plan_of
-from llava.eval.ask.run import prepare_data
+from llava.eval.ask.run import prepare_data, tell_of_speed
 from llava.eval.ask.specs import read_specs
 from llava.eval.ask.words import given
 from llava.records import InputError
@@ -48,6 +48,7 @@ def sweep(words: Sequence[str], do: Callable[[list[str]], None], environment: Ma
         print(*(shlex.join(["python", "-m", "llava.eval", "run", *run]) for run in runs), sep="\n")
         return
     prepare_data(plans[0], do)
+    tell_of_speed(plans[0])
     from llava.eval.ask.forms import dataset_of, question_file, read_samples  # imports torch, as do those below
     from llava.eval.ask.several import Configuration, ask_together
 

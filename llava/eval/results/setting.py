@@ -14,8 +14,8 @@ SHORT = {"important_ratio": "r", "conv_mode": "", "model_base": "model-base"}
 OF_ROWS = ("budget_scope", "positions", "prune_layer", "text_chunking", "relevance", "text_tower", "attention")
 OF_ROWS += ("budget", "budget_split", "erank_ref", "mass")
 """Options of the model that belong to a row of a table, as those of the pruner do."""
-NEUTRAL = ("anyres", "commit", "device", "files", "model_path", "static_cache", "cuda_graphs", "versions")
-"""What a run notes that is no option, changes no answer, or, the layout, has a place of its own."""
+NEUTRAL = ("anyres", "commit", "device", "files", "model_path", "static_cache", "cuda_graphs", "versions", "batch_size")
+"""What a run notes that is no option, changes no answer but by rounding, or, the layout, has a place of its own."""
 BUDGETS = {"visual_token_num": "vtn", "keep_ratio": "ratio"}
 VIDEO = {"for_get_frames_num": 32, "max_new_tokens": 128}
 KEYS = {"pruner": str, "label": str, "layout": str, "variant": str, "seed": int}
