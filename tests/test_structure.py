@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "eval.ask": f"{MODELS} asking vllm eval.tasks eval.doctor eval.results",
     "eval.pictures": f"{MODELS} asking eval.tasks eval.doctor eval.results eval.ask",
     "eval": f"{MODELS} asking vllm eval.tasks eval.doctor eval.results eval.ask eval.pictures",
+    "web": f"{MODELS} asking eval.pictures",
 }
 """Parts of ``llava`` and the parts they may import beside themselves: those above, and never one below."""
 
