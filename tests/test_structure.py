@@ -41,6 +41,8 @@ MAY_IMPORT = {
     "eval.pictures": f"{MODELS} asking eval.tasks eval.doctor eval.results eval.ask",
     "eval": f"{MODELS} asking vllm eval.tasks eval.doctor eval.results eval.ask eval.pictures",
     "web": f"{MODELS} asking eval.pictures",
+    "cli": "flags command records serve eval eval.tasks pruners",
+    "__main__": "cli",
 }
 """Parts of ``llava`` and the parts they may import beside themselves: those above, and never one below."""
 

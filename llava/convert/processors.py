@@ -20,11 +20,11 @@ from transformers import (
 
 from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.conversation import Conversation, SeparatorStyle, conv_templates
+from llava.convert.parser import CONV_MODES
 from llava.mm_utils import tokenizer_image_token
 
 logger = logging.getLogger(__name__)
 
-CONV_MODES = ("vicuna_v1", "mistral_instruct", "chatml_direct")
 PAD_TOKEN = "<pad>"
 WORD_START = "▁"
 # Everything of a text that follows an image is tokenized apart in LLaVA, so it begins as a text does.

@@ -18,7 +18,9 @@ PROGRAMS = {
     "calibrate": ("llava.eval.ask.parsers calibrate_parser", "llava.eval.ask.calibrate calibrate"),
 }
 """By name, what makes the command line, without torch, and what runs it."""
+NAMES = ("run", "sweep", "score", "submit", *PROGRAMS)
 SUBMITTED = [task.name for task in TASKS.values() if task.submit]
+CALLED = "python -m llava.eval"
 USAGE = f"""usage: python -m llava.eval PROGRAM [OPTION...]
   run TASK VERSION TOKENS [OPTION...]
                what scripts/VERSION/eval/TASK.sh does: ask, then score; TASK as below, VERSION v1_5 or v1_6
@@ -42,8 +44,18 @@ def main(words: list[str]) -> None:
     run_program(*program_of(words))
 
 
-def program_of(words: list[str]) -> tuple[ArgumentParser, Callable[[Namespace], Any], list[str]]:
-    """The command line of the program that ``words`` name, its function, and the words that are its own."""
+def program_of(words: list[str], called: str = CALLED) -> tuple[ArgumentParser, Callable[[Namespace], Any], list[str]]:
+    """The command line of the program that ``words`` name, its function, and the words that are its own.
+
+    Args:
+        called: what stands before these words.
+    """
+    parser, function, rest = _program_of(words, called)
+    parser.prog = parser.prog.replace(CALLED, called)
+    return parser, function, rest
+
+
+def _program_of(words: list[str], called: str) -> tuple[ArgumentParser, Callable[[Namespace], Any], list[str]]:
     name, task, *_ = [*words, "", ""]
     if name in ("run", "sweep"):
         parser = later(f"llava.eval.ask.parsers {name}_parser")()
@@ -52,10 +64,10 @@ def program_of(words: list[str]) -> tuple[ArgumentParser, Callable[[Namespace], 
         parser = later(f"llava.eval.results.parsers {name}_parser")(TASKS[task])
         return parser, later(f"llava.eval.results.score {name}_answers"), words[2:]
     if name not in PROGRAMS:
-        valid = {"score": list(TASKS), "submit": SUBMITTED}.get(name, ["run", "sweep", "score", "submit", *PROGRAMS])
+        valid = {"score": list(TASKS), "submit": SUBMITTED}.get(name, NAMES)
         unknown = f"{name}: unknown benchmark {task!r}" if name in ("score", "submit") else f"unknown program {name!r}"
         hint = did_you_mean(task if name in ("score", "submit") else name, valid)
-        sys.exit(f"{USAGE}\n\npython -m llava.eval: error: {unknown}; valid are {', '.join(valid)}{hint}")
+        sys.exit(f"{USAGE.replace(CALLED, called)}\n\n{called}: error: {unknown}; valid are {', '.join(valid)}{hint}")
     parser, function = PROGRAMS[name]
     return later(parser)(), later(function), words[1:]
 

@@ -1,10 +1,13 @@
-"""The command line of a conversation: read, and its help printed, before torch is imported."""
+"""The command lines of single questions and of a conversation: read before torch is imported."""
 
 from argparse import ArgumentParser
 
 from llava.command import Parser
-from llava.flags.model import DECODING, add_model_args
+from llava.flags.model import DECODING, add_generation_args, add_model_args
+from llava.flags.pruning import HOSTED, NATIVE
 
+ASK = """Ask a model about a picture, one question after the other. Answers are printed as they come; how many visual
+tokens the model read, and in how many milliseconds it answered, is told beside them, on the standard error."""
 DOC = """Talk with a LLaVA model about an image, in the terminal. An empty line ends the conversation."""
 
 
@@ -29,4 +32,22 @@ def chat_parser(prog: str = "python -m llava.serve.cli", image_flag: bool = True
     bits = parser.add_mutually_exclusive_group()
     bits.add_argument("--load-8bit", action="store_true", help="weights in 8 bits; needs the extra quant")
     bits.add_argument("--load-4bit", action="store_true", help="weights in 4 bits; needs the extra quant")
+    return parser
+
+
+def talk_parser() -> ArgumentParser:
+    """The same with the image as its first word."""
+    return chat_parser("llava chat", image_flag=False)
+
+
+def ask_parser(prog: str = "llava ask") -> ArgumentParser:
+    """What to ask about which picture, then the flags of the model and the pruners, of either format."""
+    parser = Parser(prog=prog, description=ASK, allow_abbrev=False)
+    parser.add_argument("image", metavar="IMAGE", help="a file or an http(s) address")
+    parser.add_argument("questions", metavar="QUESTION", nargs="+", help="in quotes; each is asked by itself")
+    lines = "print one line of JSON for each question instead, with all that is known of its answer"
+    parser.add_argument("--json", action="store_true", help=lines)
+    parser.add_argument("--conv-mode", help="conversation template; follows the model's name if not given")
+    add_generation_args(parser, max_new_tokens=512, temperature=0.0)
+    add_model_args(parser, NATIVE, HOSTED)
     return parser

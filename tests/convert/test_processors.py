@@ -13,7 +13,8 @@ from transformers import CLIPImageProcessorPil, CLIPVisionConfig, LlavaConfig, L
 
 from llava.conversation import conv_templates
 from llava.convert.configs import swapped
-from llava.convert.processors import CONV_MODES, chat_template, hf_image_processor, hf_tokenizer
+from llava.convert.parser import CONV_MODES
+from llava.convert.processors import chat_template, hf_image_processor, hf_tokenizer
 from llava.mm_utils import process_images, tokenizer_image_token
 from llava.model import LlavaLlamaForCausalLM, LlavaMistralForCausalLM
 from llava.model.builder import load_tokenizer

@@ -14,8 +14,10 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from llava.command import run_program
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.conversation import conv_templates
+from llava.convert import program
 from llava.convert.configs import RECORD
 from llava.convert.names import is_tower
+from llava.convert.parser import convert_parser
 from llava.convert.weights import read_weights
 from llava.mm_utils import process_images, tokenizer_image_token
 from llava.model import LlavaMistralConfig, LlavaMistralForCausalLM
@@ -23,7 +25,6 @@ from llava.model.builder import load_pretrained_model
 from llava.pruning import prune
 from llava.shapes import checkpoint_path
 from llava.shapes.benchmark import write_benchmark
-from scripts import convert_llava_to_hf
 
 E2E = Path(__file__).parents[1] / "e2e"
 CHECKPOINTS = {
@@ -76,7 +77,7 @@ def converted(tmp_path_factory):
     def get(name: str) -> Path:
         if name not in folders:
             folders[name] = tmp_path_factory.mktemp("converted") / "hf"
-            convert_llava_to_hf.to_hf(CHECKPOINTS[name], folders[name])
+            program.to_hf(CHECKPOINTS[name], folders[name])
         return folders[name]
 
     return get
@@ -155,7 +156,7 @@ def test_the_trained_model_answers_alike_through_both_with_a_pruner(both, questi
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_the_way_back_gives_the_same_tensors_bit_for_bit(converted, tmp_path, name):
-    convert_llava_to_hf.to_llava(converted(name), tmp_path / "back")
+    program.to_llava(converted(name), tmp_path / "back")
     before, after = read_weights(CHECKPOINTS[name]), read_weights(tmp_path / "back")
     assert all(is_tower(added) for added in set(after) - set(before))
     assert any(is_tower(stored) for stored in after)
@@ -166,7 +167,7 @@ def test_the_way_back_gives_the_same_tensors_bit_for_bit(converted, tmp_path, na
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_the_way_back_gives_a_model_that_answers_alike(both, converted, tmp_path, name):
-    convert_llava_to_hf.to_llava(converted(name), tmp_path / "back")
+    program.to_llava(converted(name), tmp_path / "back")
     tokenizer, model, image_processor, length = load_llava(tmp_path / "back")
     models, image, prompt = both(name), Image.open(E2E / "images" / PICTURES[0]), vicuna("How many are there?")
     back = Both(tokenizer, model, image_processor, None, None)
@@ -187,8 +188,8 @@ def test_a_checkpoint_that_never_was_llavas_can_become_one(both, converted, tmp_
     del config[RECORD]
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="--vision-tower"):
-        convert_llava_to_hf.to_llava(folder, tmp_path / "llava")
-    convert_llava_to_hf.to_llava(folder, tmp_path / "llava", vision_tower=str(E2E / "checkpoints" / "clip"))
+        program.to_llava(folder, tmp_path / "llava")
+    program.to_llava(folder, tmp_path / "llava", vision_tower=str(E2E / "checkpoints" / "clip"))
     models, image, prompt = both(name), Image.open(E2E / "images" / PICTURES[1]), vicuna("How many are there?")
     back = Both(*load_llava(tmp_path / "llava")[:3], None, None)
     assert torch.equal(back.embeds(image, prompt), models.embeds(image, prompt))
@@ -219,7 +220,7 @@ def mistral(tmp_path) -> Path:
 
 
 def test_mistral_in_several_files_and_its_own_dtype(mistral, tmp_path):
-    convert_llava_to_hf.to_hf(mistral, tmp_path / "hf", shard_size="100KB")
+    program.to_hf(mistral, tmp_path / "hf", shard_size="100KB")
     stored = [load_file(file) for file in (tmp_path / "hf").glob("model-*.safetensors")]
     assert len(stored) > 2
     towers = {tensor.dtype for part in stored for key, tensor in part.items() if key.startswith("vision_tower")}
@@ -243,5 +244,5 @@ def test_the_command_line_converts_both_ways(tmp_path):
         ["--model-path", str(CHECKPOINTS["1.5"]), "--output-path", str(tmp_path / "hf")],
         ["--to", "llava", "--model-path", str(tmp_path / "hf"), "--output-path", str(tmp_path / "back")],
     ):
-        run_program(convert_llava_to_hf.build_parser(), convert_llava_to_hf.main, step)
+        run_program(convert_parser(), program.convert, step)
     assert read_weights(tmp_path / "back").keys() >= read_weights(CHECKPOINTS["1.5"]).keys()

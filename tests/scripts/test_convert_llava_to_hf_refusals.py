@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from llava.command import run_program
+from llava.convert import program
+from llava.convert.parser import convert_parser
 from llava.shapes import checkpoint_path
-from scripts import convert_llava_to_hf
 
 E2E = Path(__file__).parents[1] / "e2e"
 CHECKPOINT = E2E / "checkpoints" / "llava-v1.5-tiny"
@@ -43,7 +44,7 @@ def edited(tmp_path: Path, **changes) -> Path:
 def test_what_cannot_be_converted_is_told_before_anything_is_written(tmp_path, changes, message):
     source = edited(tmp_path, **changes)
     with pytest.raises((ValueError, OSError), match=message):
-        convert_llava_to_hf.to_hf(source, tmp_path / "out" / "hf")
+        program.to_hf(source, tmp_path / "out" / "hf")
     assert not (tmp_path / "out").exists()
 
 
@@ -52,30 +53,30 @@ def test_a_tower_of_another_kind_is_told(tmp_path):
     config = json.loads((clip / "config.json").read_text())
     (clip / "config.json").write_text(json.dumps(config | {"model_type": "siglip"}))
     with pytest.raises(ValueError, match="'siglip'; towers are CLIP's"):
-        convert_llava_to_hf.to_hf(CHECKPOINT, tmp_path / "hf", vision_tower=str(clip))
+        program.to_hf(CHECKPOINT, tmp_path / "hf", vision_tower=str(clip))
 
 
 def test_a_tower_without_weights_is_told(tmp_path):
     clip = shutil.copytree(E2E / "checkpoints" / "clip", tmp_path / "clip")
     (clip / "pytorch_model.bin").unlink()
     with pytest.raises(FileNotFoundError, match="clip holds no weights"):
-        convert_llava_to_hf.to_hf(CHECKPOINT, tmp_path / "hf", vision_tower=str(clip))
+        program.to_hf(CHECKPOINT, tmp_path / "hf", vision_tower=str(clip))
 
 
 def test_another_tower_than_the_models_is_refused_on_the_way_back(tmp_path):
-    convert_llava_to_hf.to_hf(CHECKPOINT, tmp_path / "hf")
+    program.to_hf(CHECKPOINT, tmp_path / "hf")
     clip = str(Path(checkpoint_path()).parent / "clip-shapes")
     with pytest.raises(ValueError, match=r"not that of .*hidden_size 96 here and 128 there"):
-        convert_llava_to_hf.to_llava(tmp_path / "hf", tmp_path / "back", vision_tower=clip)
+        program.to_llava(tmp_path / "hf", tmp_path / "back", vision_tower=clip)
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
     def full(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(convert_llava_to_hf, "write_weights", full)
+    monkeypatch.setattr(program, "write_weights", full)
     with pytest.raises(OSError, match="No space"):
-        convert_llava_to_hf.to_hf(CHECKPOINT, tmp_path / "hf")
+        program.to_hf(CHECKPOINT, tmp_path / "hf")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -93,4 +94,4 @@ def test_the_command_line_ends_with_a_line_that_says_what_to_do(tmp_path, argume
     for key, place in places.items():
         arguments = [argument.replace(key, place) for argument in arguments]
     with pytest.raises(SystemExit, match=message):
-        run_program(convert_llava_to_hf.build_parser(), convert_llava_to_hf.main, arguments)
+        run_program(convert_parser(), program.convert, arguments)

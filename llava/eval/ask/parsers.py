@@ -15,7 +15,7 @@ from llava.flags.pruning import HOSTED, LEAST, add_pruning_args
 ENGINES = ("vllm",)
 PRUNED = "random,uniform,cdpruner,divprune,vispruner,mfpruner"
 """What the demo compares."""
-SWEEP_USAGE = """python -m llava.eval sweep TASK VERSION --pruners A,B [--budgets 64,128] [OPTION...]
+SWEEP_USAGE = """%(prog)s TASK VERSION --pruners A,B [--budgets 64,128] [OPTION...]
   --pruners        names, none among them for plain LLaVA; all for every one there is, but all,-trim for others than
                    trim. Options follow a name after colons: cdpruner:theta=0.5, random:seed=1, fastv:prune_layer=2
   --budgets        visual tokens kept per tile, or shares of them, such as 0.25

@@ -70,7 +70,7 @@ def runs_of(words: Sequence[str]) -> tuple[list[list[str]], bool]:
     own.add_argument("--budgets", default="")
     own.add_argument("--dry-run", action="store_true")
     if not words or {"-h", "--help"} & {*words}:
-        print(f"usage: {SWEEP_USAGE}")
+        own.print_usage()
         sys.exit()
     args, rest = own.parse_known_args(list(words))
     for option in (*ONE_BY_ONE, *OF_RUNS):

@@ -27,6 +27,8 @@ from llava.model.on_base import BESIDE_LORA, PROJECTOR, is_lora
 from llava.model.vocabulary import TOKENIZERS, load_tokenizer
 from llava.records import local_path
 
+GIGABYTES = {"openai/clip-vit-large-patch14-336": 1.7}
+"""Of the weights of towers on the hub."""
 TOWER = "model.vision_tower."
 TOWER_FILES = (("config.json",), ("preprocessor_config.json", "processor_config.json"))
 
@@ -95,7 +97,8 @@ def look_at_tower(config: dict[str, Any], folder: Path, in_checkpoint: bool) -> 
     try:
         tower = _local_tower(name, folder)
     except LocalEntryNotFoundError:
-        return Finding("note", name, f"vision tower, not on this machine: the first run downloads it, or {get}")
+        size = f" ({GIGABYTES[name]:g} GB)" if name in GIGABYTES else ""
+        return Finding("note", name, f"vision tower, not on this machine: the first run downloads it{size}, or {get}")
     except (OSError, TypeError, ValueError) as error:
         return Finding("missing", "mm_vision_tower", f"{error}; {get}")
     for names in TOWER_FILES:

@@ -7,7 +7,7 @@ matched with each other; no checksum is published for any of them.
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llava.command import Parser
@@ -69,12 +69,14 @@ def _read_file(file: DataFile, path: Path, findings: list[Finding], unlike: str)
     if not path.is_file():
         made = file.made_from is not None
         fault = f"not there yet: {file.source}" if made else f"no such file; get it: {file.source}"
-        findings.append(Finding("note" if made else "missing", path, fault))
+        findings.append(Finding("note" if made else "missing", path, fault, file.source))
         return None
     try:
         records = file.read(path)
     except InputError as error:
-        findings.append(Finding("wrong", path, f"{str(error).removeprefix(f'{path}: ')}; get it: {file.source}"))
+        findings.append(
+            Finding("wrong", path, f"{str(error).removeprefix(f'{path}: ')}; get it: {file.source}", file.source)
+        )
         return None
     found = f"{len(records)} rows"
     if file.rows is None:
@@ -82,15 +84,16 @@ def _read_file(file: DataFile, path: Path, findings: list[Finding], unlike: str)
     elif len(records) == file.rows:
         findings.append(Finding("ok", path, found))
     else:
-        findings.append(Finding(unlike, path, f"{found} instead of {file.rows}; get it: {file.source}"))
+        findings.append(Finding(unlike, path, f"{found} instead of {file.rows}; get it: {file.source}", file.source))
     return records
 
 
 def look_at_images(images: Images, data: Path, questions: Records | None) -> Finding:
     """Whether the folder of images is there, and every image that the questions name is in it."""
     folder = data / images.path
+    source = images.source if images.gigabytes is None else f"{images.source} ({images.gigabytes:g} GB)"
     if not folder.is_dir():
-        return Finding("missing", folder, f"no such folder; get the images: {images.source}")
+        return Finding("missing", folder, f"no such folder; get the images: {source}", source, images.gigabytes)
     names = {record[images.key] for record in questions or () if isinstance(record.get(images.key), str)}
     listed: dict[str, set[str]] = {}
     for parent in {os.path.dirname(name) for name in names}:
@@ -103,7 +106,7 @@ def look_at_images(images: Images, data: Path, questions: Records | None) -> Fin
     absent = sorted(name for name in names if os.path.basename(name) not in listed[os.path.dirname(name)])
     if absent:
         fault = f"{len(absent)} of {len(names)} images are not there, such as {absent[0]}"
-        return Finding("missing", folder, f"{fault}; get them: {images.source}")
+        return Finding("missing", folder, f"{fault}; get them: {source}", source, images.gigabytes)
     return Finding("ok", folder, f"{len(names)} images")
 
 
@@ -113,7 +116,7 @@ def _match(task: Task, questions: Records, annotations: Sequence[Records], image
     try:
         task.match(questions, annotations, images)
     except InputError as error:
-        return Finding("wrong", what, f"{error}; get it: {source}")
+        return Finding("wrong", what, f"{error}; get it: {source}", source)
     return Finding("ok", what, "belong to the questions")
 
 
@@ -126,23 +129,48 @@ def run_doctor(args: argparse.Namespace) -> None:
         from llava.eval.doctor.checkpoint import diagnose_checkpoint
 
         reports[f"checkpoint {args.checkpoint}"] = diagnose_checkpoint(args.checkpoint)
+    told: dict[str, str] = {}
     for name, findings in reports.items():
         shown = [finding for finding in findings if finding.is_problem or finding.status == "size" or not args.quiet]
         if shown or not args.quiet:
-            print(f"{name}: {'ready' if can_go_on(findings) else 'not ready'}", *shown, sep="\n")
+            lines = [_once(finding, name, told) for finding in shown]
+            print(f"{name}: {'ready' if can_go_on(findings) else 'not ready'}", *lines, sep="\n")
+    if not args.quiet:
+        print(summary({name: findings for name, findings in reports.items() if name in TASKS}))
     asked_for = reports if args.benchmarks else [name for name in reports if name not in TASKS]
     if not all(can_go_on(reports[name]) for name in asked_for):
         sys.exit(1)
 
 
+def _once(finding: Finding, name: str, told: dict[str, str]) -> str:
+    """A finding as it is printed; a source that was ``told`` before is named by the benchmark that it was told of."""
+    if not finding.source or finding.source not in told:
+        told[finding.source] = name
+        return str(finding)
+    before = "as above" if told[finding.source] == name else f"as for {told[finding.source]}"
+    return str(finding).replace(finding.source, before)
+
+
+def summary(reports: Mapping[str, Sequence[Finding]]) -> str:
+    """How many benchmarks are complete, and what there is to download as far as its size is known."""
+    complete = sum(map(can_go_on, reports.values()))
+    sizes = {each.source: each.gigabytes for found in reports.values() for each in found if each.gigabytes}
+    download = f"; to download: {sum(sizes.values()):g} GB and what nobody says the size of" if sizes else ""
+    return f"{complete} of {len(reports)} benchmark{'s' * (len(reports) != 1)} complete{download}"
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = Parser(prog="python -m llava.eval doctor", description=__doc__)
+    return add_args(Parser(prog="python -m llava.eval doctor", description=__doc__))
+
+
+def add_args(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add the flags to a parser, and return it."""
     valid = ", ".join(TASKS)
-    parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help=f"{valid}; all of them if none is named")
-    parser.add_argument("--eval-dir", default=EVAL_DIR, help=f"question files and answers (default: {EVAL_DIR})")
+    parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help=f"{valid}; all if not given")
+    parser.add_argument("--eval-dir", default=EVAL_DIR, help="question files and answers")
     parser.add_argument("--data-dir", help="images and annotations; the same as --eval-dir if not given")
-    parser.add_argument("--split", help="of the one benchmark named, if not its usual one")
+    parser.add_argument("--split", help="of the one benchmark named; its usual one if not given")
     parser.add_argument("--checkpoint", metavar="FOLDER", help="also say whether this checkpoint will load")
     parser.add_argument("--any-size", action="store_true", help="files of any number of rows will do; says which")
     parser.add_argument("--quiet", action="store_true", help="print problems only")

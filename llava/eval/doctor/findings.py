@@ -16,11 +16,15 @@ class Finding:
             release's, where that may be meant), ``missing`` or ``wrong``.
         what: the file or folder.
         message: what was found; for a problem also where to get the thing.
+        source: the part of the message that says where to get it, with the size of what is there.
+        gigabytes: that size; None where nobody says.
     """
 
     status: str
     what: str | Path
     message: str
+    source: str = ""
+    gigabytes: float | None = None
 
     @property
     def is_problem(self) -> bool:

@@ -117,6 +117,7 @@ class Images:
     path: str
     source: str
     key: str = "image"  # what a question calls its image
+    gigabytes: float | None = None  # of the archive, as its source says
 
 
 def write_json(path: Path, content: Any, indent: int | None = None) -> None:

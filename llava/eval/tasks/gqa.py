@@ -146,7 +146,7 @@ GQA = Task(
     folder="gqa",
     asks=SHORT,
     splits=asked("llava_gqa_testdev_balanced", 12578),
-    images=Images("data/images", f"{SOURCE}images.zip"),
+    images=Images("data/images", f"{SOURCE}images.zip", gigabytes=20.3),
     annotations=(QUESTIONS,),
     match=lambda questions, annotations, images: check_same_questions(ids(questions), balanced(annotations[0])),
     score=score,

@@ -184,7 +184,7 @@ POPE = Task(
     folder="pope",
     asks=SHORT,
     splits=SPLIT,
-    images=Images("val2014", "http://images.cocodataset.org/zips/val2014.zip"),
+    images=Images("val2014", "http://images.cocodataset.org/zips/val2014.zip", gigabytes=6),
     annotations=tuple(LABELS.values()),
     questions=SPLIT["llava_pope_test"],
     answers=answer_lines(prompt=str),

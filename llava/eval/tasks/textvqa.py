@@ -78,7 +78,7 @@ TEXTVQA = Task(
     folder="textvqa",
     asks=SHORT,
     splits=asked("llava_textvqa_val_v051_ocr", 5000),
-    images=Images("train_images", f"{SOURCE}images/train_val_images.zip"),
+    images=Images("train_images", f"{SOURCE}images/train_val_images.zip", gigabytes=6.6),
     annotations=(DataFile(FILE, f"{SOURCE}data/{FILE}", 5000, KEYS, in_data=True, member="data", check=_check),),
     answers=answer_lines(prompt=str),
     narrow=narrow,

@@ -49,7 +49,7 @@ VQAV2 = Task(
     folder="vqav2",
     asks=SHORT,
     splits=asked("llava_vqav2_mscoco_test-dev2015", 107394) | TEST,
-    images=Images("test2015", "http://images.cocodataset.org/zips/test2015.zip"),
+    images=Images("test2015", "http://images.cocodataset.org/zips/test2015.zip", gigabytes=12),
     annotations=(*TEST.values(),),  # a submission covers every question of the test
     labels=(
         DataFile(

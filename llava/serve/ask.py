@@ -1,0 +1,90 @@
+"""Questions about a picture, answered on the screen or as lines of JSON."""
+
+import json
+import logging
+from argparse import Namespace
+from typing import Any
+
+from llava.asking.images import load_image
+from llava.asking.load import by_flags, check_options, choose_pruner, load, model_path
+from llava.asking.losses import warn_of_losses
+from llava.asking.model import Model
+from llava.asking.prompts import check_conv_mode, typed
+from llava.asking.questions import Answer
+from llava.command import reason
+from llava.flags.pruning import HOSTED, NATIVE, options_of
+from llava.pruners import Pruner
+from llava.records import InputError
+
+logger = logging.getLogger(__name__)
+
+GENERATION = ("temperature", "top_p", "num_beams", "max_new_tokens")
+LOADING = ("device", "dtype", "attn_implementation", "vision_dtype", "cuda_graphs")
+EMBEDDED = "the embedded model answers, which knows drawn shapes alone; --model names another"
+
+
+def ask(args: Namespace) -> None:
+    """Answer ``args.questions`` about ``args.image``.
+
+    Raises:
+        InputError: an unreadable image, an empty question or an option that does not fit, before the model loads; a
+            checkpoint that cannot be loaded.
+    """
+    pruner = choose_pruner(args)
+    check_options(args, pruner)
+    if args.conv_mode is not None:
+        check_conv_mode(args.conv_mode)
+    image, questions = load_image(args.image), [typed(question).strip() for question in args.questions]
+    if not all(questions):
+        raise InputError("QUESTION is empty")
+    if args.model_path is None:
+        logger.info(EMBEDDED)
+    model = _loaded(args, pruner)
+    generation = {name: getattr(args, name) for name in GENERATION}
+    for question in questions:
+        show = None if args.json else lambda piece: print(piece, end="", flush=True)
+        answer = model.answer(image, question, show=show, **generation)
+        if args.json:
+            print(json.dumps(_described(args, question, answer, model), ensure_ascii=False), flush=True)
+        else:
+            print(flush=True)
+            logger.info("%s", told(answer))
+        warn_of_losses([answer])
+
+
+def told(answer: Answer) -> str:
+    """One line about an answer: tokens and milliseconds."""
+    read = f"{answer.visual_tokens} of {answer.tokens_before} visual tokens, {1000 * answer.seconds:.0f} ms"
+    return read if answer.text else f"(no answer) {read}"
+
+
+def _loaded(args: Namespace, pruner: Pruner | None) -> Model:
+    """The checkpoint that is asked.
+
+    Raises:
+        InputError: it cannot be loaded, or not with these options.
+    """
+    path = model_path(args)
+    names = (*LOADING, *dict.fromkeys([*options_of(NATIVE), *options_of(HOSTED)]))
+    options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    of_llava = {"base": args.model_base, "conv_mode": args.conv_mode, "anyres": args.anyres}
+    try:
+        return load(path, pruner=pruner, **of_llava, **options)
+    except Exception as error:  # libraries raise many types about files that are not what they should be
+        raise InputError(f"cannot load {path}: {by_flags(reason(error), options)}") from error
+
+
+def _described(args: Namespace, question: str, answer: Answer, model: Model) -> dict[str, Any]:
+    return {
+        "image": args.image,
+        "question": question,
+        "answer": answer.text,
+        "visual_tokens": answer.visual_tokens,
+        "tokens_before": answer.tokens_before,
+        "prompt_tokens": answer.prompt_tokens,
+        "new_tokens": answer.new_tokens,
+        "milliseconds": round(1000 * answer.seconds, 1),
+        "model": model.name,
+        **model.options.describe(),
+        **({"lost": dict(answer.lost)} if answer.lost else {}),
+    }
