@@ -7,6 +7,7 @@
 # make test-vllm       vLLM with CDPruner and without a pruner; test-vllm-all: with every pruner, and its server
 # make gpu             all that needs a GPU, with the Python that PYTHON names; OUT=results/gpu gets what it gave
 # make lint            style and types
+# make wheel           the wheel, in dist/: checked, installed where nothing else is, and the demo run from it
 # make results         every result in docs/results as one table, docs/results/results.csv
 # make docs            the documents as a site, in build/docs
 # make options         write the flags of the pruners anew, from their classes
@@ -15,7 +16,7 @@
 # Each sets up what it needs first, in $(VENV) or a folder of that name and the target's. TESTS="tests/model" runs a part;
 # RECORD=docs/tested.md writes down what was tested with what.
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test test-newest test-oldest test-triton test-vllm test-vllm-all gpu lint options results constraints constraints-vllm
+.PHONY: help demo docs test test-newest test-oldest test-triton test-vllm test-vllm-all gpu lint wheel options results constraints constraints-vllm
 
 VENV ?= .venv
 TESTS ?= tests
@@ -76,6 +77,9 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/shellcheck -x .ci/run $$(find scripts -name '*.sh')
 	$(VENV)/bin/python .ci/check_types.py
+
+wheel: $(VENV)/.wheel
+	$(VENV)/bin/python .ci/wheel.py $(VENV)-wheel
 
 results: $(VENV)/.eval
 	$(VENV)/bin/python -m scripts.flat_results

@@ -31,3 +31,8 @@ def runs() -> ModuleType:
 @pytest.fixture(scope="session")
 def check_types() -> ModuleType:
     return _program("check_types")
+
+
+@pytest.fixture(scope="session")
+def wheel() -> ModuleType:
+    return _program("wheel")
