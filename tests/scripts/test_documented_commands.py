@@ -27,6 +27,8 @@ NEEDS = {
     "a run of tests": r"-m pytest",
 }
 """Why a command is only run dry, and how it is known."""
+TABLES = ("coming_from.md",)
+"""Documents that show commands in tables, too."""
 FEWER = {r"shapes(\.sh| v1_5)": "--limit 8", r"eval demo": "--num-questions 8"}
 """Words behind a command that is run for real, so that it asks a handful of questions and not a thousand."""
 TYPED = "How many shapes are there?\n\n"
@@ -44,7 +46,16 @@ def documented_commands() -> list[tuple[str, str]]:
         for block in re.findall(r"^```(?:bash|sh|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
             lines = block.replace("\\\n", " ").splitlines()
             commands += [(document.name, line.strip()) for line in lines if line.strip() and line[0] != "#"]
+        commands += [(document.name, command) for command in in_tables(text) if document.name in TABLES]
     return commands
+
+
+def in_tables(text: str) -> list[str]:
+    """The commands in the last column of tables, each once."""
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    spans = [span for row in rows for span in re.findall("`([^`]+)`", row.split("|")[-2])]
+    found = [span for span in spans if re.match(r"(\w+=\S+ )*(bash|python) \S*\w", span)]
+    return list(dict.fromkeys(found))
 
 
 def why_not(command: str) -> str | None:
