@@ -15,12 +15,13 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 API = "/gradio_api"
 FILES = f"{API}/file="
 JOIN = f"{API}/queue/join"
+ASKING = (JOIN, f"{API}/run/predict")  # the second one for what is too short to wait, as the choice of an example
 UPLOAD = f"{API}/upload"
 OF_API = "app_id info login_check queue/data startup-events theme.css token upload_progress user"
 OF_SITE = "config favicon.ico login_check logout manifest.json robots.txt theme.css user"
 GET = ("", *(f"{API}/{name}" for name in OF_API.split()), *(f"/{name}" for name in OF_SITE.split()))
 BELOW = ("/assets/", "/static/", "/svelte/", f"{API}/heartbeat/", FILES)
-POST = ("/login", JOIN, UPLOAD, f"{API}/cancel", f"{API}/reset")
+POST = ("/login", *ASKING, UPLOAD, f"{API}/cancel", f"{API}/reset")
 """The requests of a page; whatever else Gradio offers is not here."""
 
 LARGEST_JSON = 1 << 18
@@ -71,8 +72,8 @@ class Guard:
             return
         try:
             self._check(scope)
-            if scope["method"] == "POST" and scope["path"].rstrip("/") == JOIN:
-                receive = _again(await self._read_join(receive))
+            if scope["method"] == "POST" and scope["path"].rstrip("/") in ASKING:
+                receive = _again(await self._read_question(receive))
         except Refused as refused:
             await _refuse(send, refused)
             return
@@ -102,7 +103,7 @@ class Guard:
         if not inside:
             raise Refused(403, "files are uploaded, never named")
 
-    async def _read_join(self, receive: Receive) -> bytes:
+    async def _read_question(self, receive: Receive) -> bytes:
         """The body of a question, which names no file but an uploaded one."""
         body, more = b"", True
         while more:

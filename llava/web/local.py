@@ -14,9 +14,11 @@ from llava.asking.llava import LlavaModel
 from llava.asking.model import Model
 from llava.eval.pictures.figures import PATCH_PIXELS, fade_dropped
 from llava.eval.pictures.overlays import kept_masks, views
+from llava.model.encoding import object_layer
 from llava.pruners import PRUNERS
 from llava.pruners.cues import INSIDE_CUES
 from llava.records import InputError
+from llava.selecting.options import PruningOptions
 from llava.web.asked import NONE, Told, streamed
 
 HOSTED_BUDGET = 64  # of a model whose tiles have as many tokens as the picture makes them
@@ -38,8 +40,7 @@ class Local:
     def __init__(self, model: Model, max_new_tokens: int, at_once: int):
         self.model, self.max_new_tokens, self.at_once = model, max_new_tokens, at_once
         self.pool = ThreadPoolExecutor(at_once, thread_name_prefix="answer")
-        # Those that read the language model's attention need hooks on a layer, which calls share.
-        self.pruners = [name for name, cls in PRUNERS.items() if not cls.needs & INSIDE_CUES]
+        self.pruners = [name for name in PRUNERS if fits(model, name)]
         self.tokens = model.model.get_vision_tower().num_patches if isinstance(model, LlavaModel) else None
         self.pruner = "cdpruner"
 
@@ -140,3 +141,18 @@ class Local:
         seen = views(picture, self.model.image_processor, self.model.model.config)
         masks = kept_masks(keep, picture.size, self.model.model)
         return [fade_dropped(view, mask, PATCH_PIXELS // len(seen)) for view, mask in zip(seen, masks, strict=True)]
+
+
+def fits(model: Model, pruner: str) -> bool:
+    """Whether calls of a model can be pruned so, with the pruner's own options."""
+    cls = PRUNERS[pruner]
+    if cls.needs & INSIDE_CUES:  # they need hooks on a layer of the language model, which all calls share
+        return False
+    if not isinstance(model, LlavaModel):
+        return True
+    try:
+        layer = object_layer(PruningOptions(cls(visual_token_num=1)))
+        model.model.get_vision_tower().check_cues(cls.needs, layer)
+    except ValueError:  # of blocks that the encoder does not have
+        return False
+    return True

@@ -47,7 +47,7 @@ def served(args: Namespace, logins: Sequence[tuple[str, str]], port: int, key: s
         if isinstance(engine, Local):
             engine.warm(Image.open(examples[0][0]).convert("RGB"))
         page = build_page(engine, Visits(folder, folder / "scenes"), examples, args.at_once)
-        page.queue(max_size=args.queue, default_concurrency_limit=args.at_once)
+        page.queue(max_size=args.queue, default_concurrency_limit=args.at_once, api_open=False)
         page.launch(
             server_name=args.host,
             server_port=port,

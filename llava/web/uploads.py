@@ -11,8 +11,8 @@ from llava.records import InputError
 
 LARGEST_FILE = 20 * 2**20
 MOST_PIXELS = 50_000_000
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF")
-"""What is read, by Pillow's names; MPO is how some cameras write a JPEG. Other decoders are never tried."""
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+"""What is read, by Pillow's names. Other decoders are never tried."""
 
 
 def read_picture(path: str | Path | None) -> Image.Image:
