@@ -53,6 +53,14 @@ class Call:
             module = importlib.import_module(f"{self.module}.__main__")
         return module.build_parser()
 
+    def parse(self) -> None:
+        """Parse the options as the program would that was called; a wrong one ends it."""
+        if self.module == "llava":
+            parser, _, words = importlib.import_module("llava.cli").program_of(self.options)
+            parser.parse_args(words)
+        else:
+            self.parser().parse_args(self.options)
+
     def is_running(self) -> bool:
         try:
             os.kill(self.pid, 0)
@@ -115,6 +123,7 @@ class Workplace:
         binaries = self.folder.parent / "bin"
         self.stub(binaries / "python")
         self.stub(binaries / "python3")
+        self.put_stub(binaries / "llava", f'"{binaries / "python"}" -m llava "$@"')
         self.put_stub(binaries / "make", f'"{shutil.which("make")}" --dry-run -C "{REPOSITORY}" "$@"')
         for name in ("curl", "git", "hf", "pip", "unzip", "vllm", "wget"):
             self.put_stub(binaries / name, "true")
