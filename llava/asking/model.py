@@ -144,7 +144,7 @@ class Model(ABC):
         """Answer questions, ``batch_size`` in a call, in their order; greedily unless ``generation`` says otherwise.
 
         Args:
-            questions: pairs (image, question), as ``answer`` takes them, or ``Question``s.
+            questions: pairs (image, question), as ``answer`` takes them, or each a ``Question``.
             pruning, generation: as of ``answer``.
 
         Raises:

@@ -129,6 +129,12 @@ def test_fonts_of_a_style_sheet_are_found(pages, tmp_path):
     assert pages.loads_from_elsewhere(file) == ["https://fonts.org/a.woff2"]
 
 
+def test_docstrings_can_be_read_as_the_reference_reads_them():
+    broken = re.compile(r"(?:^|[ (])``[^` ]+``[A-Za-z]", re.MULTILINE)
+    files = (REPOSITORY / "llava").rglob("*.py")
+    assert not [str(file) for file in files if broken.search(file.read_text(encoding="utf-8"))]
+
+
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path):
     pytest.importorskip("furo", reason="needs the extra docs")

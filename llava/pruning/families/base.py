@@ -24,8 +24,8 @@ OF_READER = frozenset({"features", "sensitivity"})
 class Family(Listening):
     """One family: where its features and cues come from, and in which order it reads them.
 
-    Subclasses name their modalities and turn what the encoder computed into ``Visual``s, unless images are single tiles
-    and videos their frames; most override ``tower`` and ``visuals`` alone.
+    Subclasses name their modalities and make a ``Visual`` of what the encoder computed of each, unless images are
+    single tiles and videos their frames; most override ``tower`` and ``visuals`` alone.
 
     Args:
         model: a ``...ForConditionalGeneration``.
