@@ -34,7 +34,7 @@ FEWER = {r"shapes(\.sh| v1_5)": "--limit 8", r"eval demo": "--num-questions 8"}
 """Words behind a command that is run for real, so that it asks a handful of questions and not a thousand."""
 TYPED = "How many shapes are there?\n\n"
 """What is typed into a conversation."""
-TELLS = {r"serve\.cli": "6", "tflops": "FLOP", r"eval table$": "divprune", r"shapes\.sh": "accuracy"}
+TELLS = {r"serve\.cli|llava (ask|chat)": "6", "tflops": "FLOP", r"eval table$": "divprune", r"shapes\.sh": "accuracy"}
 """A word of what a command prints."""
 
 
@@ -105,7 +105,11 @@ def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("clone")
     for name in ("scripts", "docs"):
         (folder / name).symlink_to(REPOSITORY / name)
-    run_as_typed(shortened("bash scripts/v1_5/eval/shapes.sh 36 --pruner divprune"), folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("sys.argv", sys.argv)
+        words = "python -m llava.eval sweep shapes v1_5 --pruners divprune --budgets 36 --limit 8".split()
+        assert run_here(words) == 0
     return folder
 
 
