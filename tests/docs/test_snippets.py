@@ -115,6 +115,12 @@ def test_blocks_that_are_read_are_told_from_those_that_are_run():
     assert set(reasons) == {None, *READ}
 
 
+def test_the_embedded_model_is_asked_what_it_can_answer():
+    code = [block.code for document in DOCUMENTS for block in blocks(document, "bash")]
+    code += [block.code for document in WITH_PYTHON for block in blocks(document, "python") if not why_read(block.code)]
+    assert not [each for each in code if "What is this" in each]
+
+
 @pytest.mark.parametrize(
     ("code", "error"),
     [
