@@ -1,6 +1,7 @@
 """What reaches Gradio: the requests of the page itself, and no file or address that a visitor names."""
 
 import json
+import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ POST = ("/login", *ASKING, UPLOAD, f"{API}/cancel", f"{API}/reset")
 """The requests of a page; whatever else Gradio offers is not here."""
 
 LARGEST_JSON = 1 << 18
+MOST_STORED = 100 * LARGEST_FILE
 LARGEST_UPLOAD = LARGEST_FILE + (1 << 16)  # with what stands around a file in a form
 SOURCES = {
     "default-src": "'self'",
@@ -94,6 +96,12 @@ class Guard:
                 raise Refused(411, "an upload says how long it is")
             if int(length) > LARGEST_UPLOAD:
                 raise Refused(413, f"at most {LARGEST_FILE // 2**20} MiB are read")
+            if int(length) + sum(file.stat().st_size for file in self._stored()) > MOST_STORED:
+                raise Refused(507, "no room for another picture now")
+
+    def _stored(self) -> list[Path]:
+        """The files of all visitors that are here."""
+        return [Path(folder, name) for folder, _, names in os.walk(self.folder) for name in names]
 
     def _check_file(self, name: str) -> None:
         try:

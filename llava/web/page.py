@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 LONGEST_QUESTION = 2000  # characters
 FAILED = "Something failed here. The log of the program says what; the page goes on."
 STYLE = Path(__file__).with_name("page.css")
+BOXES = ("answer", "compared", "kept", "kept_other", "table")
+KEPT = {"answer": "kept", "compared": "kept_other"}
+"""Where the picture of an answer is drawn."""
 Shown = tuple[str, ...]
 """What is in the boxes of answers: the status first, then one entry for each box."""
 
@@ -67,20 +70,25 @@ def ask_local(engine: Local, path: str | None, question: str, pruner: str, budge
         engine.check(each, budget)
     picture = read_picture(path)
     told: dict[str, Told] = {}
-    shown = {"answer": "", "compared": "", "kept": "", "kept_other": "", "table": ""}
+    shown, notes = dict.fromkeys(BOXES, ""), []
     for each in dict.fromkeys((pruner, other, NONE)):
         boxes = [box for box, name in (("answer", pruner), ("compared", other)) if name == each]
         status = message(f"Asking {name_of(each)} ...")
         yield (status, *shown.values())
-        growing = engine.ask(picture, question, each, budget)
-        for text in growing_of(growing, told, each):
-            shown |= dict.fromkeys(boxes, text)
-            yield (status, *shown.values())
+        try:
+            for text in growing_of(engine.ask(picture, question, each, budget), told, each):
+                shown |= dict.fromkeys(boxes, text)
+                yield (status, *shown.values())
+        except InputError as error:
+            if boxes:
+                raise
+            notes.append(f"Without a pruner it cannot be asked: {error}")  # which nobody chose to see
+            continue
         shown |= dict.fromkeys(boxes, text_of(told[each]))
-        shown |= {"kept" if box == "answer" else "kept_other": figure(each, told[each]) for box in boxes}
+        shown |= {KEPT[box]: figure(each, told[each]) for box in boxes}
         shown["table"] = comparison(told)
-    notes = dict.fromkeys(note for each in told.values() for note in each.notes)
-    yield (message(" ".join(notes)), *shown.values())
+    notes += [note for each in told.values() for note in each.notes]
+    yield (message(" ".join(dict.fromkeys(notes))), *shown.values())
 
 
 def growing_of(growing: Generator[str, None, Told], told: dict[str, Told], name: str) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import gradio as gr
 from PIL import Image
@@ -48,30 +49,33 @@ def served(args: Namespace, logins: Sequence[tuple[str, str]], port: int, key: s
             engine.warm(Image.open(examples[0][0]).convert("RGB"))
         page = build_page(engine, Visits(folder, folder / "scenes"), examples, args.at_once)
         page.queue(max_size=args.queue, default_concurrency_limit=args.at_once, api_open=False)
-        page.launch(
-            server_name=args.host,
-            server_port=port,
-            share=False,
-            auth=list(logins) or None,
-            quiet=True,
-            prevent_thread_lock=True,
-            inbrowser=False,
-            show_error=False,
-            max_file_size=LARGEST_FILE,
-            enable_monitoring=False,
-            run_history=False,
-            ssr_mode=False,
-            mcp_server=False,
-            pwa=False,
-            footer_links=[],
-            css_paths=STYLE,
-            theme=gr.themes.Default(font=FONT, font_mono=MONOSPACED),
-            app_kwargs={"middleware": [Middleware(Guard, folder=folder)], "docs_url": None, "redoc_url": None},
-        )
+        page.launch(server_name=args.host, server_port=port, auth=list(logins) or None, **launching(folder))
         try:
             yield address_of(args.host, port)
         finally:
             page.close(verbose=False)
+
+
+def launching(folder: Path) -> dict[str, Any]:
+    """How Gradio serves a page whose uploads lie in ``folder``: nothing of it leaves this machine, nothing is offered
+    that the page does not use, and the program goes on."""
+    return {
+        "share": False,
+        "quiet": True,
+        "prevent_thread_lock": True,
+        "inbrowser": False,
+        "show_error": False,
+        "max_file_size": LARGEST_FILE,
+        "enable_monitoring": False,
+        "run_history": False,
+        "ssr_mode": False,
+        "mcp_server": False,
+        "pwa": False,
+        "footer_links": [],
+        "css_paths": STYLE,
+        "theme": gr.themes.Default(font=FONT, font_mono=MONOSPACED),
+        "app_kwargs": {"middleware": [Middleware(Guard, folder=folder)], "docs_url": None, "redoc_url": None},
+    }
 
 
 def engine_of(args: Namespace, key: str | None) -> Local | Remote:

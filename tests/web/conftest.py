@@ -45,7 +45,7 @@ def chromium() -> str | None:
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is there, so is an event loop, which tests of other modules make themselves
 def browser():
     """A real browser without a window, with a camera that shows a test pattern."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright, extra browser")
@@ -57,6 +57,33 @@ def browser():
         started = playwright.chromium.launch(executable_path=chromium(), args=arguments)
         yield started
         started.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Open the page as one more visitor, of any width, and keep what the browser asks for and complains of."""
+    contexts = []
+
+    def opened(address, width=1400, signed=None):
+        context = browser.new_context(viewport={"width": width, "height": 900}, permissions=["camera"])
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.requests, page.errors = [], []
+        page.on("request", lambda request: page.requests.append(request.url))
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.on("console", lambda said: page.errors.append(said.text) if said.type == "error" else None)
+        page.goto(address)
+        if signed:
+            page.get_by_label("username").fill(signed[0])
+            page.get_by_label("password").fill(signed[1])
+            page.get_by_role("button", name="Login").click()
+        page.get_by_role("button", name="Ask", exact=True).wait_for()
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
 
 
 class Running:

@@ -1,108 +1,14 @@
 """The page in a real browser. The answers that it shows are held against those that the model gives here."""
 
-import json
-import time
-from http.client import HTTPConnection
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import pytest
-from PIL import Image
 
 from .conftest import running
-from .test_asked import through
 from .test_uploads import bomb
+from .visitor import QUESTION, ask, choose, expected, finished, press, refused, upload
 
 pytestmark = pytest.mark.browser
-
-QUESTION = "How many shapes are there?"
-SOON = 30_000  # ms
-
-
-@pytest.fixture
-def open_page(browser):
-    """Open the page as one more visitor, of any width, and keep what the browser asks for and complains of."""
-    contexts = []
-
-    def opened(address, width=1400, signed=None):
-        context = browser.new_context(viewport={"width": width, "height": 900}, permissions=["camera"])
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(SOON)
-        page.requests, page.errors = [], []
-        page.on("request", lambda request: page.requests.append(request.url))
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.on("console", lambda said: page.errors.append(said.text) if said.type == "error" else None)
-        page.goto(address)
-        if signed:
-            page.get_by_label("username").fill(signed[0])
-            page.get_by_label("password").fill(signed[1])
-            page.get_by_role("button", name="Login").click()
-        page.get_by_role("button", name="Ask", exact=True).wait_for()
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-
-
-def upload(page, path):
-    with page.expect_response(lambda response: "/gradio_api/upload" in response.url and response.status == 200):
-        page.locator("input[type=file]").set_input_files(path)
-    page.locator("#picture img").wait_for()
-
-
-def choose(page, label, value):
-    box = page.get_by_label(label, exact=True)
-    box.click()
-    page.locator(f"#{box.get_attribute('aria-controls')}").get_by_role("option", name=value, exact=True).click()
-
-
-def press(page):
-    page.get_by_role("button", name="Ask", exact=True).click()
-
-
-def ask(page, path, question=QUESTION, pruner=None, budget=None, other=None):
-    upload(page, path)
-    page.get_by_label("Question").fill(question)
-    for label, value in (("Pruner", pruner), ("Compare with", other)):
-        if value is not None:
-            choose(page, label, value)
-    if budget is not None:
-        page.get_by_label("Visual tokens").fill(str(budget))
-    press(page)
-
-
-def finished(page, rows):
-    """Wait for a table of so many rows; returns what is in them."""
-    page.locator(".numbers tbody tr").nth(rows - 1).wait_for()
-    page.wait_for_function("document.querySelector('#status').innerText.trim().startsWith('Asking') === false")
-    return [row.locator("td").all_inner_texts() for row in page.locator(".numbers tbody tr").all()]
-
-
-def refused(page):
-    """The error that the page shows."""
-    return page.get_by_role("alert").inner_text()
-
-
-def expected(engine, path, pruner, budget, question=QUESTION):
-    return through(engine.ask(Image.open(path).convert("RGB"), question, pruner, budget))[1]
-
-
-def answered(address, path, body=None):
-    """The status with which the server answers without a browser; a body that is not bytes is sent as JSON."""
-    data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-    try:
-        with urlopen(Request(address + path, data, {"Content-Type": "application/json"})) as response:
-            return response.status
-    except HTTPError as error:
-        return error.code
-
-
-def uploads_in(places: Path) -> list[Path]:
-    """Uploads that lie in the temporary folder of a running page."""
-    return [path for path in places.glob("llava-web-*/**/*") if path.is_file() and path.parent.name != "scenes"]
 
 
 def test_a_question_is_answered_before_and_after_pruning(site, open_page, engine, drawn, trap):
@@ -198,39 +104,6 @@ def test_what_cannot_be_answered_is_told_and_the_page_goes_on(site, open_page, d
     assert page.get_by_role("alert").count() == 0
 
 
-def test_a_file_that_is_too_large_is_not_taken(site, open_page, drawn, tmp_path):
-    large = tmp_path / "large.png"
-    large.write_bytes(Path(drawn[0][0]).read_bytes() + b"\0" * (21 << 20))
-    page = open_page(site.address)
-    page.locator("input[type=file]").set_input_files(large)
-    page.get_by_text("exceed the maximum allowed size of 20").wait_for()
-    host, port = site.address.removeprefix("http://").split(":")
-    connection = HTTPConnection(host, int(port))
-    connection.putrequest("POST", "/gradio_api/upload")
-    connection.putheader("Content-Length", str(large.stat().st_size))
-    connection.endheaders()  # and nothing behind them: who is refused need not be read
-    assert connection.getresponse().status == 413
-    connection.close()
-    ask(page, drawn[0][0])
-    finished(page, 2)
-
-
-def test_uploads_are_deleted_when_the_visitor_leaves(site, open_page, drawn, places, tmp_path):
-    kept = set(uploads_in(places))
-    photo = tmp_path / "mine.png"
-    Image.open(drawn[0][0]).rotate(90).save(photo)
-    page = open_page(site.address)
-    ask(page, photo)
-    finished(page, 2)
-    assert any(path.name == "mine.png" for path in uploads_in(places))
-    page.close()
-    for _ in range(100):
-        if set(uploads_in(places)) <= kept:
-            break
-        time.sleep(0.2)
-    assert set(uploads_in(places)) <= kept
-
-
 @pytest.mark.parametrize("width", [1400, 420])
 def test_nothing_is_cut_off(site, open_page, drawn, width):
     page = open_page(site.address, width)
@@ -242,48 +115,6 @@ def test_nothing_is_cut_off(site, open_page, drawn, width):
         assert box["x"] >= 0 and box["x"] + box["width"] <= width and box["width"] > 200
     one, two = (image.bounding_box() for image in page.locator(".kept img").all())
     assert (one["y"] == pytest.approx(two["y"], abs=60)) == (width == 1400)  # side by side where there is room
-
-
-@pytest.mark.parametrize("named", ["/etc/passwd", "https://example.org/a.png", "llava/shapes/checkpoints"])
-def test_nothing_that_is_named_is_opened(site, named, trap):
-    file = {"path": named, "url": named, "meta": {"_type": "gradio.FileData"}}
-    for fn_index in range(8):
-        for data in ([file, QUESTION, "cdpruner", 18, "none"], ["", file, file, file, file], [file]):
-            body = {"data": data, "fn_index": fn_index, "session_hash": "raw"}
-            assert answered(site.address, "/gradio_api/queue/join", body) == 403
-    assert answered(site.address, f"/gradio_api/file={named}") == 403
-    assert answered(site.address, "/gradio_api/run/ask", {"data": [file]}) == 404
-    assert trap.came == []
-
-
-def test_nobody_gets_past_the_queue(site):
-    with urlopen(f"{site.address}/config") as response:
-        functions = json.load(response)["dependencies"]
-    waiting = [each["id"] for each in functions if each["queue"]]
-    assert len(waiting) >= 2  # the button, and the choice of a picture
-    for index in waiting:
-        body = {"data": [None, QUESTION, "cdpruner", 18, "none"], "fn_index": index, "session_hash": "raw"}
-        assert answered(site.address, "/gradio_api/run/predict", body) in (401, 403, 404)
-
-
-def test_names_and_passwords(browser, open_page, drawn, tmp_path, openai_server):
-    logins = tmp_path / "logins"
-    logins.write_text("ada:right\n")
-    with running("--server", openai_server.url, "--auth-file", str(logins), places=tmp_path) as page:
-        assert answered(page.address, "/config") == 401
-        assert answered(page.address, "/gradio_api/queue/join", {"data": []}) == 401
-        assert answered(page.address, "/gradio_api/upload", {}) == 401
-        visitor = browser.new_page()
-        visitor.goto(page.address)
-        visitor.get_by_label("username").fill("ada")
-        visitor.get_by_label("password").fill("wrong")
-        visitor.get_by_role("button", name="Login").click()
-        visitor.get_by_text("Incorrect Credentials").wait_for()
-        visitor.close()
-        seen = open_page(page.address, signed=("ada", "right"))
-        ask(seen, drawn[0][0])
-        assert finished(seen, 1)[0][0] == "71"
-        assert all(url.startswith((page.address, "data:", "blob:")) for url in seen.requests)
 
 
 def test_in_front_of_a_server(open_page, drawn, tmp_path, openai_server):

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from llava.web.guard import Guard
+from llava.web.guard import MOST_STORED, Guard
 from llava.web.uploads import LARGEST_FILE
 
 JOIN = "/gradio_api/queue/join"
@@ -114,3 +114,11 @@ def test_sizes(ask):
     assert ask("POST", upload, content_length="x")[0] == 411
     assert ask("POST", upload, content_length=str(LARGEST_FILE + (1 << 17)))[0] == 413
     assert ask("POST", upload, content_length=str(LARGEST_FILE))[0] == 200
+
+
+def test_uploads_have_only_so_much_room(ask, tmp_path):
+    (tmp_path / "below").mkdir()
+    with (tmp_path / "below" / "b.png").open("wb") as file:
+        file.truncate(MOST_STORED - LARGEST_FILE)
+    assert ask("POST", "/gradio_api/upload", content_length=str(LARGEST_FILE))[0] == 507
+    assert ask("POST", "/gradio_api/upload", content_length=str(LARGEST_FILE - 1))[0] == 200

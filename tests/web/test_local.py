@@ -1,14 +1,19 @@
+import runpy
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import llava
 from llava.pruners import PRUNERS
 from llava.records import InputError
+from llava.web.local import Local
 
 from .test_asked import through
 
 QUESTION = "How many shapes are there?"
+ROOT = Path(__file__).parents[2]
 
 
 def test_what_can_be_chosen(engine):
@@ -82,3 +87,31 @@ def test_a_budget_means_nothing_without_a_pruner(engine):
 def test_a_whole_budget_says_that_nothing_was_dropped(engine, picture):
     _, told = through(engine.ask(picture, QUESTION, "cdpruner", 144))
     assert told.notes == ["cdpruner dropped nothing: the picture has 144 visual tokens."]
+
+
+def test_what_the_model_refuses_is_told(engine, picture):
+    with pytest.raises(InputError, match="would lose its end.*ask less"):
+        through(engine.ask(picture, "word " * 4000, "none", 1))
+
+
+def test_tiles_are_drawn_beside_the_whole(picture):
+    engine = Local(llava.load(ROOT / "tests/e2e/checkpoints/llava-v1.6-vicuna-tiny", device="cpu"), 2, 1)
+    engine.warm(picture)
+    assert (engine.tokens, engine.budget, engine.pruner) == (576, 72, "cdpruner")
+    wide = picture.resize((400, 200))
+    for pruner in ("none", "divprune"):
+        _, told = through(engine.ask(wide, QUESTION, pruner, 72))
+        base, grid = told.pictures
+        assert base.shape == (384, 384, 3) and grid.shape[1] > grid.shape[0]
+        assert (told.visual_tokens < told.tokens_before) == (pruner == "divprune")
+
+
+def test_a_model_of_transformers_own(llava_shapes, tmp_path, picture, can_prune):
+    runpy.run_path(str(ROOT / "scripts/convert_llava_to_hf.py"))["to_hf"](Path(llava_shapes), tmp_path / "hf")
+    engine = Local(llava.load(tmp_path / "hf", device="cpu"), 8, 1)
+    assert (engine.tokens, engine.budget) == (None, 64)
+    engine.warm(picture)
+    _, told = through(engine.ask(picture, QUESTION, "divprune", 36))
+    assert (told.visual_tokens, told.tokens_before, told.pictures) == (36, 144, [])
+    _, told = through(engine.ask(picture, QUESTION, "divprune", 500))
+    assert told.notes == ["divprune dropped nothing: the picture has 144 visual tokens."]
