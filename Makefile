@@ -17,6 +17,7 @@
 # RECORD=docs/tested.md writes down what was tested with what.
 .DEFAULT_GOAL := help
 .PHONY: help demo docs test test-newest test-oldest test-triton test-vllm test-vllm-all gpu lint wheel options results constraints constraints-vllm
+.PHONY: help demo docs test test-newest test-oldest test-triton test-vllm test-vllm-all gpu lint options results constraints constraints-vllm chromium
 
 VENV ?= .venv
 TESTS ?= tests
@@ -75,7 +76,7 @@ docs: $(VENV)/.docs
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/shellcheck -x .ci/run $$(find scripts -name '*.sh')
+	$(VENV)/bin/shellcheck -x .ci/run .ci/browser.sh $$(find scripts -name '*.sh')
 	$(VENV)/bin/python .ci/check_types.py
 
 wheel: $(VENV)/.wheel
@@ -124,6 +125,12 @@ $(EXTRAS:%=test-%): test-%: $(VENV)-%/bin/python
 	$(call install,$(VENV)-$*,$(or $(wildcard .ci/constraints-$*.txt),.ci/constraints.txt),$*,pytest hypothesis)
 	$(call torchvision,$(VENV)-$*)
 	$(call run,$(VENV)-$*,$*) $($*_TESTS)
+
+# A browser is no package of Python's.
+test-browser: chromium
+
+chromium:
+	bash .ci/browser.sh
 
 $(EXTRAS:%=$(VENV)-%/bin/python):
 	$(call venv,$(PYTHONS))
