@@ -22,7 +22,8 @@ TERMS = {
     received, score, search, determinantal point process, diversity, coverage, merging, centred, prune layer,
     decoder layer, record, fail closed, decoding, time to first token, throughput, KV memory, FLOPs, noisy, CUDA
     graph, kernel, launch, protocol, published number, lmms-eval, judge, golden file, paired test, embedded model,
-    native format, part, family, door, doctor, extra, budget that follows the picture
+    native format, part, family, door, doctor, extra, budget that follows the picture,
+    raster order, LoRA, DeepStack, CPU time, Gram matrix, SDPA
     """.split(",")
 }
 """Words with a meaning of their own in the README and the documents."""
