@@ -16,8 +16,8 @@
 # Each sets up what it needs first, in $(VENV) or a folder of that name and the target's. TESTS="tests/model" runs a part;
 # RECORD=docs/tested.md writes down what was tested with what.
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test test-newest test-oldest test-triton test-vllm test-vllm-all gpu lint wheel options results constraints constraints-vllm
-.PHONY: help demo docs test test-newest test-oldest test-triton test-vllm test-vllm-all gpu lint options results constraints constraints-vllm chromium
+.PHONY: help demo docs test test-newest test-oldest test-triton test-vllm test-vllm-all gpu lint wheel options results \
+	constraints constraints-vllm chromium
 
 VENV ?= .venv
 TESTS ?= tests

@@ -22,11 +22,11 @@ def test_every_relative_link_leads_somewhere(document):
     assert not dead
 
 
-def test_the_ten_lines_of_python_answer_the_question(monkeypatch, capsys):
+def test_the_six_lines_of_python_answer_the_question(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     exec(code, {})
-    assert capsys.readouterr().out == "6 [36]\n"
+    assert capsys.readouterr().out == "triangle 36 144\nring\n"
 
 
 def test_nobody_is_sent_to_the_registrys_package_of_this_name():

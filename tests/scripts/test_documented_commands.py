@@ -26,6 +26,7 @@ NEEDS = {
     "minutes: tests/bench runs each suite small": r"llava\.bench --json",
     "an environment, or another host": r"^make |^pip |^git |^hf |^python -m venv|activate$",
     "a run of tests": r"-m pytest",
+    "a visitor: tests/web opens the page": r"llava[. ]web",
 }
 """Why a command is only run dry, and how it is known."""
 TABLES = ("coming_from.md",)
@@ -34,7 +35,13 @@ FEWER = {r"shapes(\.sh| v1_5)": "--limit 8", r"eval demo": "--num-questions 8"}
 """Words behind a command that is run for real, so that it asks a handful of questions and not a thousand."""
 TYPED = "How many shapes are there?\n\n"
 """What is typed into a conversation."""
-TELLS = {r"serve\.cli|llava (ask|chat)": "6", "tflops": "FLOP", r"eval table$": "divprune", r"shapes\.sh": "accuracy"}
+TELLS = {
+    r"serve\.cli|llava chat|ask .*How many": "6",
+    "ask .*cyan": "triangle",
+    "tflops": "FLOP",
+    r"eval table$": "divprune",
+    r"shapes\.sh": "accuracy",
+}
 """A word of what a command prints."""
 
 
