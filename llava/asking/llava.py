@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from llava.asking.batch import left_pad, pad_token_id, stack_images
+from llava.asking.chat import History
 from llava.asking.images import refuse_foreign
 from llava.asking.likelihood import common_prefix, score_rows
 from llava.asking.model import Model, Read, Show
@@ -26,6 +27,7 @@ from llava.asking.prompts import (
 from llava.asking.questions import Question
 from llava.asking.stream import streaming
 from llava.constants import DEFAULT_IMAGE_TOKEN, IGNORE_INDEX, IMAGE_PLACEHOLDER, IMAGE_TOKEN_INDEX
+from llava.conversation import Conversation, conv_templates
 from llava.mm_utils import process_images, tokenizer_image_token
 from llava.pruners import Pruner
 from llava.pruners.cues import CLIP_TEXT_CUES
@@ -80,6 +82,47 @@ class Preparer:
         return Item(self.turn(user), [*map(self.pixels, images)], sizes, query, lost)
 
 
+class LlavaHistory(History):
+    """A conversation by a template of LLaVA's; answers stand in it without the separator that follows them.
+
+    Args:
+        preparer: of the model.
+        images: what the conversation is about, prepared once.
+        device, dtype: of the model.
+    """
+
+    def __init__(self, preparer: Preparer, images: Sequence[Image.Image], device: torch.device, dtype: torch.dtype):
+        self.preparer, self.sizes = preparer, [image.size for image in images]
+        self.pixels = [preparer.pixels(image).to(device, dtype) for image in images]
+        self.conversation = conv_templates[preparer.conv_mode].copy()
+        self.stop = self.conversation.sep2 or self.conversation.sep
+        user, assistant = (role.removeprefix("<|im_start|>").strip() for role in self.conversation.roles)
+        self.names = user or "user", assistant or "assistant"
+        self._begun = False
+
+    def item(self, question: str) -> Item:
+        return Item(
+            self.preparer.encode(self._with(question, None).get_prompt()),
+            self.pixels,
+            self.sizes,
+            user_query(question),
+        )
+
+    def add(self, question: str, answer: str) -> None:
+        self.conversation, self._begun = self._with(question, answer), True
+
+    def text(self) -> str:
+        return self.conversation.get_prompt()
+
+    def _with(self, question: str, answer: str | None) -> Conversation:
+        """The conversation with a further turn, the images in front if it is the first one."""
+        shown = "" if self._begun else f"{DEFAULT_IMAGE_TOKEN}\n" * len(self.pixels)
+        conversation = self.conversation.copy()
+        conversation.append_message(conversation.roles[0], shown + question)
+        conversation.append_message(conversation.roles[1], answer)
+        return conversation
+
+
 class LlavaModel(Model):
     """A LLaVA checkpoint that answers batches of questions.
 
@@ -118,6 +161,10 @@ class LlavaModel(Model):
         user = place_images(question, len(images))
         lost = {"placeholders": placeholders_lost(question, len(images), IMAGE_PLACEHOLDER)}
         return self.preparer.item(user, images, user_query(question), lost)
+
+    def history(self, visuals: Sequence[Any]) -> "LlavaHistory":
+        refuse_foreign(visuals, "the conversation")
+        return LlavaHistory(self.preparer, visuals, self.model.device, self.model.dtype)
 
     def _generate(
         self, items: Sequence[Item], generation: Mapping[str, Any], show: Show | None, stop: str, pruning: Any

@@ -3,35 +3,23 @@
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from llava.asking.batch import generation_options, pad_token_id, unfinished
+from llava.asking.chat import Chat, History, Show
 from llava.asking.images import visuals_of
+from llava.asking.limit import naming_question
 from llava.asking.losses import noted
 from llava.asking.questions import Answer, Question, Shown, as_asked, in_batches
-from llava.model.splice import PromptTooLong
 from llava.pruners import Pruner
-from llava.records import InputError
 from llava.selecting.options import AS_SET, NATIVE, PruningOptions
 
-Show = Callable[[str], Any]
-"""Called with every piece of an answer as it comes."""
 Read = Iterator[tuple[dict[str, Any], dict[str, Any]]]
 """What a call read of every item, by the names of ``Answer``, and lost of it, by those of ``llava.asking.losses``."""
-
-
-@contextmanager
-def naming_question(texts: Sequence[str]) -> Iterator[None]:
-    """Turn the refusal of a prompt of a batch into an ``InputError`` that names its question."""
-    try:
-        yield
-    except PromptTooLong as error:
-        raise InputError(f"the question {texts[error.row]!r:.60} would lose its end: {error}") from error
 
 
 class Model(ABC):
@@ -66,6 +54,10 @@ class Model(ABC):
     @abstractmethod
     def asked(self, question: str, visuals: Sequence[Any]) -> Any:
         """What a person asks about what they show, of ``visuals_of``, as the model reads it; raises as ``item``."""
+
+    @abstractmethod
+    def history(self, visuals: Sequence[Any]) -> History:
+        """A conversation that is still to begin, about ``visuals`` of ``visuals_of``; raises as ``asked``."""
 
     @abstractmethod
     def score(self, questions: Sequence[Question]) -> list[tuple[float, bool]]:
@@ -187,6 +179,14 @@ class Model(ABC):
         with naming_question([question]):
             item = self.asked(question, visuals_of(image))
             return self.answer_items([item], options, show, pruning=pruning, whole=True)[0]
+
+    def chat(self, image: Any = None) -> Chat:
+        """Begin a conversation about an image, a clip, several, or nothing; ``image`` as of ``answer``.
+
+        Raises:
+            InputError, ValueError: what is shown cannot be read.
+        """
+        return Chat(self, image)
 
     def of_call(self, pruning: Any) -> PruningOptions | None:
         """What a call is told of its pruning as options, ``AS_SET`` where it is told nothing."""

@@ -2,14 +2,13 @@
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
@@ -20,7 +19,8 @@ from transformers import (
 )
 
 from llava.asking.batch import positive
-from llava.asking.conversations import Turn, Video, conversation, rendered, separated
+from llava.asking.conversations import Video, conversation, rendered, separated
+from llava.asking.hosted import HostedHistory, Item
 from llava.asking.likelihood import common_prefix, score_rows, tail_labels
 from llava.asking.losses import without_placeholders
 from llava.asking.model import Model, Read, Show
@@ -40,23 +40,6 @@ from llava.selecting.record import PruneRecord
 from llava.utils import encodable
 
 VISUAL_IDS = ("video_token_id", "video_token_index", "image_token_id", "image_token_index")
-
-
-@dataclass(frozen=True)
-class Item:
-    """A question as the processor reads it.
-
-    Args:
-        turn: what the user says and shows.
-        prompt: that by the chat template.
-        query: what relevance-based pruners compare with the images.
-        lost: what was lost of the question already, by the names of ``llava.asking.losses``.
-    """
-
-    turn: Turn
-    prompt: str
-    query: str
-    lost: Mapping[str, Any] = field(default_factory=dict)
 
 
 class VlmModel(Model):
@@ -105,14 +88,18 @@ class VlmModel(Model):
         return Item(turn, rendered(self.processor, turn), lmms_query(text), lost)
 
     def asked(self, question: str, visuals: Sequence[Any]) -> Item:
-        if clips := [visual for visual in visuals if not isinstance(visual, Image.Image)]:
-            self._check_clips(clips[0])
+        self._check_clips(visuals)
         return self.item(Question(question, lambda: list(visuals), "the question"))
 
-    def _check_clips(self, clip: Any) -> None:
-        """Raise ValueError, which names the clip, where the model reads none, or it is of no form that is read."""
-        if not isinstance(clip, str | np.ndarray | Video):
-            return  # ``conversation`` says what it takes
+    def history(self, visuals: Sequence[Any]) -> HostedHistory:
+        self._check_clips(visuals)
+        return HostedHistory(self.processor, visuals, self.max_frames, self._readable)
+
+    def _check_clips(self, visuals: Sequence[Any]) -> None:
+        """Raise ValueError, which names it, for a clip that is not there or that the model does not read."""
+        clip = next((visual for visual in visuals if isinstance(visual, str | np.ndarray | Video)), None)
+        if clip is None:
+            return
         if getattr(self.processor, "video_processor", None) is None:
             shown = clip if isinstance(clip, str) else "a clip of frames"
             raise ValueError(f"{shown}: {self.name} is a model of images, and reads no videos")

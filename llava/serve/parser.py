@@ -8,7 +8,8 @@ from llava.flags.pruning import HOSTED, NATIVE
 
 ASK = """Ask a model about a picture, one question after the other. Answers are printed as they come; how many visual
 tokens the model read, and in how many milliseconds it answered, is told beside them, on the standard error."""
-DOC = """Talk with a LLaVA model about an image, in the terminal. An empty line ends the conversation."""
+DOC = """Talk with a LLaVA model about an image, in the terminal. An empty line ends the conversation, /help says how to
+switch the pruner within it."""
 
 
 def chat_parser(prog: str = "python -m llava.serve.cli", image_flag: bool = True) -> ArgumentParser:

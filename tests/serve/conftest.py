@@ -8,12 +8,13 @@ from transformers import CLIPImageProcessorPil, StoppingCriteriaList
 
 from llava.asking.llava import LlavaModel
 from llava.constants import IMAGE_TOKEN_INDEX
+from llava.selecting.options import PruningOptions
 
 
 class TalkativeModel:
     """Streams the same reply at every turn, and goes on to speak for the user until it is stopped."""
 
-    device, dtype = torch.device("cpu"), torch.float32
+    device, dtype, pruning = torch.device("cpu"), torch.float32, PruningOptions()
     reply = "It is red."
 
     def __init__(self, tokenizer, config):

@@ -1,5 +1,6 @@
 import io
 import logging
+import re
 import subprocess
 import sys
 
@@ -9,9 +10,10 @@ from PIL import Image
 from llava.asking.load import model_path
 from llava.command import run_program
 from llava.constants import IMAGE_TOKEN_INDEX
-from llava.conversation import conv_templates
+from llava.model.splice import PromptTooLong
 from llava.records import InputError
 from llava.serve import cli
+from llava.serve.commands import pruning
 from llava.shapes import checkpoint_path
 
 
@@ -71,12 +73,6 @@ def test_debugging_shows_prompt_and_tokens(talk, caplog):
     with caplog.at_level(logging.INFO, "llava.serve.cli"):
         talk("What?\n", "--debug")
     assert "5 of 9 visual tokens" in caplog.text and "USER: <image>" in caplog.text
-
-
-def test_the_sides_have_names_without_marks():
-    assert cli.names(conv_templates["vicuna_v1"]) == ("USER", "ASSISTANT")
-    assert cli.names(conv_templates["chatml_direct"]) == ("user", "assistant")
-    assert cli.names(conv_templates["plain"]) == ("user", "assistant")
 
 
 @pytest.mark.parametrize(
@@ -141,3 +137,57 @@ def test_programs_for_one_question_need_no_locks_of_files():
     code += "llava.eval.ask.locks.check_locks()"
     masked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert masked.stderr.strip().endswith("with fcntl, which Python has on Linux, macOS and WSL alone")
+
+
+class TestCommands:
+    @pytest.mark.parametrize(
+        ("line", "keywords"),
+        [
+            ("divprune 36", {"pruner": "divprune", "visual_token_num": 36}),
+            ("divprune 0.25", {"pruner": "divprune", "keep_ratio": 0.25}),
+            ("divprune 25%", {"pruner": "divprune", "keep_ratio": 0.25}),
+            ("none", {"pruner": "none"}),
+            (
+                "vispruner 36 important_ratio=0.3 budget_scope=image",
+                {"pruner": "vispruner", "visual_token_num": 36, "important_ratio": 0.3, "budget_scope": "image"},
+            ),
+        ],
+    )
+    def test_words_mean_the_keywords_of_prune(self, line, keywords):
+        assert pruning(line.split()) == keywords
+
+    def test_switch_the_pruner_within_a_conversation(self, talk, model, capsys):
+        talk(
+            "/pruner\nQ1\n/pruner divprune 7\nQ2\n/pruner none\nQ3\n/help\n",
+            "--pruner",
+            "uniform",
+            "--keep_ratio",
+            "0.5",
+        )
+        asked = [call.get("pruning", "as loaded") for call in model.calls]
+        assert asked[0] == "as loaded" and asked[1].pruner.visual_token_num == 7 and asked[2].pruner is None
+        screen = capsys.readouterr().out
+        assert "pruner: divprune visual_token_num=7\n" in screen and "pruner: none\n" in screen
+        assert "/pruner NAME BUDGET" in screen and "divprune, " in screen
+
+    @pytest.mark.parametrize(
+        ("line", "complaint"),
+        [
+            ("/pruner best 7", "unknown pruner 'best'; the known ones are none, .*divprune"),
+            ("/pruner divprune", "divprune needs a budget"),
+            ("/pruner divprune many", "'many' is neither a budget, such as 36 or 25%, nor OPTION=VALUE"),
+            ("/pruner divprune 7 colour=red", "no option colour"),
+            ("/prune divprune", "/prune is no command; there are /pruner and /help"),
+        ],
+    )
+    def test_that_are_wrong_are_said_and_do_not_end_the_conversation(self, talk, model, caplog, line, complaint):
+        talk(f"/pruner divprune 7\n{line}\nWhat?\n")
+        assert re.search(complaint, caplog.text)
+        assert [call["pruning"].pruner.visual_token_num for call in model.calls] == [7]
+
+    def test_a_question_that_cannot_be_asked_is_said_and_does_not_end_the_conversation(
+        self, talk, loaded, model, caplog
+    ):
+        model.generate = lambda *args, **given: (_ for _ in ()).throw(PromptTooLong(0, 9, 8))
+        talk("What?\nWho?\n")
+        assert "the question 'What?' would lose its end" in caplog.text and "'Who?'" in caplog.text
