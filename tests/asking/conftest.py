@@ -1,11 +1,11 @@
 """What both models behind lmms-eval refuse before anything is loaded, and the embedded one in Transformers' format."""
 
-import runpy
 from pathlib import Path
 
 import pytest
 
-CONVERTER = Path(__file__).parents[2] / "scripts/convert_llava_to_hf.py"
+from llava.convert.program import to_hf
+
 PRUNED = {"pruner": "divprune", "keep_ratio": 0.5}
 WRONG_OF_BOTH = [
     ({"device_map": "foo"}, ValueError, "device_map 'foo'"),
@@ -20,5 +20,5 @@ WRONG_OF_BOTH = [
 @pytest.fixture(scope="session")
 def converted(llava_shapes, tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("converted") / "shapes-hf"
-    runpy.run_path(str(CONVERTER))["to_hf"](Path(llava_shapes), folder)
+    to_hf(Path(llava_shapes), folder)
     return str(folder)

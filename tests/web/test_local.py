@@ -1,4 +1,3 @@
-import runpy
 import threading
 from pathlib import Path
 
@@ -6,6 +5,7 @@ import numpy as np
 import pytest
 
 import llava
+from llava.convert.program import to_hf
 from llava.pruners import PRUNERS
 from llava.records import InputError
 from llava.web.local import Local
@@ -107,7 +107,7 @@ def test_tiles_are_drawn_beside_the_whole(picture):
 
 
 def test_a_model_of_transformers_own(llava_shapes, tmp_path, picture, can_prune):
-    runpy.run_path(str(ROOT / "scripts/convert_llava_to_hf.py"))["to_hf"](Path(llava_shapes), tmp_path / "hf")
+    to_hf(Path(llava_shapes), tmp_path / "hf")
     engine = Local(llava.load(tmp_path / "hf", device="cpu"), 8, 1)
     assert (engine.tokens, engine.budget) == (None, 64)
     engine.warm(picture)
