@@ -5,7 +5,7 @@ import logging
 from argparse import Namespace
 from typing import Any
 
-from llava.asking.images import load_image
+from llava.asking.images import names_video, visuals_of
 from llava.asking.load import by_flags, check_options, choose_pruner, load, model_path
 from llava.asking.losses import warn_of_losses
 from llava.asking.model import Model
@@ -14,12 +14,12 @@ from llava.asking.questions import Answer
 from llava.command import reason
 from llava.flags.pruning import HOSTED, NATIVE, options_of
 from llava.pruners import Pruner
-from llava.records import InputError
+from llava.records import InputError, local_path
 
 logger = logging.getLogger(__name__)
 
 GENERATION = ("temperature", "top_p", "num_beams", "max_new_tokens")
-LOADING = ("device", "dtype", "attn_implementation", "vision_dtype", "cuda_graphs")
+LOADING = ("device", "dtype", "attn_implementation", "vision_dtype", "cuda_graphs", "load_8bit", "load_4bit")
 EMBEDDED = "the embedded model answers, which knows drawn shapes alone; --model names another"
 
 
@@ -28,13 +28,15 @@ def ask(args: Namespace) -> None:
 
     Raises:
         InputError: an unreadable image, an empty question or an option that does not fit, before the model loads; a
-            checkpoint that cannot be loaded.
+            checkpoint that cannot be loaded, or that does not read what is shown.
     """
     pruner = choose_pruner(args)
     check_options(args, pruner)
     if args.conv_mode is not None:
         check_conv_mode(args.conv_mode)
-    image, questions = load_image(args.image), [typed(question).strip() for question in args.questions]
+    if names_video(args.image) and not local_path(args.image).is_file():
+        raise InputError(f"cannot read the video {args.image}: no such file")
+    shown, questions = visuals_of(args.image), [typed(question).strip() for question in args.questions]
     if not all(questions):
         raise InputError("QUESTION is empty")
     if args.model_path is None:
@@ -43,7 +45,10 @@ def ask(args: Namespace) -> None:
     generation = {name: getattr(args, name) for name in GENERATION}
     for question in questions:
         show = None if args.json else lambda piece: print(piece, end="", flush=True)
-        answer = model.answer(image, question, show=show, **generation)
+        try:
+            answer = model.answer(shown, question, show=show, **generation)
+        except ValueError as error:  # a prompt that is too long, a video that is none
+            raise InputError(str(error)) from error
         if args.json:
             print(json.dumps(_described(args, question, answer, model), ensure_ascii=False), flush=True)
         else:
@@ -65,11 +70,16 @@ def _loaded(args: Namespace, pruner: Pruner | None) -> Model:
         InputError: it cannot be loaded, or not with these options.
     """
     path = model_path(args)
-    names = (*LOADING, *dict.fromkeys([*options_of(NATIVE), *options_of(HOSTED)]))
-    options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    hosted = [name for name in options_of(HOSTED) if name not in options_of(NATIVE)]
+    names = (*LOADING, *options_of(NATIVE), *hosted)
+    options = {name: getattr(args, name) for name in names if getattr(args, name) not in (None, False)}
     of_llava = {"base": args.model_base, "conv_mode": args.conv_mode, "anyres": args.anyres}
     try:
         return load(path, pruner=pruner, **of_llava, **options)
+    except TypeError as error:
+        given = ", ".join(f"--{name}" for name in hosted if name in options)
+        fault = f"{given} is for models in Transformers' format" if given else by_flags(reason(error), options)
+        raise InputError(f"cannot load {path}: {fault}") from error
     except Exception as error:  # libraries raise many types about files that are not what they should be
         raise InputError(f"cannot load {path}: {by_flags(reason(error), options)}") from error
 

@@ -30,9 +30,7 @@ def chat_parser(prog: str = "python -m llava.serve.cli", image_flag: bool = True
     parser.add_argument("--max-new-tokens", type=DECODING["max_new_tokens"], default=512, help=longest)
     parser.add_argument("--debug", action="store_true", help="show the prompt and the number of tokens at every turn")
     add_model_args(parser)
-    bits = parser.add_mutually_exclusive_group()
-    bits.add_argument("--load-8bit", action="store_true", help="weights in 8 bits; needs the extra quant")
-    bits.add_argument("--load-4bit", action="store_true", help="weights in 4 bits; needs the extra quant")
+    _add_bits(parser)
     return parser
 
 
@@ -44,11 +42,18 @@ def talk_parser() -> ArgumentParser:
 def ask_parser(prog: str = "llava ask") -> ArgumentParser:
     """What to ask about which picture, then the flags of the model and the pruners, of either format."""
     parser = Parser(prog=prog, description=ASK, allow_abbrev=False)
-    parser.add_argument("image", metavar="IMAGE", help="a file or an http(s) address")
+    parser.add_argument("image", metavar="IMAGE", help="a file or an http(s) address; a video for models that read one")
     parser.add_argument("questions", metavar="QUESTION", nargs="+", help="in quotes; each is asked by itself")
     lines = "print one line of JSON for each question instead, with all that is known of its answer"
     parser.add_argument("--json", action="store_true", help=lines)
     parser.add_argument("--conv-mode", help="conversation template; follows the model's name if not given")
     add_generation_args(parser, max_new_tokens=512, temperature=0.0)
     add_model_args(parser, NATIVE, HOSTED)
+    _add_bits(parser)
     return parser
+
+
+def _add_bits(parser: ArgumentParser) -> None:
+    bits = parser.add_mutually_exclusive_group()
+    bits.add_argument("--load-8bit", action="store_true", help="weights in 8 bits; needs the extra quant")
+    bits.add_argument("--load-4bit", action="store_true", help="weights in 4 bits; needs the extra quant")

@@ -271,3 +271,22 @@ def test_questions_from_windows_are_read_or_told(pope, coding):
     path.write_bytes("\r\n".join(lines).encode(coding))
     found = problems("pope", pope)
     assert bool(found) == (coding == "latin-1") and all("line 1: not UTF-8" in fault.message for fault in found)
+
+
+def test_the_last_line_says_how_many_benchmarks_are_complete_and_how_much_there_is_to_download(pope, capsys):
+    _, output = status(["--eval-dir", str(pope)], capsys)
+    last = output.splitlines()[-1]
+    assert last == "2 of 15 benchmarks complete; to download: 38.9 GB and what nobody says the size of"
+    _, output = status(["pope", "--eval-dir", str(pope)], capsys)
+    assert output.splitlines()[-1] == "1 of 1 benchmark complete"
+    _, output = status(["pope", "--eval-dir", str(pope), "--quiet"], capsys)
+    assert output == ""
+
+
+def test_where_to_get_a_thing_is_told_once(tmp_path, capsys):
+    _, output = status(["--eval-dir", str(tmp_path)], capsys)
+    assert output.count("eval.zip, linked from") == output.count("test2015.zip (12 GB)") == 1
+    assert output.count("mm-vet.zip") == output.count("coco_pope_adversarial.json") == 1
+    lines = {line.split(":")[0].split("/")[-1]: line for line in output.splitlines()}
+    assert lines["llava_gqa_testdev_balanced.jsonl"].endswith("get it: as for vqav2")
+    assert lines["mm-vet.json"].endswith("get it: as above")
