@@ -6,8 +6,6 @@ https://arxiv.org/abs/2304.08485.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from llava.eval.tasks.base import SENTENCES, Given, Task
 from llava.eval.tasks.files import DataFile, Images, asked
 from llava.eval.tasks.matching import check_same_questions, ids
@@ -36,6 +34,8 @@ def score(given: Given) -> Result:
         InputError: reviews that do not belong to the questions, or references rated 0 or less in the mean, as where no
             review could be read.
     """
+    import numpy as np  # names of benchmarks are looked up without it
+
     reviews = given.answers
     if given.questions is not None:
         check_same_questions(ids(reviews), ids(given.questions))
@@ -59,11 +59,13 @@ def score(given: Given) -> Result:
     return Result("llavabench", "relative score", value, len(reviews), 0, unread, interval, details)
 
 
-def _interval(pairs: np.ndarray, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+def _interval(pairs: Any, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
     """95 % interval of the relative score in percent; reviews are resampled as pairs.
 
     Resamples whose references are rated 0 or less have no score and are left out.
     """
+    import numpy as np  # names of benchmarks are looked up without it
+
     rng = np.random.default_rng(seed)
     draws = pairs[rng.integers(len(pairs), size=(resamples, len(pairs)))].mean(1)  # (resamples, 2)
     draws = draws[draws[:, 0] > 0]

@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from llava.asking.prompts import SHORT_ANSWER
 from llava.eval.tasks.base import SHORT, Given, Task, only
 from llava.eval.tasks.files import Images, answer_lines, asked
@@ -113,6 +111,8 @@ def _interval(categories: Sequence[Mapping[int, int]], resamples: int = 2000, se
 
     Resampling images and counting their right answers is drawing the counts from a multinomial distribution.
     """
+    import numpy as np  # names of benchmarks are looked up without it
+
     rng = np.random.default_rng(seed)
     totals = np.zeros(resamples)
     for images in categories:

@@ -10,8 +10,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-
 from llava.asking.prompts import SHORT_ANSWER
 from llava.eval.tasks.base import SHORT, Given, Task, only
 from llava.eval.tasks.files import DataFile, Images, answer_lines, asked
@@ -124,6 +122,8 @@ def _interval(counts: Sequence[Mapping[str, int]], resamples: int = 2000, seed: 
 
     Resampling questions and counting outcomes is drawing the outcomes from a multinomial distribution.
     """
+    import numpy as np  # names of benchmarks are looked up without it
+
     rng = np.random.default_rng(seed)
     f1 = np.zeros(resamples)
     for count in counts:

@@ -9,8 +9,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-
 from llava.eval.tasks.matching import is_missing
 from llava.records import InputError, replace_file
 
@@ -134,6 +132,8 @@ def bootstrap_interval(scores: Sequence[float], resamples: int = 2000, seed: int
     """
     if not len(scores):
         raise ValueError("no scores to resample")
+    import numpy as np  # names of benchmarks are looked up without it
+
     values, counts = np.unique(np.asarray(scores, dtype=np.float64), return_counts=True)
     rng = np.random.default_rng(seed)
     # How often each value occurs in a resample is multinomial; scores have few values, questions are many.
@@ -143,6 +143,8 @@ def bootstrap_interval(scores: Sequence[float], resamples: int = 2000, seed: int
 
 def percentile_interval(replicates: Sequence[float]) -> tuple[float, float]:
     """The middle 95 % of what a metric comes to in resamples of the questions."""
+    import numpy as np
+
     low, high = np.quantile(replicates, [0.025, 0.975])
     return float(low), float(high)
 
@@ -171,6 +173,8 @@ def clustered_stderr(values: Sequence[float], clusters: Sequence[Any]) -> float:
     Raises:
         ValueError: fewer than two clusters.
     """
+    import numpy as np  # names of benchmarks are looked up without it
+
     deviations = np.asarray(values, dtype=np.float64) - np.mean(values)
     names, index = np.unique(np.asarray(clusters), return_inverse=True)
     if len(names) < 2:

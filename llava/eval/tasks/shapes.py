@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from llava.eval.tasks.base import SHORT, Given, Task
@@ -11,7 +12,6 @@ from llava.eval.tasks.matching import check_same_questions, ids
 from llava.eval.tasks.scores import Result, percent, wilson_interval
 from llava.records import InputError, check_record
 from llava.shapes import checkpoint_path
-from llava.shapes.benchmark import write_benchmark
 
 MEASURED = dict.fromkeys(("visual_tokens", "latency_ms"), (int, float))
 LABEL_KEYS = {"question_id": (int, str), "answer": str, "category": str}
@@ -88,6 +88,13 @@ def _check(answers: Sequence[dict[str, Any]], file: str) -> None:
 DRAWN = {"in_data": True, "made_from": ""}
 
 
+def _draw(folder: Path, data: Path) -> None:
+    """Draw the benchmark into the folder of data."""
+    from llava.shapes.benchmark import write_benchmark  # names of benchmarks are looked up without drawing
+
+    write_benchmark(data, split="test", num_questions=1000, seed=0)
+
+
 SHAPES = Task(
     name="shapes",
     title="shapes",
@@ -100,6 +107,6 @@ SHAPES = Task(
     match=lambda questions, annotations, images: check_same_questions(ids(questions), ids(annotations[0])),
     score=score,
     report=report,
-    make=lambda folder, data: write_benchmark(data, split="test", num_questions=1000, seed=0),
+    make=_draw,
     checkpoint=checkpoint_path(),
 )

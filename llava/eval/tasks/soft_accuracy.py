@@ -8,8 +8,6 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
-from tqdm import tqdm
-
 from llava.eval.tasks.scores import Result, breakdowns, percent_by
 from llava.records import InputError, check_record
 
@@ -125,6 +123,8 @@ def score_softly(benchmark: str, answers: Sequence[dict[str, Any]], annotations:
     Args:
         annotations: one per answer, in the order of the answers.
     """
+    from tqdm import tqdm  # names of benchmarks are looked up without it
+
     scores = [
         accuracy(answer["text"], [reference["answer"] for reference in annotation["answers"]])
         for answer, annotation in zip(tqdm(answers, unit="answer", leave=None), annotations, strict=True)
