@@ -96,9 +96,9 @@ def read_logins(auth: str | None, auth_file: str | None) -> list[tuple[str, str]
     Raises:
         InputError: a file that cannot be read or names nobody, or a line without a name or a password.
     """
-    if auth is None and auth_file is None:
-        return []
-    lines = [auth] if auth is not None else read_lines("--auth-file", auth_file)
+    lines = [] if auth is None else [auth]
+    if auth_file is not None:
+        lines = read_lines("--auth-file", auth_file)
     logins = []
     for line in lines:
         user, colon, password = line.partition(":")
