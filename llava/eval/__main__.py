@@ -12,6 +12,7 @@ from llava.eval.tasks import TASKS
 PROGRAMS = {
     "doctor": ("llava.eval.doctor.data build_parser", "llava.eval.doctor.data run_doctor"),
     "table": ("llava.eval.results.parsers table_parser", "llava.eval.pictures.summarize summarize"),
+    "report": ("llava.eval.pictures.report build_parser", "llava.eval.pictures.report run_report"),
     "published": ("llava.eval.results.parsers published_parser", "llava.eval.results.document print_document"),
     "video": ("llava.eval.ask.parsers video_parser", "llava.eval.ask.video eval_model"),
     "demo": ("llava.eval.ask.parsers demo_parser", "llava.eval.demo run_demo"),
@@ -30,6 +31,7 @@ USAGE = f"""usage: python -m llava.eval PROGRAM [OPTION...]
   submit TASK  write answers as the task's server takes them; one of: {", ".join(SUBMITTED)}
   doctor       say whether the data of benchmarks, or a checkpoint, is all there
   table        tables of the results there are
+  report       a page on them, with times, memory, pictures and how they were made
   published    what papers report, by protocol
   video        answer questions about videos
   demo         compare the pruners on the embedded model

@@ -1,8 +1,8 @@
 """The answers file of a run: written by one run at a time, completed by the next where a run was cut short.
 
 The answers themselves are in LLaVA's format. Beside ``A.jsonl`` lies ``A.jsonl.run``, which says what the answers
-depend on, and where several processes answer, or one does in an order of its own, the folder ``A`` holds one file of
-each, ``rank00003.jsonl``, until all are done and merged in question order.
+depend on and where the run began, and where several processes answer, or one does in an order of its own, the folder
+``A`` holds one file of each, ``rank00003.jsonl``, until all are done and merged in question order.
 """
 
 import json
@@ -17,6 +17,7 @@ from typing import IO, Any
 from llava.eval.ask.identity import Files, differences, of_file
 from llava.eval.ask.locks import lock
 from llava.outputs import nothing_left
+from llava.provenance import environment
 from llava.records import InputError, check_record, check_writable, local_path, read_jsonl, replace_file
 
 logger = logging.getLogger(__name__)
@@ -193,6 +194,7 @@ class AnswersFile:
             self.path.open("w").close()
             header.truncate()
             head = {"settings": self.settings} | ({} if self.files is None else {"files": self.files})
+            head["environment"] = environment()  # of the run that begins; who goes on may do so elsewhere
             header.write(f"{json.dumps(head, indent=1)}\n".encode())
         except OSError as error:
             raise InputError(f"cannot write {self.header}: {error.strerror}") from error

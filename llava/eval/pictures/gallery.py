@@ -2,10 +2,9 @@
 
 import base64
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from html import escape
-from itertools import chain, groupby
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,26 @@ from tqdm import tqdm
 from llava.eval.ask.dataset import ImageError, QuestionDataset, Sample, read_image
 from llava.eval.pictures.samples import (
     Answers,
+    Questions,
     answer_of,
     choose_questions,
     differ,
+    name_of,
     read_answers,
     read_questions,
+    read_scores,
+    read_truth,
     reference_of,
 )
 from llava.eval.pictures.selections import LOADING, Selection, Selector
+from llava.eval.pictures.shown import NO_ANSWER, Said, Section, Shown, View
 from llava.eval.results.collect import Group, Measurement
 from llava.eval.results.table import Table, title
 from llava.mm_utils import to_rgb
 from llava.records import InputError
 
-Pictures = dict[tuple[str, str], str]
-"""What to show of the image beside the answer, by pruner and setting."""
+Drawn = Mapping[tuple[str, str], tuple[Sequence[View], str]]
+"""What to show of the image beside an answer, and what to say of it, by pruner and setting."""
 
 PICTURE_PIXELS = 336
 NOT_RECORDED = "Answers do not record which tokens were kept: --checkpoint FOLDER finds it out again with the model."
@@ -38,7 +42,7 @@ FOUND_AGAIN = "White patches were dropped (point at an image to see them), found
 
 
 class Gallery:
-    """Writes the part of the page that shows questions; ``styles`` holds the pictures, each once.
+    """Chooses the questions to show, with what was answered and kept.
 
     Args:
         measurements: the results whose answers are shown.
@@ -46,6 +50,9 @@ class Gallery:
         count: questions shown of each benchmark.
         checkpoint: folder of the model to prune with again; None shows no tokens.
         device: where that runs.
+
+    Attributes:
+        pictures: content of JPEG files by name, each once.
 
     Raises:
         InputError: no result is of that checkpoint.
@@ -67,30 +74,36 @@ class Gallery:
         self.eval_dir, self.data_dir = eval_dir, data_dir
         self.count = count
         self.checkpoint, self.device = checkpoint, device
-        self.styles: list[str] = []
+        self.pictures: dict[str, bytes] = {}
         self._selectors: dict[tuple, Selector] = {}
 
-    def section(self, table: Table, column: str) -> str:
-        """The questions of a benchmark, or a line that says why there are none."""
+    def section(self, table: Table, column: str) -> Section:
+        """The questions of a benchmark, or what keeps them from being shown."""
         results = [each for each in self.measurements if (each.group, each.column) == (table.group, column)]
-        parts = [f"<h3>{escape(title(column))}: questions whose answers change most</h3>"]
+        head = f"{title(column)}: questions whose answers change most"
         try:
             questions = read_questions(column, self.eval_dir, self.data_dir)
             answers = _in_order(read_answers(results, questions.samples), table)
         except InputError as error:
-            return f"{parts[0]}{_note(str(error))}"
+            return Section(head, [str(error)])
         if not answers:
-            return f"{parts[0]}{_note('The answers are not beside the results.')}"
+            return Section(head, ["The answers are not beside the results."])
         selector, draw = self._selector(table.group, answers), None
         if selector is not None:
             run = answers[reference_of(answers)][0]["metadata"]["run"]
-            draw = partial(self._pictures, selector, selector.dataset(questions, run["conv_mode"]))
-        parts.append(_note(FOUND_AGAIN.format(selector.device) if selector else NOT_RECORDED))
+            draw = partial(self._views, selector, selector.dataset(questions, run["conv_mode"]))
         asked = questions.samples[: len(answers[reference_of(answers)])]
-        chosen = choose_questions(answers, asked, self.count)
+        chosen, changing = choose_questions(answers, asked, self.count)
+        told = f"{changing} of {len(asked)} questions are answered otherwise by some pruner; shown are {len(chosen)}."
+        notes = [told, FOUND_AGAIN.format(selector.device) if selector else NOT_RECORDED]
+        scores, truth = read_scores(results), read_truth(column, self.eval_dir, self.data_dir)
+        shown = []
         for index in tqdm(chosen, unit="question", desc=column, leave=None):
-            parts += self._question(index, questions.samples[index], answers, draw)
-        return "\n".join(parts)
+            lines = {place: of_place[index] for place, of_place in answers.items()}
+            name = name_of(column, lines[reference_of(answers)])
+            known = {place: of_place[name] for place, of_place in scores.items() if name in of_place}
+            shown.append(self._question(index, questions, lines, known, truth.get(name, ""), draw))
+        return Section(head, notes, shown)
 
     def _selector(self, group: Group, answers: Answers) -> Selector | None:
         """The model, if it is the one that answered and the answers say how."""
@@ -105,58 +118,61 @@ class Gallery:
         return self._selectors[key]
 
     def _question(
-        self, index: int, sample: Sample, answers: Answers, draw: Callable[..., Pictures] | None
-    ) -> Iterator[str]:
-        """One question: its text, and a row of answers for every pruner.
+        self,
+        index: int,
+        questions: Questions,
+        lines: Mapping[tuple[str, str], dict[str, Any]],
+        scores: Mapping[tuple[str, str], float],
+        truth: str,
+        draw: Callable[..., Drawn] | None,
+    ) -> Shown:
+        """One question.
 
         Args:
+            lines, scores: of every pruner and setting.
             draw: makes the pictures of the answers; without it the image itself is shown.
         """
-        yield f'<details open><summary><span class="question">{escape(sample.prompt)}</span></summary>'
-        lines = {place: of_place[index] for place, of_place in answers.items()}
-        reference = answer_of(lines[reference_of(answers)], sample)
-        pictures: Pictures = {}
+        sample, picture, note = questions.samples[index], None, ""
+        reference, drawn = answer_of(lines[reference_of(lines)], sample), {}
         try:
             if draw is None:
                 image = to_rgb(read_image(sample.image, sample.question_id))
-                yield f'<div class="picture">{_view(self._add(image), image.width, image.height)}</div>'
+                picture = View(self._add(image), image.width, image.height)
             else:
-                pictures = draw(index, lines)
+                drawn = draw(index, lines)
         except (ImageError, InputError) as error:
-            yield _note(str(error))
-        yield '<div class="answers">'
-        for pruner, places in groupby(lines, key=lambda place: place[0]):
-            yield f'<div class="pruner"><h4>{escape(pruner)}</h4>'
-            for place in places:
-                text = answer_of(lines[place], sample)
-                kind = ' class="changed"' if differ(text, reference) else ""
-                caption = f'{escape(place[1])}{_tokens(lines[place])}<br><span class="answer">{escape(text)}</span>'
-                yield f"<figure{kind}>{pictures.get(place, '')}<figcaption>{caption}</figcaption></figure>"
-            yield "</div>"
-        yield "</div></details>"
+            note = str(error)
+        said = []
+        for place, line in lines.items():
+            text, tokens = answer_of(line, sample), (line.get("metadata") or {}).get("visual_tokens")
+            changed = differ(text, reference)
+            said.append(
+                Said(*place, tokens, text.strip() or NO_ANSWER, scores.get(place), changed, *drawn.get(place, ()))
+            )
+        return Shown(sample.prompt, truth, said, picture, note)
 
-    def _pictures(
+    def _views(
         self, selector: Selector, dataset: QuestionDataset, index: int, lines: Mapping[tuple[str, str], dict[str, Any]]
-    ) -> Pictures:
+    ) -> Drawn:
         """For every answer what the encoder saw of the image, dropped patches covered."""
         names = [self._add(view) for view in selector.views(dataset, index)]
-        pictures = {}
+        drawn = {}
         for place, line in lines.items():
             selection = selector.select(dataset, index, line["metadata"])
-            covered = [
-                _view(name, mask.shape[1], mask.shape[0], dropped_path(mask))
+            views = [
+                View(name, mask.shape[1], mask.shape[0], dropped_path(mask))
                 for name, mask in zip(names, selection.masks, strict=True)
             ]
-            pictures[place] = "".join(covered) + _mismatch(selection, line, dataset.samples[index])
-        return pictures
+            drawn[place] = views, _mismatch(selection, line, dataset.samples[index])
+        return drawn
 
     def _add(self, image: Image.Image) -> str:
-        """Put a picture into the page's style, and return the name it has there."""
+        """Put a picture into ``pictures``, and return the name it has there."""
         image.thumbnail((PICTURE_PIXELS, PICTURE_PIXELS))
         file = io.BytesIO()
         image.save(file, "JPEG", quality=88)
-        name = f"p{len(self.styles)}"
-        self.styles.append(f".{name} {{ background-image: url({data_uri(file.getvalue(), 'jpeg')}) }}")
+        name = f"p{len(self.pictures)}"
+        self.pictures[name] = file.getvalue()
         return name
 
 
@@ -187,23 +203,9 @@ def dropped_path(mask: np.ndarray) -> str:
     return "".join(rectangles)
 
 
-def _view(name: str, width: int, height: int, covered: str = "") -> str:
-    """A picture of the page's style, with a path over it in units of which it has so many across and down."""
-    return f'<svg class="view {name}" viewBox="0 0 {width} {height}"><path d="{covered}"/></svg>'
-
-
 def data_uri(content: bytes, kind: str) -> str:
     """A picture as text that a page can hold; ``kind`` is the second half of its media type."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _note(text: str) -> str:
-    return f'<p class="note">{escape(text)}</p>'
-
-
-def _tokens(line: dict[str, Any]) -> str:
-    tokens = (line.get("metadata") or {}).get("visual_tokens")
-    return "" if tokens is None else f", {tokens} tokens"
 
 
 def _mismatch(selection: Selection, line: Mapping[str, Any], sample: Sample) -> str:
@@ -216,4 +218,4 @@ def _mismatch(selection: Selection, line: Mapping[str, Any], sample: Sample) -> 
     same_text = sampled or not differ(selection.text, answer_of(line, sample))
     if same_text and selection.visual_tokens == metadata.get("visual_tokens", selection.visual_tokens):
         return ""
-    return _note(f"asked again: {selection.visual_tokens} tokens, {selection.text!r}")
+    return f"asked again: {selection.visual_tokens} tokens, {selection.text!r}"

@@ -11,11 +11,14 @@ from llava.eval.results.collect import Measurement
 from llava.eval.results.metadata import check_metadata
 from llava.eval.results.table import NO_PRUNER
 from llava.eval.tasks import find_task
-from llava.eval.tasks.base import Sample
+from llava.eval.tasks.base import Given, Sample
+from llava.eval.tasks.scores import written_name
 from llava.records import InputError, read_jsonl
 
 Answers = Mapping[tuple[str, str], Sequence[dict[str, Any]]]
 """Lines of the answers files by pruner and setting."""
+Scores = Mapping[tuple[str, str], Mapping[str, float]]
+"""What they were scored, by pruner and setting, and by what results call the questions."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,39 @@ def answer_of(line: Mapping[str, Any], sample: Sample) -> str:
     return str(line.get(sample.answer_key, ""))
 
 
+def read_scores(measurements: Sequence[Measurement]) -> Scores:
+    """The scores of the answers that ``read_answers`` reads, in [0, 1]; empty where a result has none."""
+    found: dict[tuple[str, str], Mapping[str, float]] = {}
+    for each in sorted(measurements, key=lambda measurement: measurement.setting.seed):
+        found.setdefault((each.setting.pruner, each.setting.label), each.scores)
+    return found
+
+
+def read_truth(column: str, eval_dir: Path, data_dir: Path) -> Mapping[str, str]:
+    """The right answers by what results call the questions; empty where there are none here to be read."""
+    name, _, split = column.partition(" ")
+    task, split = find_task(name, split.strip("()"))
+    if task.references is None:
+        return {}
+    folder, data = eval_dir / task.folder, data_dir / task.folder
+    try:
+        file = task.splits[split]
+        asked = file.read(file.find(folder, data)) if "questions" in task.score_reads else None
+        annotations = [file.read(file.find(folder, data)) for file in task.truth]
+        given = Given((), asked, annotations, data / task.images.path if task.images else None)
+        return {written_name(name): text for name, text in task.references(given).items()}
+    except InputError:
+        return {}
+
+
+def name_of(column: str, line: Mapping[str, Any]) -> str:
+    """What results call the question that an answer's line is to."""
+    try:
+        return written_name(find_task(column.partition(" ")[0], "")[0].name_of(line))
+    except InputError:  # a line of another form
+        return ""
+
+
 def reference_of(answers: Answers) -> tuple[str, str]:
     """The setting that the others are compared with: no pruner, or else the first."""
     return NO_PRUNER if NO_PRUNER in answers else next(iter(answers))
@@ -83,8 +119,12 @@ def differ(one: str, other: str) -> bool:
     return one.strip().rstrip(".").lower() != other.strip().rstrip(".").lower()
 
 
-def choose_questions(answers: Answers, samples: Sequence[Sample], count: int) -> list[int]:
-    """The questions with an image that most settings answer otherwise than the reference, in the order of the file."""
+def choose_questions(answers: Answers, samples: Sequence[Sample], count: int) -> tuple[list[int], int]:
+    """The questions with an image that most settings answer otherwise than the reference, in the order of the file.
+
+    Returns:
+        Their indices, and how many questions there are that any setting answers otherwise.
+    """
     reference = answers[reference_of(answers)]
 
     def changes(index: int) -> int:
@@ -92,4 +132,4 @@ def choose_questions(answers: Answers, samples: Sequence[Sample], count: int) ->
         return sum(differ(answer_of(lines[index], samples[index]), wanted) for lines in answers.values())
 
     shown = [index for index, sample in enumerate(samples) if sample.image is not None]
-    return sorted(sorted(shown, key=changes, reverse=True)[:count])
+    return sorted(sorted(shown, key=changes, reverse=True)[:count]), sum(map(bool, map(changes, range(len(samples)))))

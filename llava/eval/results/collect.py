@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from llava.asking.losses import count_losses
 from llava.eval.results.budgets import Kept
+from llava.eval.results.made import made_with
 from llava.eval.results.metadata import read_metadata
 from llava.eval.results.profile import Profile, profile_of
 from llava.eval.results.setting import Setting
@@ -62,6 +63,7 @@ class Measurement:
         profile: how long answering took, None unless it ran with ``--profile``.
         lost: how many questions lost something on their way, by the names of ``llava.asking.losses``.
         scores: of every question in [0, 1]; empty where the result does not say.
+        made: when, where and with which software, as ``made_with`` has it.
     """
 
     group: Group
@@ -77,6 +79,7 @@ class Measurement:
     profile: Profile | None = None
     lost: Mapping[str, int] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
+    made: Mapping[str, str] = field(default_factory=dict)
 
 
 def collect(eval_dir: str | Path) -> list[Measurement]:
@@ -108,7 +111,7 @@ def measured_in(path: Path) -> Iterator[Measurement]:
     if not isinstance(result, dict) or "benchmark" not in result:
         logger.info("not a result, left out: %s", path)
         return
-    metadata = _metadata(path.with_suffix(".jsonl"))
+    metadata = _metadata(answers := path.with_suffix(".jsonl"))
     if "setting" not in result and not (metadata and "pruner" in metadata[0]):
         logger.warning("left out, as neither it nor answers beside it say what it was measured with: %s", path)
         return
@@ -135,6 +138,7 @@ def measured_in(path: Path) -> Iterator[Measurement]:
         profile=profile_of(metadata),
         lost=count_losses({"metadata": entry} for entry in metadata),
         scores=_scores(result.get("scores", {}), path),
+        made=made_with(answers, metadata[0] if metadata else {}),
     )
 
 

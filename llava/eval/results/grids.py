@@ -1,7 +1,7 @@
 """What a table of results shows, as grids of texts: every format, the page and the report print these."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from llava.eval.results import beside
 from llava.eval.results.profile import NOISE_NOTE, Profile
@@ -39,7 +39,12 @@ class Grid:
     rows: Sequence[Sequence[str]]
     words: int
     notes: Sequence[str] = ()
-    floors: frozenset[int] = field(default=frozenset())
+    floors: frozenset[int] = frozenset()
+
+    def each(self, change: Callable[[str], str]) -> "Grid":
+        """The same with every text changed."""
+        heading, *rows = ([change(text) for text in row] for row in [self.heading, *self.rows])
+        return replace(self, title=change(self.title), heading=heading, rows=rows, notes=list(map(change, self.notes)))
 
 
 def show(measured: float | None, published: float | None) -> str:
@@ -90,7 +95,7 @@ def _floors(rows: Sequence[Row]) -> frozenset[int]:
 
 
 SCORES = ("pruner", "setting", "tokens", "score", "95 % interval", "published", "% of unpruned")
-SCORES += ("right without only", "right with only", "p", "questions", "unanswered")
+SCORES += ("right only unpruned", "right only pruned", "p", "questions", "unanswered")
 
 
 def scores(table: Table, column: str) -> Grid:
@@ -99,7 +104,7 @@ def scores(table: Table, column: str) -> Grid:
     texts = [[*_named(table, row), *_scored(table, row, column)] for row in rows]
     heads, kept = _filled(SCORES, texts)
     compared = any(row.cells[column].paired for row in rows)
-    notes = [f"Right without only and with only: {PAIRED}"] if compared else []
+    notes = [f"Right only unpruned and only pruned: {PAIRED}"] if compared else []
     return Grid(f"{title(column)}: scores", heads, kept, 2, notes, _floors(rows))
 
 
@@ -145,7 +150,9 @@ def times(table: Table) -> Grid | None:
     heads, notes = list(TIME_HEADING), [TIME_NOTE]
     if len(plain) < len(profiled) and any(faster):
         heads, rows = [*heads, "times faster"], [[*row, text] for row, text in zip(rows, faster, strict=True)]
-        notes.append("Times faster: all, of the same questions without a pruner, over all with it.")
+        notes.append(
+            "Times faster: all, without a pruner, over all with it, of the same questions; noisy rows say little."
+        )
     if NOISY[True] in noisy:
         heads, rows = [*heads, "noisy"], [[*row, text] for row, text in zip(rows, noisy, strict=True)]
         notes.append(NOISE_NOTE)

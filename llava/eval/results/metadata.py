@@ -12,11 +12,13 @@ from llava.records import check_record, read_jsonl
 NUMBER = (int, float)
 ENTRIES = {"visual_tokens": NUMBER, "latency_ms": NUMBER, "pruner": str, "options": dict, "run": dict, "profile": dict}
 ENTRIES |= {"budgets": list[dict], "tokens_before": NUMBER}
+FILES, VERSIONS = {"checkpoint": str}, dict.fromkeys(("llava", "torch", "transformers", "python"), str)
 OF_BUDGETS = {"budget": str, "budget_split": str, "erank_ref": NUMBER, "mass": NUMBER}
 BUDGET = {"k": NUMBER, "tiles": int, "kept": NUMBER}
 NAMES = ("anyres", "attention", "attention_implementation", "budget_scope", "conv_mode", "dtype", "model_base")
 RUN = dict.fromkeys((*NAMES, "model_path", "positions", "text_chunking", "vision_dtype"), str)
-RUN |= {"files": dict, "limit": int, "max_new_tokens": int, "num_beams": int, "prune_layer": int, "temperature": NUMBER}
+RUN |= {"commit": (str, NoneType), "versions": dict, "files": dict, "limit": int}
+RUN |= {"max_new_tokens": int, "num_beams": int, "prune_layer": int, "temperature": NUMBER}
 
 
 def check_metadata(answer: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -30,6 +32,8 @@ def check_metadata(answer: Mapping[str, Any], where: str) -> dict[str, Any]:
     """
     metadata = check_record(answer.get("metadata") or {}, f"{where}, metadata", {}, ENTRIES)
     check_record(metadata.get("run", {}), f"{where}, metadata, run", {}, RUN | OF_BUDGETS)
+    check_record(metadata.get("run", {}).get("versions", {}), f"{where}, metadata, run, versions", {}, VERSIONS)
+    check_record(metadata.get("run", {}).get("files", {}), f"{where}, metadata, run, files", {}, FILES)
     check_record(metadata.get("options", {}), f"{where}, metadata, options", {}, {"seed": int})
     for budget in metadata.get("budgets", ()):
         check_record(budget, f"{where}, metadata, budgets", BUDGET)

@@ -49,21 +49,31 @@ def _parser(command: str, task: Task, reads: Sequence[str], takes: Sequence[str]
 def table_parser() -> ArgumentParser:
     """The command line of ``python -m llava.eval table``."""
     doc = """Collect the results on disk into one table per checkpoint and layout: pruners and budgets down, benchmarks
-    across. Beside what was measured stands what the pruner's paper reports, where it does. With --html, also one page
-    to look at: the tables, accuracy against tokens, and questions whose answers change with the pruner."""
+    across. Beside what was measured stands what the pruner's paper reports, where it does. With --html, also the page
+    that report writes."""
     parser = Parser(prog="python -m llava.eval table", description=doc)
     parser.add_argument("--eval-dir", default=EVAL_DIR, help="questions, answers and results")
-    parser.add_argument("--benchmarks", nargs="+", default=[], metavar="NAME", help="columns to show; all if not given")
+    add_choice_args(parser)
     parser.add_argument("--format", choices=FORMATS, default="markdown", help="of the tables")
     parser.add_argument("--output", metavar="FILE", help="write the tables here instead of printing them")
+    parser.add_argument("--html", metavar="FILE", help="write one self-contained page here")
+    add_page_args(parser)
+    return parser
+
+
+def add_choice_args(parser: ArgumentParser) -> None:
+    """Which results are shown."""
+    parser.add_argument("--benchmarks", nargs="+", default=[], metavar="NAME", help="columns to show; all if not given")
     parser.add_argument("--published", action="store_true", help="also rows that only a paper has")
+
+
+def add_page_args(parser: ArgumentParser) -> None:
+    """What a page shows besides the tables."""
     page = parser.add_argument_group("page")
-    page.add_argument("--html", metavar="FILE", help="write one self-contained page here")
     page.add_argument("--samples", type=at_least(0), default=6, help="questions per benchmark on the page")
-    page.add_argument("--data-dir", help="images of the questions; the same as --eval-dir if not given")
+    page.add_argument("--data-dir", help="images of the questions; where the results are if not given")
     page.add_argument("--checkpoint", metavar="FOLDER", help="model to show with which tokens each answer was given")
     page.add_argument("--device", help="for --checkpoint; a GPU if there is one, else the CPU, if not given")
-    return parser
 
 
 def published_parser() -> ArgumentParser:

@@ -168,6 +168,8 @@ class Task:
             takes, and which submitting needs.
         make: writes what a run makes, given the folders of questions and of data.
         checkpoint: the folder of the model that is asked unless another one is named, where it is not LLaVA's.
+        name_of: what the scores of a result call the question of an answer's line.
+        references: the right answers as text by these names, given what scorers get; None where there is not one text.
     """
 
     name: str
@@ -197,6 +199,8 @@ class Task:
     submit_reads: tuple[str, ...] = ()
     make: Callable[[Path, Path], None] | None = None
     checkpoint: str = ""
+    name_of: Callable[[Mapping[str, Any]], Hashable] = lambda answer: str(answer.get("question_id"))
+    references: Callable[[Given], Mapping[Hashable, str]] | None = None
 
     @property
     def usual_split(self) -> str:

@@ -152,4 +152,5 @@ GQA = Task(
     score=score,
     report=report,
     submit=submit,
+    references=lambda given: {qid: question["answer"] for qid, question in given.annotations[0].items()},
 )

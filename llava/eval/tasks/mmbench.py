@@ -232,6 +232,7 @@ def _task(name: str, title: str, lang: str, **rows: int | None) -> Task:
         asking={"single_pred_prompt": True, "lang": lang},
         splits=splits,
         labels=(replace(_table(*LETTERS, "answer", check=_check), path=usual.path, in_data=True),),
+        name_of=lambda answer: None,  # a score is of all rows of a question
         questions=_table("A", "B", check=check_indices),
         submit_reads=("questions",),
         scored=_is_scored,

@@ -190,4 +190,6 @@ MME = Task(
     match=match,
     score=score,
     report=report,
+    name_of=_key_of,
+    references=lambda given: dict(read_truth(given.images)),
 )

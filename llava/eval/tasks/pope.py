@@ -94,6 +94,15 @@ def narrow(given: Given) -> Given:
     return replace(given, questions=questions, annotations=labels)
 
 
+def references(given: Given) -> dict[str, str]:
+    """The label of every question, by its id."""
+    labels = {
+        (category, _key(label)): label for category, of in zip(ROWS, given.annotations, strict=True) for label in of
+    }
+    told = {str(question["question_id"]): (question["category"], _key(question)) for question in given.questions}
+    return {question_id: labels[key]["label"] for question_id, key in told.items() if key in labels}
+
+
 def _key(entry: Mapping[str, Any]) -> tuple[str, str]:
     return entry["image"], entry["text"].replace(SHORT_ANSWER, "")
 
@@ -195,4 +204,5 @@ POPE = Task(
     ),
     score=score,
     report=report,
+    references=references,
 )

@@ -130,6 +130,8 @@ def _task(name: str, title: str, lang: str, **files: str) -> Task:
         narrow=narrow,
         score=partial(score, benchmark=name),
         report=report,
+        name_of=_key,
+        references=lambda given: {_key(entry): entry["correct_ans"] for entry in given.annotations[0]},
         scored=lambda split: split.endswith("dev"),
         server="the organisers, https://github.com/Q-Future/Q-Bench",
     )

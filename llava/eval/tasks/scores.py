@@ -73,9 +73,14 @@ class Result:
 
 def scores_of(questions: Iterable[Hashable], scores: Sequence[float]) -> dict[str, float]:
     """Scores by question; none where the questions are not told, or two of them go by the same name."""
-    names = ["/".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in questions]
+    names = list(map(written_name, questions))
     named = dict(zip(names, map(float, scores), strict=True)) if names else {}
     return named if len(named) == len(names) else {}
+
+
+def written_name(name: Hashable) -> str:
+    """What tells a question apart, as results write it."""
+    return "/".join(map(str, name)) if isinstance(name, tuple) else str(name)
 
 
 def percent(scores: Sequence[float]) -> float:

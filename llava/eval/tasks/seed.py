@@ -118,5 +118,8 @@ SEED = Task(
     ),
     score=score,
     report=report,
+    references=lambda given: {
+        str(question["question_id"]): question["answer"] for question in given.annotations[0]["questions"]
+    },
     submit=submit,
 )

@@ -107,6 +107,7 @@ SHAPES = Task(
     match=lambda questions, annotations, images: check_same_questions(ids(questions), ids(annotations[0])),
     score=score,
     report=report,
+    references=lambda given: {str(label["question_id"]): label["answer"] for label in given.annotations[0]},
     make=_draw,
     checkpoint=checkpoint_path(),
 )

@@ -4,6 +4,7 @@ TextVQA: https://arxiv.org/abs/1904.08920. VQA: https://arxiv.org/abs/1505.00468
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any
@@ -134,6 +135,12 @@ def score_softly(benchmark: str, answers: Sequence[dict[str, Any]], annotations:
     unread = sum(not answer["text"].strip() for answer in answers)
     names = [answer["question_id"] for answer in answers]
     return Result.of_scores(benchmark, "soft accuracy", scores, answers, unread, details, names)
+
+
+def most_given(answers: Sequence[str]) -> str:
+    """The answer that most people gave, and by how many of them."""
+    ((answer, count),) = Counter(answers).most_common(1)
+    return f"{answer} ({count} of {len(answers)})"
 
 
 def report(result: Result) -> str:

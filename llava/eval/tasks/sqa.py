@@ -256,5 +256,8 @@ SQA = Task(
     match=match,
     score=score,
     report=report,
+    references=lambda given: {
+        pid: problem["choices"][problem["answer"]] for pid, problem in given.annotations[1].items()
+    },
     make=make,
 )

@@ -9,7 +9,7 @@ from llava.eval.tasks.base import SHORT, Given, Task, only
 from llava.eval.tasks.files import DataFile, Images, answer_lines, asked
 from llava.eval.tasks.matching import check_same_questions, ids
 from llava.eval.tasks.scores import Result
-from llava.eval.tasks.soft_accuracy import TextVQAAccuracyEvaluator
+from llava.eval.tasks.soft_accuracy import TextVQAAccuracyEvaluator, most_given
 from llava.records import InputError
 
 SOURCE = "https://dl.fbaipublicfiles.com/textvqa/"
@@ -85,4 +85,8 @@ TEXTVQA = Task(
     match=lambda questions, annotations, images: check_same_questions(ids(questions), ids(annotations[0], "image_id")),
     score=score,
     report=report,
+    name_of=lambda answer: _key(answer["question_id"], question_of(answer["prompt"])),
+    references=lambda given: {
+        _key(entry["image_id"], entry["question"]): most_given(entry["answers"]) for entry in given.annotations[0]
+    },
 )

@@ -7,7 +7,7 @@ from llava.eval.tasks.base import SHORT, Given, Task
 from llava.eval.tasks.files import EVAL_ZIP, DataFile, Images, asked, write_json
 from llava.eval.tasks.matching import by_question, check_same_questions, ids
 from llava.eval.tasks.scores import Result
-from llava.eval.tasks.soft_accuracy import NORMALIZE, OPTIONAL_KEYS, check_references, report, score_softly
+from llava.eval.tasks.soft_accuracy import NORMALIZE, OPTIONAL_KEYS, check_references, most_given, report, score_softly
 from llava.records import InputError
 
 logger = logging.getLogger(__name__)
@@ -66,6 +66,10 @@ VQAV2 = Task(
     scored=lambda split: False,
     score=score,
     report=report,
+    references=lambda given: {
+        str(each["question_id"]): most_given([reference["answer"] for reference in each["answers"]])
+        for each in given.annotations[0]
+    },
     submit=submit,
     server="https://eval.ai/web/challenges/challenge-page/830",
     upload=".json",

@@ -27,9 +27,9 @@ def test_the_questions_that_most_settings_answer_otherwise_are_chosen():
         ("cdpruner", "vtn_9"): lines("red", "Three", "no", "No."),
         ("divprune", "vtn_9"): lines("red", "four", "yes", "no"),
     }
-    assert choose_questions(answers, SAMPLES, 1) == [1]
-    assert choose_questions(answers, SAMPLES, 2) == [1, 2]
-    assert choose_questions(answers, SAMPLES, 9) == [0, 1, 2, 3]
+    assert choose_questions(answers, SAMPLES, 1) == ([1], 2)
+    assert choose_questions(answers, SAMPLES, 2) == ([1, 2], 2)
+    assert choose_questions(answers, SAMPLES, 9) == ([0, 1, 2, 3], 2)
 
 
 def test_answers_are_compared_with_those_without_a_pruner_or_else_with_the_first():
@@ -39,7 +39,7 @@ def test_answers_are_compared_with_those_without_a_pruner_or_else_with_the_first
 
 def test_questions_without_an_image_are_not_shown():
     samples = [Sample(0, "Question 0?", "", None), *SAMPLES[1:]]
-    assert choose_questions({NONE: lines("a", "b", "c", "d")}, samples, 9) == [1, 2, 3]
+    assert choose_questions({NONE: lines("a", "b", "c", "d")}, samples, 9) == ([1, 2, 3], 0)
 
 
 @pytest.mark.parametrize(

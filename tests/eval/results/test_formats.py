@@ -130,7 +130,7 @@ def test_scores_of_a_benchmark_have_interval_share_and_paired_test_in_columns_of
     shown = dict(zip(grid.heading, grid.rows[1], strict=True))
     assert shown["score"] == "87.0" and shown["95 % interval"] == "86.0 to 88.0" and shown["published"] == "87.5"
     assert shown["% of unpruned"] == "96.7" and shown["questions"] == "40" and shown["unanswered"] == "2"
-    assert (shown["right without only"], shown["right with only"], shown["p"]) == ("9", "1", "0.021")
+    assert (shown["right only unpruned"], shown["right only pruned"], shown["p"]) == ("9", "1", "0.021")
     assert grid.floors == {2} and "average" not in grid.heading and "McNemar" in grid.notes[0]
     assert "p" not in scores(table, "pope").heading and not scores(table, "pope").notes
 
