@@ -27,7 +27,8 @@ from llava.eval.ask.options import describe_pruner, describe_run
 from llava.eval.ask.parsers import PRUNED, demo_parser
 from llava.eval.ask.specs import Spec, read_specs
 from llava.eval.pictures import figures
-from llava.eval.results.demo_table import paired_table, table
+from llava.eval.pictures.shown import NO_ANSWER
+from llava.eval.results.demo_table import paired_table, row_line, table
 from llava.eval.results.paired import Paired
 from llava.eval.tasks import shapes as eval_shapes
 from llava.eval.tasks.base import SHORT
@@ -145,6 +146,7 @@ def measure(setting: Row, loaded: LlavaModel, benchmark: Drawn, args: Namespace)
             describe_pruner(pruner) | {"run": describe_run(chosen, loaded.model)},
             generation_options(max_new_tokens=MAX_NEW_TOKENS),
             args.batch_size,
+            progress=False,  # there is a bar of all settings, and bars within bars leave blank lines in a log
         )
         records: dict[int, dict[str, Any]] = {}
         run(dataset, loaded, plan, records.__setitem__)
@@ -199,17 +201,19 @@ def summarize(
 
 
 def measure_all(loaded: LlavaModel, benchmark: Drawn, args: Namespace) -> list[dict[str, Any]]:
-    """Every row of the table, pruner ``none`` first."""
+    """Every row of the table, pruner ``none`` first; each is printed as soon as it is there."""
     num_tokens = loaded.model.get_vision_tower().num_patches
     rows, random_scores, unpruned = [], {}, None
     chosen = settings(num_tokens, args.random_seeds, args.positions, args.pruners)
-    for setting in tqdm(chosen, unit="setting", desc="demo"):
+    for setting in tqdm(chosen, unit="setting", desc="demo", leave=False, disable=None):
         scores, tokens = measure(setting, loaded, benchmark, args)
         place = setting.positions, setting.visual_token_num
         if setting.name == "random":
             random_scores[place] = scores
         reference = None if setting.name == "random" else random_scores.get(place)
         rows.append(summarize(setting, scores, tokens, reference, benchmark, unpruned))
+        with tqdm.external_write_mode():
+            print(row_line(rows[-1]), flush=True)
         unpruned = scores if unpruned is None else unpruned
     return rows
 
@@ -225,7 +229,7 @@ def draw_selection(loaded: LlavaModel, benchmark: Drawn, index: int, path: Path,
         (model.pruning,) = setting.options
         (answer,) = loaded.answer_items([dataset.item(index, dataset[index])], plan)
         keep = range(tower.num_patches) if setting.name == "none" else model.last_prune.keep[0].tolist()
-        panels[f"{setting.name} ({answer.visual_tokens})\n{answer.text}"] = keep
+        panels[f"{setting.name} ({answer.visual_tokens})\n{answer.text or NO_ANSWER}"] = keep
     colour = tuple(int(255 * channel) for channel in loaded.image_processor.image_mean)
     seen = expand2square(to_rgb(read_image(sample.image, sample.question_id)), colour)
     figures.draw_selections(seen, panels, tower.num_patches_per_side, path, sample.query)
@@ -265,7 +269,7 @@ def measure_and_draw(loaded: LlavaModel, args: Namespace, results_file: Path) ->
     plotted = [row for row in rows if row["positions"] in (None, args.positions[0])]
     figures.plot_accuracy(plotted, args.output_dir / "shapes_accuracy.png", "shapes, embedded model")
     draw_selection(loaded, benchmark, 0, args.output_dir / "shapes_selection.png", args.pruners)
-    print(f"{table(rows)}\n\n{paired_table(rows)}\n\n{NOTE}\nresults and pictures: {args.output_dir}")
+    print(f"\n{table(rows)}\n\n{paired_table(rows)}\n\n{NOTE}\nresults and pictures: {args.output_dir}")
 
 
 def build_parser() -> argparse.ArgumentParser:

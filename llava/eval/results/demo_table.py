@@ -9,7 +9,16 @@ from llava.eval.results.paired import Paired
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Accuracy in percent with its standard error: pruners down, budgets across."""
     head = "accuracy in %, +- one standard error"
-    return _lines(head, rows, lambda row: f"{100 * row['accuracy']:.1f} +- {100 * row['stderr']:.1f}")
+    return _lines(head, rows, _accuracy)
+
+
+def row_line(row: Mapping[str, Any]) -> str:
+    """One row alone: pruner, tokens kept and accuracy."""
+    return f"{row_name(row)}, {row['visual_token_num']} tokens: {_accuracy(row)} %"
+
+
+def _accuracy(row: Mapping[str, Any]) -> str:
+    return f"{100 * row['accuracy']:.1f} +- {100 * row['stderr']:.1f}"
 
 
 def paired_table(rows: Sequence[Mapping[str, Any]]) -> str:
