@@ -1,13 +1,16 @@
 import json
+import re
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from llava.command import run_program
+from llava.eval import demo
 from llava.eval.demo import Drawn, Row, build_parser, measure_and_draw, run_demo, settings, summarize, table
-from llava.eval.results.demo_table import paired_table
+from llava.eval.results.demo_table import paired_table, row_line
 from llava.pruners import PRUNERS, name_of
 from llava.records import InputError
 
@@ -123,3 +126,31 @@ def test_the_demo_writes_results_and_pictures(tmp_path, capsys):
     assert "cdpruner" in capsys.readouterr().out
     for picture in ("shapes_accuracy.png", "shapes_selection.png"):
         assert (tmp_path / picture).stat().st_size > 10_000
+
+
+def test_rows_come_as_they_finish_and_a_log_has_one_bar_for_loading_and_no_blank_lines(tmp_path, capfd):
+    words = ["--output-dir", str(tmp_path), "--num-questions", "4", "--pruners", "divprune", "--batch_size", "4"]
+    run_program(build_parser(), run_demo, [*words, "--device", "cpu"])
+    output, log = capfd.readouterr()
+    rows, whole, *_ = output.split("\n\n")
+    results = json.loads((tmp_path / "shapes_results.json").read_text())["rows"]
+    assert rows.splitlines() == [row_line(row) for row in results] and len(results) == 4
+    assert re.match(r"none, 144 tokens: \d+\.\d \+- \d+\.\d %$", rows.splitlines()[0])
+    assert whole == table(results)
+    assert log.count("Loading weights:   0%") == 1 and "demo:" not in log and "\x1b[A" not in log
+    assert all(line.strip("\r ") for line in log.removesuffix("\n").split("\n"))
+
+
+def test_each_row_is_printed_before_the_next_setting_is_asked(monkeypatch, capsys, benchmark_of_four):
+    printed = []
+
+    def measure(setting, loaded, benchmark, args):
+        printed.append(capsys.readouterr().out)
+        return [1.0, 0.0, 1.0, 1.0], float(setting.visual_token_num)
+
+    monkeypatch.setattr(demo, "measure", measure)
+    tower = SimpleNamespace(num_patches=144)
+    loaded = SimpleNamespace(model=SimpleNamespace(get_vision_tower=lambda: tower))
+    args = Namespace(random_seeds=1, positions=["compact"], pruners="divprune")
+    rows = demo.measure_all(loaded, benchmark_of_four, args)
+    assert printed == ["", *(f"{row_line(row)}\n" for row in rows[:-1])]

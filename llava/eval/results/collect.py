@@ -92,7 +92,7 @@ def collect(eval_dir: str | Path) -> list[Measurement]:
     if not base.is_dir():
         raise InputError(f"--eval-dir {eval_dir}: no such folder")
     paths = sorted(base.glob(PATTERN))
-    found = [each for path in tqdm(paths, unit="result", leave=None) for each in measured_in(path)]
+    found = [each for path in tqdm(paths, unit="result", leave=False, disable=None) for each in measured_in(path)]
     if not found:
         raise InputError(
             f"--eval-dir {eval_dir}: no results in it; the scripts in scripts/v1_5/eval write them, as "

@@ -128,7 +128,7 @@ def score_softly(benchmark: str, answers: Sequence[dict[str, Any]], annotations:
 
     scores = [
         accuracy(answer["text"], [reference["answer"] for reference in annotation["answers"]])
-        for answer, annotation in zip(tqdm(answers, unit="answer", leave=None), annotations, strict=True)
+        for answer, annotation in zip(tqdm(answers, unit="answer", leave=False, disable=None), annotations, strict=True)
     ]
     types = [annotation.get("answer_type") for annotation in annotations]
     details = {} if None in types else {"by_answer_type": percent_by(types, scores)}

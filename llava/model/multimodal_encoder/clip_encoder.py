@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,13 @@ from transformers import (
     CLIPVisionModel,
     PreTrainedModel,
 )
-from transformers.utils import logging as transformers_logging
 
 from llava.layout import SELECT_FEATURES, check_key
 from llava.model.checkpoint import naming, read_json, refuse_mismatched, refuse_missing, weight_files
 from llava.model.multimodal_encoder.blocks import OF_SELECTED, run_blocks
 from llava.model.multimodal_encoder.memory import Memory
 from llava.model.multimodal_encoder.processor import check_processor
+from llava.model.quiet import quiet_loading
 from llava.pruners.cues import CLIP_TEXT_CUES
 from llava.selecting.attention import OBJECT_LAYER
 from llava.selecting.per_thread import PerThread
@@ -112,7 +111,7 @@ class CLIPVisionTower(nn.Module):
         if Path(self.vision_tower_name).is_dir():
             weight_files(Path(self.vision_tower_name))
         options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # they are refused by name here
-        with _quiet_load_report(), naming(self.vision_tower_name):
+        with quiet_loading(), naming(self.vision_tower_name):
             model, report = part.from_pretrained(self.vision_tower_name, **options)
         refuse_missing(set(report["missing_keys"]), self.vision_tower_name)
         refuse_mismatched(report["mismatched_keys"], self.vision_tower_name)
@@ -286,14 +285,3 @@ def read_tower_config(name: str) -> CLIPVisionConfig:
         if raw.get("model_type", "clip") not in CLIP_TYPES:
             raise ValueError(f"its model_type is {raw['model_type']!r}; towers are CLIP's: {', '.join(CLIP_TYPES)}")
         return CLIPVisionConfig.from_pretrained(name)
-
-
-@contextmanager
-def _quiet_load_report():
-    """Silence transformers' list of the other half's weights, which is no news when half a CLIP is loaded."""
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
