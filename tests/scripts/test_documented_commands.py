@@ -25,6 +25,7 @@ NEEDS = {
     "the releases": r"--official-root",
     "minutes: tests/bench runs each suite small": r"llava\.bench --json",
     "an environment, or another host": r"^make |^pip |^git |^hf |^python -m venv|activate$",
+    "a browser": r"llava[. ]web",
     "a run of tests": r"-m pytest",
     "a visitor: tests/web opens the page": r"llava[. ]web",
 }
