@@ -12,7 +12,6 @@ from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, LlavaNextConfig
 
 from llava.asking.batch import pad_token_id
-from llava.asking.images import visuals_of
 from llava.asking.llava import Preparer
 from llava.asking.model import Model, Read, Show
 from llava.asking.prompts import lmms_query, place_images, user_query, with_images
@@ -22,7 +21,7 @@ from llava.convert.configs import ARCHITECTURES, llava_settings
 from llava.mm_utils import get_model_name_from_path
 from llava.model.checkpoint import checkpoint_folder, naming, read_config
 from llava.pruners import Pruner, name_of
-from llava.selecting.options import PruningOptions
+from llava.selecting.options import AS_SET, NATIVE, PruningOptions
 from llava.vllm import ENTRY
 from llava.vllm.images import Sizes
 from llava.vllm.options import Served, served
@@ -57,6 +56,8 @@ class EngineModel(Model):
         conv_mode: conversation template.
     """
 
+    host = NATIVE
+
     def __init__(self, name: str, llm: Any, conv_mode: str):
         config = llm.llm_engine.model_config.hf_config
         tokenizer = llm.get_tokenizer()
@@ -82,17 +83,26 @@ class EngineModel(Model):
         user = with_images(question.text, len(images))
         return Item(self.preparer.turn(user), images, lmms_query(question.text))
 
-    def asked(self, question: str, shown: Any) -> Item:
-        images = visuals_of(shown)
+    @property
+    def options(self) -> PruningOptions:
+        return PruningOptions() if self._pruned is None else self._pruned.options
+
+    def prune(self, pruner: str | Pruner | None, **options: Any) -> None:
+        raise ValueError("an engine prunes as it was started: give the pruner to load_engine")
+
+    def asked(self, question: str, images: Sequence[Any]) -> Item:
         return Item(self.preparer.turn(place_images(question, len(images))), images, user_query(question))
 
     def score(self, questions: Sequence[Question]) -> list[tuple[float, bool]]:
         raise NotImplementedError("likelihoods are not read from vLLM: score with the model's own format")
 
     def _generate(
-        self, items: Sequence[Item], generation: Mapping[str, Any], show: Show | None, stop: str
+        self, items: Sequence[Item], generation: Mapping[str, Any], show: Show | None, stop: str, pruning: Any
     ) -> tuple[Tensor, Read]:
         from vllm import SamplingParams
+
+        if pruning is not AS_SET:
+            raise ValueError("an engine prunes every call as it was started: `pruning` cannot be brought to one call")
 
         temperature = generation.get("temperature", 0.0)
         sampling = SamplingParams(
