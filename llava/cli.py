@@ -12,7 +12,7 @@ from llava.records import InputError
 
 PROGRAMS = {
     "ask": ("llava.serve.parser ask_parser", "llava.serve.ask ask"),
-    "chat": ("llava.serve.parser talk_parser", "llava.serve.cli talk"),
+    "chat": ("llava.serve.parser talk_parser", "llava.serve.ask chat"),
     "web": ("llava.web.program build_parser", "llava.web.program run_web"),
     "report": ("llava.eval.pictures.report build_parser", "llava.eval.pictures.report run_report"),
     "demo": ("llava.eval.ask.parsers demo_parser", "llava.eval.demo run_demo"),

@@ -1,11 +1,11 @@
-"""Questions about a picture, answered on the screen or as lines of JSON."""
+"""Questions about a picture, answered on the screen or as lines of JSON, and a conversation about one."""
 
 import json
 import logging
 from argparse import Namespace
 from typing import Any
 
-from llava.asking.images import names_video, visuals_of
+from llava.asking.images import load_image, names_video, visuals_of
 from llava.asking.load import by_flags, check_options, choose_pruner, load, model_path
 from llava.asking.losses import warn_of_losses
 from llava.asking.model import Model
@@ -15,6 +15,7 @@ from llava.command import reason
 from llava.flags.pruning import HOSTED, NATIVE, options_of
 from llava.pruners import Pruner
 from llava.records import InputError, local_path
+from llava.serve.cli import converse
 
 logger = logging.getLogger(__name__)
 
@@ -30,17 +31,12 @@ def ask(args: Namespace) -> None:
         InputError: an unreadable image, an empty question or an option that does not fit, before the model loads; a
             checkpoint that cannot be loaded, or that does not read what is shown.
     """
-    pruner = choose_pruner(args)
-    check_options(args, pruner)
-    if args.conv_mode is not None:
-        check_conv_mode(args.conv_mode)
+    pruner = _checked(args)
     if names_video(args.image) and not local_path(args.image).is_file():
         raise InputError(f"cannot read the video {args.image}: no such file")
     shown, questions = visuals_of(args.image), [typed(question).strip() for question in args.questions]
     if not all(questions):
         raise InputError("QUESTION is empty")
-    if args.model_path is None:
-        logger.info(EMBEDDED)
     model = _loaded(args, pruner)
     generation = {name: getattr(args, name) for name in GENERATION}
     for question in questions:
@@ -57,6 +53,27 @@ def ask(args: Namespace) -> None:
         warn_of_losses([answer])
 
 
+def chat(args: Namespace) -> None:
+    """Answer the lines of the input about ``args.image_file`` until an empty one.
+
+    Raises:
+        InputError: an unreadable image or an option that does not fit, before the model loads; a checkpoint that cannot
+            be loaded.
+    """
+    pruner, image = _checked(args), load_image(args.image_file)
+    generation = {"temperature": args.temperature, "max_new_tokens": args.max_new_tokens}
+    converse(_loaded(args, pruner).chat(image), args.debug, **generation)
+
+
+def _checked(args: Namespace) -> Pruner | None:
+    """The pruner that is meant; InputError for options that do not fit, whatever the checkpoint is."""
+    pruner = choose_pruner(args)
+    check_options(args, pruner)
+    if args.conv_mode is not None:
+        check_conv_mode(args.conv_mode)
+    return pruner
+
+
 def told(answer: Answer) -> str:
     """One line about an answer: tokens and milliseconds."""
     read = f"{answer.visual_tokens} of {answer.tokens_before} visual tokens, {1000 * answer.seconds:.0f} ms"
@@ -70,6 +87,8 @@ def _loaded(args: Namespace, pruner: Pruner | None) -> Model:
         InputError: it cannot be loaded, or not with these options.
     """
     path = model_path(args)
+    if args.model_path is None:
+        logger.info(EMBEDDED)
     hosted = [name for name in options_of(HOSTED) if name not in options_of(NATIVE)]
     names = (*LOADING, *options_of(NATIVE), *hosted)
     options = {name: getattr(args, name) for name in names if getattr(args, name) not in (None, False)}

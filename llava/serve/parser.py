@@ -17,7 +17,7 @@ def chat_parser(prog: str = "python -m llava.serve.cli", image_flag: bool = True
 
     Args:
         prog: what the program is called.
-        image_flag: the image has a flag, as in LLaVA; else it is the first word.
+        image_flag: the image has a flag, as in LLaVA; else it is the first word, and models are of either format.
     """
     parser = Parser(prog=prog, description=DOC, allow_abbrev=False)
     if image_flag:
@@ -29,7 +29,7 @@ def chat_parser(prog: str = "python -m llava.serve.cli", image_flag: bool = True
     longest = "tokens that an answer has at most"
     parser.add_argument("--max-new-tokens", type=DECODING["max_new_tokens"], default=512, help=longest)
     parser.add_argument("--debug", action="store_true", help="show the prompt and the number of tokens at every turn")
-    add_model_args(parser)
+    add_model_args(parser, *([NATIVE] if image_flag else [NATIVE, HOSTED]))
     _add_bits(parser)
     return parser
 

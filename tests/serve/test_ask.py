@@ -1,5 +1,6 @@
 """``llava ask``: the embedded model answers as ``llava.load`` does, on the screen or as lines of JSON."""
 
+import io
 import json
 from pathlib import Path
 
@@ -89,8 +90,24 @@ def test_what_cannot_work_is_one_line(words, tmp_path, monkeypatch):
     assert refused.value.code.startswith("llava ask: error: ") and REFUSED[words] in refused.value.code
 
 
-def test_a_model_of_transformers_answers_too(llava_shapes, tmp_path, picture, answers, capsys):
-    to_hf(Path(llava_shapes), tmp_path / "hf")
-    main(["ask", picture, QUESTIONS[0], "--model", str(tmp_path / "hf"), *PRUNED, "--json"])
+@pytest.fixture(scope="module")
+def hosted(llava_shapes, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("converted") / "hf"
+    to_hf(Path(llava_shapes), folder)
+    return str(folder)
+
+
+def test_a_model_of_transformers_answers_too(hosted, picture, answers, capsys):
+    main(["ask", picture, QUESTIONS[0], "--model", hosted, *PRUNED, "--json"])
     line = json.loads(capsys.readouterr().out)
     assert (line["answer"], line["visual_tokens"]) == (answers[0].text, 36)
+
+
+@pytest.mark.parametrize("of_transformers", [False, True])
+def test_a_conversation_is_about_the_picture_with_either_model(
+    of_transformers, hosted, picture, answers, capsys, monkeypatch
+):
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{QUESTIONS[0]}\n\n"))
+    model = ["--model", hosted] if of_transformers else []
+    main(["chat", picture, *model, *PRUNED, "--temperature", "0"])
+    assert f": {answers[0]}\n" in capsys.readouterr().out
