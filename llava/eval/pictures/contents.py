@@ -1,6 +1,7 @@
 """What a report holds, read from the results on disk; ``page`` and ``text`` write it."""
 
 import datetime
+import logging
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,9 @@ from llava.eval.results.made import differing, summarized
 from llava.eval.results.table import Table, build_tables
 from llava.eval.tasks.tables import import_extra
 from llava.outputs import nothing_left
-from llava.records import check_output, local_path
+from llava.records import InputError, check_output, local_path
+
+logger = logging.getLogger(__name__)
 
 TITLE = "Visual-token pruning"
 NOT_PROFILED = (
@@ -80,9 +83,20 @@ def outputs_ready(args: Namespace, *paths: str | None) -> Iterator[None]:
 
 
 def read_tables(args: Namespace) -> tuple[list[Table], list[Measurement]]:
-    """The tables of the results in ``args.eval_dir``, and the measurements behind them."""
+    """The tables of the results in ``args.eval_dir``, and the measurements behind them.
+
+    Raises:
+        InputError: ``args.checkpoint`` is empty; names those that there are results of.
+    """
     measurements = collect(args.eval_dir)
+    if args.checkpoint == "":
+        raise InputError(f"--checkpoint is without a folder; there are results of {_checkpoints(measurements)}")
     return build_tables(measurements, args.benchmarks, args.published), measurements
+
+
+def _checkpoints(measurements: Sequence[Measurement]) -> str:
+    """The checkpoints that gave the results, each by the name of its folder."""
+    return ", ".join(dict.fromkeys(each.group.checkpoint for each in measurements)) or "none"
 
 
 def read_report(tables: Sequence[Table], measurements: Sequence[Measurement], args: Namespace) -> Report:
@@ -96,6 +110,8 @@ def read_report(tables: Sequence[Table], measurements: Sequence[Measurement], ar
         InputError: matplotlib is not installed, or ``checkpoint`` is not that of any result or does not load.
     """
     import_extra("matplotlib")
+    if args.checkpoint is None and args.samples:
+        logger.info("--checkpoint FOLDER also shows which tokens were kept, of %s", _checkpoints(measurements))
     eval_dir, data_dir = local_path(args.eval_dir), local_path(args.data_dir or args.eval_dir)
     gallery = Gallery(measurements, eval_dir, data_dir, args.samples, args.checkpoint, args.device)
     parts = [_part(table, measurements, gallery, args.samples) for table in tables]

@@ -72,7 +72,8 @@ def add_page_args(parser: ArgumentParser) -> None:
     page = parser.add_argument_group("page")
     page.add_argument("--samples", type=at_least(0), default=6, help="questions per benchmark on the page")
     page.add_argument("--data-dir", help="images of the questions; where the results are if not given")
-    page.add_argument("--checkpoint", metavar="FOLDER", help="model to show with which tokens each answer was given")
+    shown = "model to show with which tokens each answer was given; without FOLDER, say which gave answers"
+    page.add_argument("--checkpoint", nargs="?", const="", metavar="FOLDER", help=shown)
     page.add_argument("--device", help="for --checkpoint; a GPU if there is one, else the CPU, if not given")
 
 

@@ -57,6 +57,21 @@ def test_tables_are_written_in_the_format_asked_for(results, tmp_path, capsys):
     assert any(row["pruner"] == "FastV" for row in tables[0]["rows"])
 
 
+@pytest.mark.parametrize("words", [[], ["--html", "page.html"]])
+def test_without_a_checkpoint_it_is_told_which_there_are(results, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="there are results of llava-v1.5-7b, llava-v1.6-vicuna-7b"):
+        run("--eval-dir", results, *words, "--checkpoint")
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_page_without_a_checkpoint_says_which_there_are(results, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        run("--eval-dir", results, "--html", tmp_path / "page.html")
+    told = "--checkpoint FOLDER also shows which tokens were kept, of llava-v1.5-7b, llava-v1.6-vicuna-7b"
+    assert [record.message for record in caplog.records].count(told) == 1
+
+
 def test_what_cannot_be_summarised_ends_the_program_with_the_reason(results, tmp_path):
     for words, fault in [
         (["--eval-dir", tmp_path / "nowhere"], "nowhere: no such folder"),
