@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 FLAGS = {"attn_implementation": "--attn", "load_8bit": "--load-8bit", "load_4bit": "--load-4bit"}
 FLAGS |= {"cuda_graphs": "--cuda-graphs", "model_base": "--model-base", "static_cache": "--static-cache"}
 """Flags that are not called as the option of the builder."""
+KEYWORD = re.compile(r"\b(\w+)=(?=[\s,;.]|$)")
 BUILDER_OPTIONS = (*LOADING_OPTIONS, "load_8bit", "load_4bit")
 
 
@@ -174,9 +176,11 @@ def check_device_flag(device: str | None) -> None:
 
 
 def by_flags(message: str, names: Iterable[str]) -> str:
-    """A message about an option of Python, with its flag in front where the message begins with the option's name."""
+    """A message about options of Python with their flags: of one that it begins with, and of all that end in ``=``."""
+    names, flag = {*names}, lambda name: FLAGS.get(name, f"--{name}")
+    message = KEYWORD.sub(lambda found: flag(found[1]) if found[1] in names else found[0], message)
     name, space, rest = message.partition(" ")
-    return f"{FLAGS.get(name, f'--{name}')}{space}{rest}" if name in names else message
+    return f"{flag(name)}{space}{rest}" if name in names else message
 
 
 def _builder_options(args: Namespace, pruner: Pruner | None) -> dict[str, Any]:
@@ -202,6 +206,6 @@ def choose_pruner(args: Namespace) -> Pruner | None:
 def choose_conv_mode(args: Namespace) -> str:
     """The template the checkpoint's name implies; another one the caller asks for wins, with a warning."""
     implied = _implied(model_path(args))
-    if args.conv_mode and check_conv_mode(args.conv_mode) != implied:
+    if args.conv_mode and check_conv_mode(args.conv_mode, "--conv-mode") != implied:
         logger.warning("the model's name implies --conv-mode %s; using %s as asked", implied, args.conv_mode)
     return args.conv_mode or implied

@@ -17,14 +17,14 @@ SHORT_ANSWER = "\nAnswer the question using a single word or phrase."
 OPTION_LETTER = "\nAnswer with the option's letter from the given choices directly."
 
 
-def check_conv_mode(conv_mode: str) -> str:
-    """Return ``conv_mode`` if there is such a conversation template.
+def check_conv_mode(conv_mode: str, name: str = "conv_mode") -> str:
+    """Return ``conv_mode`` if there is such a conversation template; ``name`` is what an error calls it.
 
     Raises:
         InputError: no such template; lists them all.
     """
     if not isinstance(conv_mode, str) or conv_mode not in conv_templates:
-        raise InputError(f"--conv-mode {conv_mode!r} is unknown; valid are {', '.join(sorted(conv_templates))}")
+        raise InputError(f"{name} {conv_mode!r} is unknown; valid are {', '.join(sorted(conv_templates))}")
     return conv_mode
 
 

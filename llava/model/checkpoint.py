@@ -39,6 +39,7 @@ def checkpoint_folder(path: str) -> Path:
     except OSError as error:
         raise FileNotFoundError(
             f"checkpoint {path!r}: no such folder, and the hub does not give it: {error}"
+            f"; where there is a network, this fetches it: hf download {path}"
         ) from error
 
 

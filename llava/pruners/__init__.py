@@ -1,5 +1,6 @@
 """Visual-token pruners: tensors in, indices out. Of all dependencies, only torch is imported."""
 
+import re
 from argparse import ArgumentParser, Namespace
 from dataclasses import Field, fields
 from typing import Any, get_args
@@ -128,7 +129,7 @@ def pruner_from_args(args: Namespace, parser: ArgumentParser | None = None) -> P
     except (TypeError, ValueError) as error:
         if parser is None:
             raise
-        parser.error(str(error))
+        parser.error(re.sub(r"\b(\w+)=(?!\S)", r"--\1", str(error)))
 
 
 def _build(name: str, given: dict[str, Any]) -> Pruner | None:
@@ -143,7 +144,7 @@ def _build(name: str, given: dict[str, Any]) -> Pruner | None:
             raise ValueError(f"pruner none keeps every token; it cannot be combined with {', '.join(given)}")
         return None
     if not any(budget in given for budget in BUDGETS):
-        raise ValueError(f"{name} needs a budget: --visual_token_num or --keep_ratio")
+        raise ValueError(f"{name} needs a budget: visual_token_num= or keep_ratio=")
     return PRUNERS[name](**given)
 
 

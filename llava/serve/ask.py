@@ -70,7 +70,7 @@ def _checked(args: Namespace) -> Pruner | None:
     pruner = choose_pruner(args)
     check_options(args, pruner)
     if args.conv_mode is not None:
-        check_conv_mode(args.conv_mode)
+        check_conv_mode(args.conv_mode, "--conv-mode")
     return pruner
 
 

@@ -116,3 +116,33 @@ class TestLoad:
     def test_a_folder_that_is_none_is_named(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="config.json is missing"):
             load.load(tmp_path)
+
+
+def test_a_template_that_is_none_is_told_as_the_keyword_it_is():
+    with pytest.raises(ValueError, match=r"^conv_mode 'vicuna' is unknown; valid are "):
+        load.load(conv_mode="vicuna", device="cpu")
+
+
+def test_an_error_of_the_hub_ends_with_the_command_that_fetches_the_checkpoint(monkeypatch):
+    def gone(path):
+        raise OSError("no network")
+
+    monkeypatch.setattr("llava.model.checkpoint.snapshot_download", gone)
+    with pytest.raises(FileNotFoundError, match=r"no network; .*: hf download owner/name$"):
+        load.load("owner/name", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("prune_layer must be 0", "--prune_layer must be 0"),
+        (
+            "it needs a budget: visual_token_num= or keep_ratio=",
+            "it needs a budget: --visual_token_num or --keep_ratio",
+        ),
+        ("load_8bit=, width= and x=3", "--load-8bit, width= and x=3"),
+        ("width must be 0", "width must be 0"),
+    ],
+)
+def test_keywords_are_told_as_flags_on_a_command_line(message, told):
+    assert load.by_flags(message, ["prune_layer", "visual_token_num", "keep_ratio", "load_8bit"]) == told

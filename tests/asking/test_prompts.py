@@ -21,7 +21,7 @@ from llava.records import InputError
 
 
 def test_an_unknown_template_lists_the_known_ones():
-    with pytest.raises(InputError, match=r"--conv-mode 'vicuna'.*llava_v1.*vicuna_v1"):
+    with pytest.raises(InputError, match=r"^conv_mode 'vicuna'.*llava_v1.*vicuna_v1"):
         check_conv_mode("vicuna")
 
 

@@ -78,8 +78,8 @@ def test_none_takes_no_budget(budget):
 
 
 @pytest.mark.parametrize("asked", [{"pruner": "divprune"}, {"important_ratio": 0.5}, {"theta": 0.5}])
-def test_a_pruner_without_a_budget_names_both_flags(asked):
-    with pytest.raises(ValueError, match="--visual_token_num or --keep_ratio"):
+def test_a_pruner_without_a_budget_names_both_keywords(asked):
+    with pytest.raises(ValueError, match="needs a budget: visual_token_num= or keep_ratio=$"):
         resolve_pruner(**asked)
 
 

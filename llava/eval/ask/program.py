@@ -52,7 +52,7 @@ def prepare(args: Any, parser: ArgumentParser, conv_mode: str = "llava_v1") -> t
     pruner = choose_pruner(args)
     check_options(args, pruner)
     check_engine(args)
-    args.conv_mode = check_conv_mode(args.conv_mode or default_conv_mode(args, conv_mode))
+    args.conv_mode = check_conv_mode(args.conv_mode or default_conv_mode(args, conv_mode), "--conv-mode")
     if args.image_folder and not local_path(args.image_folder).is_dir():
         raise InputError(f"--image-folder {args.image_folder}: no such folder")
     return args, pruner
