@@ -161,12 +161,10 @@ def build_page(engine: Local | Remote, visits: Visits, examples: Sequence[tuple[
             outputs,
             concurrency_limit=at_once,
             preprocess=False,
-            show_progress="hidden",
+            show_progress_on=status,  # there it says how many are before the visitor
             api_visibility="private",
         )
-        picture.change(
-            noting(visits), picture, status, preprocess=False, show_progress="hidden", api_visibility="private"
-        )
+        picture.change(noting(visits), picture, status, queue=False, preprocess=False, api_visibility="private")
         page.unload(leaving(visits))
     return page
 

@@ -185,10 +185,13 @@ class OpenAIServer:
     Attributes:
         asked: bodies of the requests, decoded.
         keys: what they had for a key.
+        gate: while it is closed, an answer waits behind its first piece.
     """
 
     def __init__(self):
         self.asked, self.keys, self.status, self.pieces = [], [], 200, ["Six ", "<b>shapes</b>"]
+        self.gate = threading.Event()
+        self.gate.set()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -204,8 +207,11 @@ class OpenAIServer:
                 events = [{"choices": [{"delta": {"content": piece}}]} for piece in outer.pieces]
                 events += [{"choices": [{"delta": {}, "finish_reason": "length"}]}]
                 events += [{"choices": [], "usage": {"prompt_tokens": 71}}]
-                lines = [f"data: {json.dumps(event)}\n\n" for event in events]
-                self.answer(200, "".join([*lines, ": a comment\n\n", "data: [DONE]\n\n"]).encode())
+                self.send_response(200)
+                self.end_headers()
+                for line in [*(f"data: {json.dumps(event)}" for event in events), ": a comment", "data: [DONE]"]:
+                    self.wfile.write(f"{line}\n\n".encode())
+                    outer.gate.wait(60)
 
             def answer(self, status: int, body: bytes):
                 self.send_response(status)

@@ -117,6 +117,23 @@ def test_nothing_is_cut_off(site, open_page, drawn, width):
     assert (one["y"] == pytest.approx(two["y"], abs=60)) == (width == 1400)  # side by side where there is room
 
 
+def test_answers_come_word_by_word_and_others_wait_their_turn(open_page, drawn, tmp_path, openai_server):
+    openai_server.gate.clear()
+    with running("--server", openai_server.url, "--at-once", "1", "--queue", "1", places=tmp_path) as page:
+        one, two, three = (open_page(page.address) for _ in range(3))
+        ask(one, drawn[0][0])
+        one.wait_for_function("document.querySelectorAll('textarea')[1].value.trim() === 'Six'")
+        ask(two, drawn[1][0])
+        two.get_by_text("queue: 1/1").wait_for()
+        ask(three, drawn[2][0])
+        three.get_by_text("This application is currently busy").wait_for()
+        assert one.get_by_label("Answer").input_value().strip() == "Six" and len(openai_server.asked) == 1
+        openai_server.gate.set()
+        for visitor in (one, two):
+            finished(visitor, 1)
+            assert visitor.get_by_label("Answer").input_value() == "Six <b>shapes</b>"
+
+
 def test_in_front_of_a_server(open_page, drawn, tmp_path, openai_server):
     with running("--server", openai_server.url, "--max-new-tokens", "5", places=tmp_path) as page:
         seen = open_page(page.address)
