@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from llava.command import Number, at_least
+from llava.command import Number, Parser, at_least
 from llava.records import InputError
 
 logger = logging.getLogger(__name__)
@@ -21,29 +21,25 @@ DTYPES = ("float32", "float16", "bfloat16")
 
 def build_parser() -> ArgumentParser:
     """The flags of ``llava web``. Neither Gradio nor torch is imported for them."""
-    parser = ArgumentParser(prog="llava web", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="llava web", description=__doc__, allow_abbrev=False)
     source = parser.add_argument_group("what answers")
     either = source.add_mutually_exclusive_group()
-    either.add_argument("--model", help="checkpoint folder or hub id (default: the embedded model)")
+    either.add_argument("--model", help="checkpoint folder or hub id; the embedded model if not given")
     either.add_argument("--server", metavar="URL", help="an OpenAI-compatible server, which prunes as it was started")
     source.add_argument("--server-key-file", metavar="FILE", help="holds the key that the server asks for")
     source.add_argument("--base", help="the language model that a LoRA or projector --model belongs to")
-    source.add_argument("--device", help="cuda, cuda:1, cpu, ... (default: a GPU, or else the CPU)")
-    source.add_argument("--dtype", choices=DTYPES, help="of the weights (default: float16 on a GPU, else float32)")
+    source.add_argument("--device", help="cuda, cuda:1, cpu, ...; a GPU, or else the CPU, if not given")
+    source.add_argument("--dtype", choices=DTYPES, help="of the weights; float16 on a GPU, else float32, if not given")
     page = parser.add_argument_group("who reaches the page")
-    page.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine)")
-    page.add_argument("--port", type=PORT, default=7860, help="default: %(default)s; 0 takes a free one")
+    page.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    page.add_argument("--port", type=PORT, default=7860, help="to listen on; 0 takes a free one")
     auth = page.add_mutually_exclusive_group()
-    auth.add_argument("--auth", metavar="USER:PASSWORD", help="ask visitors for these (default: nobody is asked)")
+    auth.add_argument("--auth", metavar="USER:PASSWORD", help="ask visitors for these; nobody is asked if not given")
     auth.add_argument("--auth-file", metavar="FILE", help="holds USER:PASSWORD, one a line")
     limits = parser.add_argument_group("limits")
-    limits.add_argument(
-        "--max-new-tokens", type=ANSWER_TOKENS, default=128, help="longest answer, in tokens (default: %(default)s)"
-    )
-    limits.add_argument(
-        "--at-once", type=at_least(1), default=2, help="questions answered together (default: %(default)s)"
-    )
-    limits.add_argument("--queue", type=at_least(1), default=16, help="questions that may wait (default: %(default)s)")
+    limits.add_argument("--max-new-tokens", type=ANSWER_TOKENS, default=128, help="longest answer, in tokens")
+    limits.add_argument("--at-once", type=at_least(1), default=2, help="questions answered together")
+    limits.add_argument("--queue", type=at_least(1), default=16, help="questions that may wait")
     return parser
 
 
