@@ -2,11 +2,13 @@
 
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import threading
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 from llava.command import Number, Parser, at_least
@@ -54,18 +56,22 @@ def run_web(args: Namespace) -> None:
     key = read_lines("--server-key-file", args.server_key_file)[0].strip() if args.server_key_file else None
     port = free_port(args.host, args.port)
     warn_of_others(args.host, bool(logins))
-    try:
-        import gradio  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"this needs Gradio ({error}): pip install '.[web]' in a clone of this project") from error
-    from llava.web.serving import served
-
-    with served(args, logins, port, key) as address:
-        ended = threading.Event()
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, lambda *_: ended.set())
-        print(address, flush=True)
-        ended.wait()
+    with TemporaryDirectory(prefix="llava-web-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = (
+            folder  # of this run, and nobody else's to read; Gradio looks when it is imported
+        )
+        try:
+            from llava.web.serving import served
+        except ModuleNotFoundError as error:
+            if error.name != "gradio":
+                raise
+            raise InputError("this needs Gradio: pip install '.[web]' in a clone of this project") from error
+        with served(args, logins, port, Path(folder), key) as address:
+            ended = threading.Event()
+            for name in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(name, lambda *_: ended.set())
+            print(address, flush=True)
+            ended.wait()
 
 
 def check_flags(args: Namespace) -> None:

@@ -1,11 +1,9 @@
 """The page as a running server."""
 
-import os
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import gradio as gr
@@ -28,32 +26,33 @@ MONOSPACED = ("ui-monospace", "monospace")
 
 
 @contextmanager
-def served(args: Namespace, logins: Sequence[tuple[str, str]], port: int, key: str | None = None) -> Iterator[str]:
+def served(
+    args: Namespace, logins: Sequence[tuple[str, str]], port: int, folder: Path, key: str | None = None
+) -> Iterator[str]:
     """Load the model, start the server, and stop it in the end; gives the address.
 
     Args:
         args: of ``llava web``, checked.
         logins: names and passwords of those who may see the page; everybody may if there are none.
         port: a free one.
+        folder: where Gradio keeps uploads; of this run alone.
         key: of the server behind the page.
 
     Raises:
         InputError: a checkpoint that cannot be loaded, or a server that does not answer.
     """
     engine = engine_of(args, key)
-    with TemporaryDirectory(prefix="llava-web-") as name:
-        folder = Path(name).resolve()
-        os.environ["GRADIO_TEMP_DIR"] = str(folder)  # of this visit of the program alone, and nobody else's to read
-        examples = draw_examples(folder / "scenes")
-        if isinstance(engine, Local):
-            engine.warm(Image.open(examples[0][0]).convert("RGB"))
-        page = build_page(engine, Visits(folder, folder / "scenes"), examples, args.at_once)
-        page.queue(max_size=args.queue, default_concurrency_limit=args.at_once, api_open=False)
-        page.launch(server_name=args.host, server_port=port, auth=list(logins) or None, **launching(folder))
-        try:
-            yield address_of(args.host, port)
-        finally:
-            page.close(verbose=False)
+    folder = folder.resolve()
+    examples = draw_examples(folder / "scenes")
+    if isinstance(engine, Local):
+        engine.warm(Image.open(examples[0][0]).convert("RGB"))
+    page = build_page(engine, Visits(folder, folder / "scenes"), examples, args.at_once)
+    page.queue(max_size=args.queue, default_concurrency_limit=args.at_once, api_open=False)
+    page.launch(server_name=args.host, server_port=port, auth=list(logins) or None, **launching(folder))
+    try:
+        yield address_of(args.host, port)
+    finally:
+        page.close(verbose=False)
 
 
 def launching(folder: Path) -> dict[str, Any]:

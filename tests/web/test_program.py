@@ -115,8 +115,10 @@ def test_ports():
 
 def test_what_is_wrong_is_told_before_gradio_is_imported(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.delitem(sys.modules, "llava.web.serving", raising=False)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "as it was")
     with pytest.raises(InputError, match="must be USER:PASSWORD"):
         run_web(parsed("--auth", "nobody"))
     monkeypatch.setattr(program, "free_port", lambda host, port: port)
-    with pytest.raises(InputError, match=r"this needs Gradio .*pip install '.\[web\]'"):
+    with pytest.raises(InputError, match=r"this needs Gradio: pip install '.\[web\]'"):
         run_web(parsed())
