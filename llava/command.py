@@ -110,12 +110,14 @@ def _out_of_memory(error: RuntimeError) -> bool:
 
 def _accept_any_text() -> None:
     """Let what a terminal or a pipe cannot encode, or sends in another encoding, cost characters, not the program."""
-    for stream in (sys.stdout, sys.stderr):
+    streams: tuple[Any, ...] = (sys.stdout, sys.stderr)
+    for stream in streams:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    if hasattr(sys.stdin, "reconfigure"):
-        ascii_alone = sys.stdin.encoding.lower() in ("ascii", "us-ascii", "ansi_x3.4-1968")
-        sys.stdin.reconfigure(encoding="utf-8" if ascii_alone else sys.stdin.encoding, errors="replace")
+    given: Any = sys.stdin
+    if hasattr(given, "reconfigure"):
+        ascii_alone = given.encoding.lower() in ("ascii", "us-ascii", "ansi_x3.4-1968")
+        given.reconfigure(encoding="utf-8" if ascii_alone else given.encoding, errors="replace")
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ class Number:
         above: whether ``minimum`` does not.
     """
 
-    kind: type
+    kind: type[int] | type[float]
     minimum: float
     maximum: float = math.inf
     above: bool = False
@@ -149,11 +151,12 @@ class Number:
             InputError: it is no number, or not within the bounds.
         """
         number = Integral if self.kind is int else Real
-        if isinstance(value, bool) or not isinstance(value, number) or not self._holds(value):
+        fits = isinstance(value, number) and not isinstance(value, bool) and self._holds(value)
+        if not fits:
             raise InputError(f"{name}: {value!r} is not {self}")
         return value if type(value) in (int, float) else self.kind(value)
 
-    def _holds(self, value: int | float) -> bool:
+    def _holds(self, value: Any) -> bool:
         lowest = value > self.minimum if self.above else value >= self.minimum
         return abs(value) != math.inf and lowest and value <= self.maximum
 
@@ -196,11 +199,11 @@ def check_values(args: Namespace, parser: ArgumentParser) -> Namespace:
 
 def _checked(action: Action, flag: str, value: Any) -> Any:
     # Which pruner is asked of the pruners, who take one of theirs as well as its name.
-    one_of_few = action.choices is not None and action.dest != "pruner"
+    choices = None if action.choices is None or action.dest == "pruner" else list(action.choices)
     if action.nargs == "?" and action.const is True and value in (True, False):  # on without a value, or off
         return bool(value)
-    if one_of_few and not (isinstance(value, str) and value in action.choices):
-        raise InputError(f"{flag}: {value!r} is not one of {', '.join(map(str, action.choices))}")
+    if choices is not None and not (isinstance(value, str) and value in choices):
+        raise InputError(f"{flag}: {value!r} is not one of {', '.join(map(str, choices))}")
     if action.nargs == 0 and value not in (True, False):
         raise InputError(f"{flag}: {value!r} is neither True nor False")
     return action.type.check(flag, value) if isinstance(action.type, Number) else value

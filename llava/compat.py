@@ -82,7 +82,7 @@ def cache_in(output: Any) -> Cache | None:
 def create_mask(window: int | None, cache: Cache | None, **arguments: Any) -> Any:
     """Make the mask of a decoder layer, as ``transformers.masking_utils`` makes it; ``window`` None sees all tokens."""
     sliding = window is not None
-    make = masking_utils.create_sliding_window_causal_mask if sliding else masking_utils.create_causal_mask
+    make: Any = masking_utils.create_sliding_window_causal_mask if sliding else masking_utils.create_causal_mask
     return make(**arguments, **{_MASK_CACHE: cache})
 
 

@@ -62,7 +62,7 @@ class Conversation:
 
     def append_message(self, role: str, message: Message) -> None:
         """Add a turn at the end; a template itself refuses, take a ``copy`` of it."""
-        if isinstance(self.messages, tuple):
+        if not isinstance(self.messages, list):
             raise TypeError("this is a template: append to template.copy(), so that the template stays as it is")
         self.messages.append([role, message])
 

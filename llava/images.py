@@ -113,7 +113,7 @@ def shrink_padded(image: Image.Image, colour: tuple[int, ...], side: int, resamp
     """
     if max(image.size) > LONGEST_EXACT:
         scale = LONGEST_EXACT / max(image.size)
-        image = image.resize(tuple(max(1, round(length * scale)) for length in image.size), resample)
+        image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), resample)
     width, height = image.size
     whole = max(width, height)
     left, top = (whole - width) // 2, (whole - height) // 2

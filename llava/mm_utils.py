@@ -63,7 +63,8 @@ def select_best_resolution(original_size: Size, possible_resolutions: Sequence[S
         used = min(int(width * scale) * int(height * scale), width * height)
         return used, used - canvas[0] * canvas[1]
 
-    return tuple(max(possible_resolutions, key=merit))
+    chosen = max(possible_resolutions, key=merit)
+    return chosen[0], chosen[1]
 
 
 def resize_and_pad_image(image: Image.Image, target_resolution: Size) -> Image.Image:
@@ -172,10 +173,10 @@ def _without_far_ends(image: Image.Image, longest: int = 32) -> Image.Image:
     Scaled whole to CLIP's shorter side, an image of 10000 x 1 pixels would take gigabytes.
     """
     limit = longest * min(image.size)
-    margins = [max(0, side - limit) // 2 for side in image.size]
-    if not any(margins):
+    left, top = (max(0, side - limit) // 2 for side in image.size)
+    if not (left or top):
         return image
-    return image.crop((*margins, *(side - margin for side, margin in zip(image.size, margins, strict=True))))
+    return image.crop((left, top, image.width - left, image.height - top))
 
 
 def _pixels(image: Image.Image, processor) -> Tensor:

@@ -70,7 +70,8 @@ def read_utf8(path: str | Path) -> bytes:
 
 
 def _line(content: bytes | str, position: int) -> int:
-    return content.count(b"\n" if isinstance(content, bytes) else "\n", 0, position) + 1
+    before = content[:position]
+    return (before.count(b"\n") if isinstance(before, bytes) else before.count("\n")) + 1
 
 
 def read_lines(path: str | Path) -> list[str]:

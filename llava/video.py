@@ -2,7 +2,7 @@
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def sample_indices(total: int, num_frames: int) -> list[int]:
     return np.linspace(0, total - 1, num_frames, dtype=int).tolist()
 
 
-def read_clip(path: str | Path, num_frames: int, places: Callable[[int, int], Sequence[int]] = sample_indices) -> Clip:
+def read_clip(path: str | Path, num_frames: int, places: Callable[[int, int], Iterable[int]] = sample_indices) -> Clip:
     """Read frames at even distances, the first and the last of the video among them.
 
     These are the frames that LLaVA-NeXT's evaluation takes for ``--for_get_frames_num``. A video of fewer frames

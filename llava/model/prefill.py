@@ -24,7 +24,7 @@ class Read:
     returned: int | None = None
 
 
-def count_positions(body: nn.Module) -> None:
+def count_positions(body: Any) -> None:
     """Let the body of a language model note how many positions it read, for the thread that called it."""
     body.positions_read = PerThread(Read)
     body.layers[0].register_forward_hook(partial(_note_states, body.positions_read), with_kwargs=True)
@@ -37,7 +37,7 @@ def _note_states(
     read.value.by_layers = _length(args[0] if args else kwargs.get("hidden_states"))
 
 
-def _note_positions(body: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+def _note_positions(body: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
     given = compat.arguments_of(body, args, kwargs)
     read = body.positions_read.value
     read.given, read.returned = _length(given.get("inputs_embeds")), compat.positions_in(output)
@@ -72,7 +72,7 @@ class Prefill:
         dropped = record is not None and sum(record.visual_tokens) < sum(record.tokens_before)
         return cls(embeds.shape[1], late) if dropped or late is not None else None
 
-    def enter(self, model: nn.Module, forward: Any, given: Any, cache: Any) -> None:
+    def enter(self, model: Any, forward: Any, given: Any, cache: Any) -> None:
         """Raise RuntimeError unless ``forward`` takes what it is to be given, and ``given`` embeddings are these."""
         compat.refuse_unknown(forward, type(model).__name__, NEEDED)
         compat.refuse_unknown(model.get_model().forward, type(model.get_model()).__name__, NEEDED)
@@ -82,7 +82,7 @@ class Prefill:
         model.get_model().positions_read.value = Read()
         self.cached = cache.get_seq_length() if _counted(cache) else 0
 
-    def leave(self, model: nn.Module, cache: Any, replayed: bool = False) -> None:
+    def leave(self, model: Any, cache: Any, replayed: bool = False) -> None:
         """Raise RuntimeError unless the language model read, and put into ``cache``, what was to be left.
 
         Of a pass that was ``replayed``, with embeddings of its form, no layer can say what it read.
@@ -97,7 +97,7 @@ class Prefill:
                 )
         self.answered = True
 
-    def _check_read(self, body: nn.Module) -> None:
+    def _check_read(self, body: Any) -> None:
         if self.late is not None and self.late.decision is None:
             raise compat.not_pruned(f"{type(body).__name__} did not ask which tokens its later layers see")
         read, due = body.positions_read.value, self.due

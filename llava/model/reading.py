@@ -1,11 +1,11 @@
 """The way of a batch of images through a model: planned, encoded, chosen from, recorded."""
 
 import logging
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,16 @@ LARGEST_CAPTURED = 32  # tiles; with more of them, launches are not what takes t
 
 class ImageReading:
     """The part of ``ImageSide`` that turns images into what the language model reads of them."""
+
+    if TYPE_CHECKING:  # of the model that this is a part of
+        config: Any
+        stopwatch: Any
+        text_chunking: Any
+
+        def get_model(self) -> Any: ...
+        def get_vision_tower(self) -> Any: ...
+        def parameters(self) -> Iterator[nn.Parameter]: ...
+        def _ensure_text_tower(self, text_chunking: str) -> None: ...
 
     erank_refs: Mapping[int, float] = {}
     _missing_text_reported = False
@@ -82,15 +92,16 @@ class ImageReading:
 
     def _measure(self, plan: ImagePlan) -> Callable[[Tensor], dict[str, Tensor]]:
         """What tells how sensitive the projector is to features (B, N, C), where a pruner reads that; else nothing."""
-        if plan.directions is None:
+        directions = plan.directions
+        if directions is None:
             return lambda features: {}
         projector = in_float32(self.plain_projector())
         place = next((weight.device for weight in projector.parameters()), None)
-        asked = plan.options.pruner.asks("sensitivity")
+        asked = plan.options.chooser.asks("sensitivity")
 
         def measured(features: Tensor) -> Tensor:
             features = features if place is None else features.to(place)
-            return sensitivity(lambda rows: projector(rows), features, plan.directions, asked.get("h", STEP))
+            return sensitivity(lambda rows: projector(rows), features, directions, asked.get("h", STEP))
 
         what = ("sensitivity", *sorted(asked.items()))
         return lambda features: {"sensitivity": self._derived(what, features, measured)}
@@ -207,7 +218,7 @@ class ImageReading:
         if not options.needs & QUESTION_CUES:
             return dict
         if None in texts:
-            self._report_missing_text(options.pruner)
+            self._report_missing_text(options.chooser)
         if "text_tokens" in options.needs:
             self._check_words()
         if options.needs & CLIP_TEXT_CUES:
@@ -257,7 +268,7 @@ class ImageReading:
             return VisualBatch(
                 plan.gather(cues["embeds"], [None] * len(visuals), newline), None, plan.counts, plan.lengths
             ), late
-        merges = options.pruner.merges
+        merges = options.chooser.merges
         with self.stage("selection"):
             tokens = [layout.take(cues["features"]) for layout in plan.layouts] if merges else None
             choice = choose(options, visuals, tokens)
@@ -265,7 +276,7 @@ class ImageReading:
                 merged = cues["features"].clone()
                 for layout, tokens in zip(plan.layouts, choice.merged, strict=True):
                     layout.put(merged, tokens)
-        self.last_prune = PruneRecord.of(visuals, choice.kept, judges_newlines(options.pruner), choice.budgets)
+        self.last_prune = PruneRecord.of(visuals, choice.kept, judges_newlines(options.chooser), choice.budgets)
         embeds, positions = self._project(merged) if merges else cues["embeds"], torch.cat(choice.kept)
         counts = [len(kept) for kept in choice.kept]
         return VisualBatch(plan.gather(embeds, choice.kept, newline), positions, counts, plan.lengths), None
@@ -279,7 +290,7 @@ class ImageReading:
         with self.stage("vision"):
             features, cues = self.get_vision_tower().with_cues(images, options.needs, embedded, plan.object_layer)
         cues |= {"features": features, **plan.given, **self._measure(plan)(features)}
-        if options.pruner.merges and "embeds" not in options.needs:
+        if options.chooser.merges and "embeds" not in options.needs:
             return cues
         embeds = self._project(features)  # on another device than the tower when the model is spread over several
         return {"embeds": embeds, **{name: cue.to(embeds.device) for name, cue in cues.items()}}

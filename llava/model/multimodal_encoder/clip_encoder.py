@@ -106,7 +106,7 @@ class CLIPVisionTower(nn.Module):
         """Load CLIP's text side, for a tower whose vision side is loaded already."""
         self._adopt_text_side(self._load(CLIPModel, dtype=torch.float32), text_chunking)
 
-    def _load(self, part: type[PreTrainedModel], **options: Any) -> PreTrainedModel:
+    def _load(self, part: type[PreTrainedModel], **options: Any) -> Any:
         """Load CLIP or its vision half, every weight of it."""
         if Path(self.vision_tower_name).is_dir():
             weight_files(Path(self.vision_tower_name))

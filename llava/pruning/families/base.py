@@ -41,8 +41,8 @@ class Family(Listening):
     newline_after_video: ClassVar[bool] = False
 
     def __init__(self, model: nn.Module, attention: str | None = None):
-        self.base = model.model
-        self.config = model.config
+        self.base: Any = model.model  # whose parts each family names
+        self.config: Any = model.config
         super().__init__()
         self._check_encoders(model)
         if attention is None:
@@ -68,7 +68,7 @@ class Family(Listening):
         """Which ids are placeholders of these modalities, (B, L) bool."""
         return torch.isin(ids, torch.tensor([self.token_id(name) for name in modalities], device=ids.device))
 
-    def tower(self, modality: str) -> nn.Module:
+    def tower(self, modality: str) -> Any:
         """The vision encoder."""
         return self.base.vision_tower
 
