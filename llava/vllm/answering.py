@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, LlavaNextConfig
 
 from llava.asking.batch import pad_token_id
+from llava.asking.chat import History
 from llava.asking.llava import Preparer
 from llava.asking.model import Model, Read, Show
 from llava.asking.prompts import lmms_query, place_images, user_query, with_images
@@ -92,6 +93,9 @@ class EngineModel(Model):
 
     def asked(self, question: str, images: Sequence[Any]) -> Item:
         return Item(self.preparer.turn(place_images(question, len(images))), images, user_query(question))
+
+    def history(self, visuals: Sequence[Any]) -> History:
+        raise ValueError("an engine answers single questions: serve the checkpoint with vLLM for conversations")
 
     def score(self, questions: Sequence[Question]) -> list[tuple[float, bool]]:
         raise NotImplementedError("likelihoods are not read from vLLM: score with the model's own format")

@@ -87,3 +87,8 @@ def test_it_prunes_as_it_was_started(engine):
         with pytest.raises(ValueError, match="`pruning` cannot be brought to one call"):
             model.answer(PICTURE, "Is there a star?", pruning=pruning)
     assert not model.llm.prompts
+
+
+def test_it_holds_no_conversation(engine):
+    with pytest.raises(ValueError, match="answers single questions"):
+        engine().chat(PICTURE)
