@@ -2,7 +2,8 @@
 # make test            the test suite, with every package as it was tested
 # make test-newest     the same with the newest release of every package, torch apart
 # make test-oldest     the same with the oldest that pyproject.toml admits, torch apart
-# make test-EXTRA      the tests of one extra, installed alone: browser, eval, kernels, lmms, lora, quant or video
+# make test-EXTRA      the tests of one extra, installed alone: browser, eval, kernels, lmms, lora,
+#                      notebooks, quant or video
 # make test-triton     the kernels compiled under several Tritons
 # make test-vllm       vLLM with CDPruner and without a pruner; test-vllm-all: with every pruner, and its server
 # make gpu             all that needs a GPU, with the Python that PYTHON names; OUT=results/gpu gets what it gave
@@ -10,13 +11,14 @@
 # make wheel           the wheel, in dist/: checked, installed where nothing else is, and the demo run from it
 # make results         every result in docs/results as one table, docs/results/results.csv
 # make docs            the documents as a site, in build/docs
+# make notebooks       run the notebooks in examples/ anew, and write into them what they show
 # make options         write the flags of the pruners anew, from their classes
 # make constraints     choose the packages anew, within .ci/pins.txt
 #
 # Each sets up what it needs first, in $(VENV) or a folder of that name and the target's. TESTS="tests/model" runs a part;
 # RECORD=docs/tested.md writes down what was tested with what.
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test test-newest test-oldest test-triton test-vllm test-vllm-all gpu lint wheel options results \
+.PHONY: help demo docs test test-newest test-oldest test-triton test-vllm test-vllm-all gpu lint wheel notebooks options results \
 	constraints constraints-vllm chromium
 
 VENV ?= .venv
@@ -25,13 +27,14 @@ RECORD ?=
 PYTHONS := $(shell sed -n 's/^. Python: //p' .ci/constraints.txt)
 OLDEST_PYTHONS := 3.10 3.11
 VLLM_PYTHONS := 3.11 3.12 3.13
-EXTRAS := browser eval kernels lmms lora quant video
+EXTRAS := browser eval kernels lmms lora notebooks quant video
 
 browser_TESTS := tests/web
 eval_TESTS := tests/eval
 kernels_TESTS := tests/pruners
 lmms_TESTS := tests/lmms -m "not gpu"
 lora_TESTS := tests/model/test_adapter.py tests/model/test_builder.py
+notebooks_TESTS := tests/examples
 quant_TESTS := tests/model/test_builder.py
 video_TESTS := tests/test_video.py tests/test_long_clip.py tests/eval/ask/test_video.py tests/asking
 
@@ -70,6 +73,9 @@ gpu:
 	PYTHON="$(or $(PYTHON),python3)" bash scripts/gpu.sh --out $(or $(OUT),results/gpu)
 
 # A warning ends it, and so does a page that would load anything from another host.
+notebooks: $(VENV)/.notebooks
+	$(VENV)/bin/python .ci/notebooks.py
+
 docs: $(VENV)/.docs
 	$(VENV)/bin/python -m sphinx -q -W --keep-going -b html docs build/docs
 
