@@ -13,6 +13,7 @@ from transformers.utils import is_torchvision_available
 
 import llava.video
 from llava.asking.conversations import conversation
+from llava.asking.load import load
 from llava.asking.questions import Question
 from llava.video import VideoError, read_clip, sample_indices
 
@@ -181,7 +182,7 @@ def test_an_hour_is_read_in_little_memory_whether_all_of_it_is_decoded_or_not(na
 
 @pytest.mark.skipif(not is_torchvision_available(), reason="Transformers' video processors need torchvision")
 @pytest.mark.usefixtures("can_prune")
-def test_a_question_about_an_hour_is_answered_in_little_memory(hour, tokenizer_folder, tmp_path):
+def test_a_question_about_an_hour_is_answered_in_little_memory(hour, tokenizer_folder, tmp_path, decoded):
     from transformers import LlamaTokenizer
 
     from tests.eval.ask.test_video import qwen2_5_vl
@@ -195,3 +196,6 @@ def test_a_question_about_an_hour_is_answered_in_little_memory(hour, tokenizer_f
     assert peak_kib("eval.__main__", "main", words) < MEMORY_KIB
     metadata = json.loads((tmp_path / "a.jsonl").read_text())["metadata"]
     assert metadata["frames"] == FRAMES and metadata["visual_tokens"] * 2 == metadata["tokens_before"]
+    clip, pruning = str(hour), {"pruner": "divprune", "visual_token_num": 2}
+    answer = load(model, device="cpu").answer(clip, "What?", max_new_tokens=2, pruning=pruning)
+    assert 0 < answer.visual_tokens < answer.tokens_before and len(decoded) <= 32 * BETWEEN_KEYS
