@@ -8,12 +8,15 @@ model, so that the next change of a name is made here.
 import inspect
 import logging
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache as once
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import GatedRepoError, HFValidationError
 from packaging.version import Version
 from torch import Tensor, nn
 from transformers import Cache, LlamaModel, masking_utils
@@ -113,6 +116,33 @@ def not_pruned(why: str) -> RuntimeError:
         f"this call cannot be pruned as asked, so it is not answered: {why}. Installed: {versions()}; tested with "
         f"transformers {TESTED[0]} to {TESTED[1]}"
     )
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form of a hub id, owner/name; a folder may have it, too."""
+    return name.count("/") == 1 and not name.startswith(("/", ".", "~"))
+
+
+@contextmanager
+def from_hub(name: str) -> Iterator[None]:
+    """Let the error of what is neither a folder nor to be had from the hub end with the command that would fetch it.
+
+    Raises:
+        FileNotFoundError: in place of the hub's many errors.
+    """
+    try:
+        yield
+    except (OSError, HFValidationError) as error:
+        of_machine = isinstance(error, OSError) and error.errno is not None  # a full disk, a file that is not ours
+        if of_machine or Path(name).is_dir() or not is_hub_id(name):
+            raise
+        said = " ".join(str(error).split())
+        if isinstance(error, HFValidationError):
+            raise FileNotFoundError(f"{name!r}: no such folder, and no hub id: {said}") from error
+        terms = isinstance(error, GatedRepoError) or "gated repo" in said.lower()
+        how = "accept its terms on the hub, then: hf auth login && " if terms else "where there is a network: "
+        text = f"{name!r}: no such folder, and the hub does not give it ({said}); {how}hf download {name}"
+        raise FileNotFoundError(text) from error
 
 
 @once

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "selecting": f"{GROUND} compat pruners",
     "model": f"{GROUND} compat pruners selecting",
     "pruning": f"{GROUND} compat pruners selecting",
-    "convert": f"{GROUND} model",
+    "convert": f"{GROUND} compat model",
     "shapes": GROUND,
     "asking": MODELS,
     "bench": f"{MODELS} asking",

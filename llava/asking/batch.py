@@ -1,6 +1,7 @@
 """A batch for ``generate``: prompts and images side by side, and how the answers are decoded."""
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -34,12 +35,17 @@ def generation_options(
     num_beams: int = 1,
     max_new_tokens: int = 128,
     static_cache: bool | None = False,
+    **unknown: Any,
 ) -> dict[str, Any]:
     """Keywords of ``generate``; a temperature of 0 is greedy and leaves the sampling arguments out.
 
     Raises:
+        TypeError: a keyword that is none of these; names the valid ones.
         InputError: a value out of its bounds.
     """
+    if unknown:
+        valid = ", ".join(name for name in signature(generation_options).parameters if name != "unknown")
+        raise TypeError(f"unknown options of generation {', '.join(unknown)}; valid are {valid}")
     check_decoding(
         {"temperature": temperature, "top_p": top_p, "num_beams": num_beams, "max_new_tokens": max_new_tokens}
     )

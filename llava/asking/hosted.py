@@ -9,6 +9,10 @@ from llava.asking.conversations import Turn, conversation
 from llava.asking.prompts import lmms_query
 from llava.asking.questions import Question
 
+LOADING = ("device_map", "attn_implementation", "revision", "min_pixels", "max_pixels", "chat_template")
+LOADING += ("max_frames_num",)
+"""Keywords of ``load_vlm`` beside device, dtype and what prunes."""
+
 
 @dataclass(frozen=True)
 class Item:

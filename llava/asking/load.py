@@ -5,12 +5,14 @@ import os
 import re
 from argparse import Namespace
 from collections.abc import Iterable
+from functools import cache as once
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from llava.asking.batch import check_decoding
+from llava.asking.hosted import LOADING
 from llava.asking.llava import LlavaModel
 from llava.asking.model import Model
 from llava.asking.prompts import check_conv_mode
@@ -21,9 +23,10 @@ from llava.model.builder import load_pretrained_model
 from llava.model.checkpoint import checkpoint_folder, read_config
 from llava.model.devices import check_device
 from llava.model.loading import LOADING_OPTIONS, plan
-from llava.pruners import Pruner, pruner_from_args
+from llava.pruners import Pruner, option_names, pruner_from_args
+from llava.pruners.base import BUDGETS
 from llava.records import InputError
-from llava.selecting.options import PruningOptions
+from llava.selecting.options import HOSTED, PruningOptions, names_of
 from llava.selecting.references import read_erank_refs
 from llava.shapes import checkpoint_path
 
@@ -34,6 +37,11 @@ FLAGS |= {"cuda_graphs": "--cuda-graphs", "model_base": "--model-base", "static_
 """Flags that are not called as the option of the builder."""
 KEYWORD = re.compile(r"\b(\w+)=(?=[\s,;.]|$)")
 BUILDER_OPTIONS = (*LOADING_OPTIONS, "load_8bit", "load_4bit")
+OWN = ("base", "device", "dtype", "anyres", "conv_mode")
+PRUNING = ("pruner", *BUDGETS, *option_names())
+OF_LLAVA = (*PRUNING, *BUILDER_OPTIONS, "device_map", "use_flash_attn")
+OF_VLM = (*PRUNING, *names_of(HOSTED), *LOADING)
+"""Keywords of ``load`` itself, and those that it hands on for either format."""
 
 
 def load(
@@ -59,15 +67,36 @@ def load(
     Raises:
         TypeError, ValueError, ImportError, FileNotFoundError: as ``load_pretrained_model`` and ``load_vlm``.
     """
+    _refuse_unknown(pruning, {*OF_LLAVA, *OF_VLM}, "llava.load")
+    _note_untested(device)
     path = os.path.expanduser(checkpoint_path() if checkpoint is None else checkpoint)
     if "mm_vision_tower" in read_config(checkpoint_folder(path)) or base is not None:
+        _refuse_unknown(pruning, OF_LLAVA, f"{path}, in LLaVA's own format,")
         return load_llava(path, base, conv_mode, device, dtype=dtype, anyres=anyres, **pruning)
     if conv_mode is not None or anyres != "native":
         raise ValueError(f"conv_mode and anyres are for LLaVA's own format, and {path} is in Transformers'")
     from llava.asking.vlm import load_vlm
 
+    _refuse_unknown(pruning, OF_VLM, f"{path}, in Transformers' format,")
     on_cpu = device == "cpu" or not torch.cuda.is_available()
     return load_vlm(path, device, dtype=dtype or ("float32" if on_cpu else "auto"), **pruning)
+
+
+def _refuse_unknown(given: Iterable[str], valid: Iterable[str], what: str) -> None:
+    """Raise TypeError, which names the valid ones, for keywords of ``load`` that ``what`` does not take."""
+    if unknown := sorted(set(given) - set(valid)):
+        named = ", ".join(sorted({*valid, *OWN}))
+        raise TypeError(f"{what} takes no {', '.join(unknown)}; valid are {named}")
+
+
+def _note_untested(device: Any) -> None:
+    if str(device).startswith("mps"):
+        _warn_of_mps()
+
+
+@once
+def _warn_of_mps() -> None:
+    logger.warning("device mps is untested: no choice of tokens and no answer has been compared there")
 
 
 def load_llava(

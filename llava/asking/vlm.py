@@ -18,9 +18,10 @@ from transformers import (
     PreTrainedModel,
 )
 
+from llava import compat
 from llava.asking.batch import positive
 from llava.asking.conversations import Video, conversation, rendered, separated
-from llava.asking.hosted import HostedHistory, Item
+from llava.asking.hosted import LOADING, HostedHistory, Item
 from llava.asking.likelihood import common_prefix, score_rows, tail_labels
 from llava.asking.losses import without_placeholders
 from llava.asking.model import Model, Read, Show
@@ -35,7 +36,7 @@ from llava.pruners import Pruner, resolve_pruner
 from llava.pruning import Pruning, check_transformers, hook, prune, unprune
 from llava.pruning.families import family_of
 from llava.records import InputError
-from llava.selecting.options import AS_SET, HOSTED, PruningOptions, check_choice, names_of
+from llava.selecting.options import AS_SET, HOSTED, PruningOptions, check_choice, names_of, refuse_unknown
 from llava.selecting.record import PruneRecord
 from llava.utils import encodable
 
@@ -234,7 +235,8 @@ def load_vlm(
     check_attention(attn_implementation, device.startswith("cpu"), known)
     pruner, settings = _pruning(pruning, checkpoint)
     refuse_no_checkpoint(checkpoint)
-    processor = AutoProcessor.from_pretrained(checkpoint, **pixels)
+    with compat.from_hub(checkpoint):
+        processor = AutoProcessor.from_pretrained(checkpoint, **pixels)
     processor.tokenizer.padding_side = "left"
     if chat_template is not None:
         processor.chat_template = Path(chat_template).expanduser().read_text(encoding="utf-8-sig")
@@ -243,7 +245,8 @@ def load_vlm(
     named = {"attn_implementation": attn_implementation, "revision": revision}
     loading = {"dtype": dtype} | {name: value for name, value in named.items() if value is not None}
     place = device_map or {"": device}
-    model = AutoModelForImageTextToText.from_pretrained(checkpoint, device_map=place, **loading).eval()
+    with compat.from_hub(checkpoint):
+        model = AutoModelForImageTextToText.from_pretrained(checkpoint, device_map=place, **loading).eval()
     record = None if pruner is None else prune(model, pruner, tokenizer=processor.tokenizer, **settings)
     return VlmModel(get_model_name_from_path(checkpoint), processor, model, max_frames, record)
 
@@ -255,6 +258,7 @@ def _pruning(options: dict[str, Any], pretrained: str) -> tuple[Pruner | None, d
         TypeError, ValueError: options that do not fit, or a checkpoint of a class that cannot be pruned.
         ImportError: Transformers is too old for ``prune``.
     """
+    refuse_unknown(options, HOSTED, "dtype", *LOADING)
     settings = {name: options.pop(name) for name in names_of(HOSTED) if name in options}
     pruner = resolve_pruner(**options)
     if pruner is None:
@@ -276,7 +280,8 @@ def _check_model(asked: PruningOptions, pretrained: str) -> None:
         TypeError: a class that cannot be pruned.
         ValueError: positions or a layer that the model does not have.
     """
-    config = AutoConfig.from_pretrained(pretrained)
+    with compat.from_hub(pretrained):
+        config = AutoConfig.from_pretrained(pretrained)
     model_class = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING.get(type(config), type(config))
     check_choice("positions", asked.positions, (None, *family_of(model_class).positions))
     layers = config.get_text_config().num_hidden_layers

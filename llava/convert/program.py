@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 from transformers import CLIPImageProcessorPil, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
+from llava import compat
 from llava.command import reason
 from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.convert.configs import RECORD, read_hf_config, to_hf_config, to_llava_config
@@ -55,7 +56,7 @@ def to_hf(
     weights = add_tower(read_weights(source), lambda: checkpoint_folder(clip))
     weights = check_weights(weights, config, source)
     set_vocabulary(config, weights, tokenizer)
-    with naming(f"the image processor of {clip}"):
+    with naming(f"the image processor of {clip}"), compat.from_hub(clip):
         image_processor = hf_image_processor(CLIPImageProcessorPil.from_pretrained(clip), raw, config)
     if conv_mode is None:
         conv_mode = "mistral_instruct" if model_class is LlavaMistralForCausalLM else "vicuna_v1"

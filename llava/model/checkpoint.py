@@ -15,6 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from llava import compat
+
 # In the order in which Transformers looks for them: what is checked here is what it reads.
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _PARTS = (
@@ -34,21 +36,13 @@ def checkpoint_folder(path: str) -> Path:
     folder = Path(os.path.expanduser(path))
     if folder.is_dir():
         return folder
-    try:
+    with compat.from_hub(path):
         return Path(snapshot_download(path))
-    except OSError as error:
-        raise FileNotFoundError(
-            f"checkpoint {path!r}: no such folder, and the hub does not give it: {error}"
-            f"; where there is a network, this fetches it: hf download {path}"
-        ) from error
 
 
 def refuse_no_checkpoint(path: str) -> None:
     """Raise FileNotFoundError for what is neither a folder nor of a hub id's form."""
-    folder = Path(os.path.expanduser(path))
-    if folder.is_dir():
-        return
-    if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") != 1:
+    if not Path(os.path.expanduser(path)).is_dir() and not compat.is_hub_id(path):
         raise FileNotFoundError(f"checkpoint {path!r}: no such folder, and not a hub id of the form owner/name")
 
 

@@ -138,7 +138,9 @@ def _build(name: str, given: dict[str, Any]) -> Pruner | None:
         raise ValueError(f"unknown pruner {name!r}; the known ones are {', '.join(['none', *PRUNERS])}")
     valid = {} if name == "none" else option_defaults(PRUNERS[name])
     if foreign := [option for option in given if option not in (*BUDGETS, *valid)]:
-        raise TypeError(f"{name} has no option {', '.join(foreign)}; its options are: {', '.join(valid) or 'none'}")
+        budget = "" if name == "none" else f", and its budget: {' or '.join(BUDGETS)}"
+        own = ", ".join(valid) or "none"
+        raise TypeError(f"{name} has no option {', '.join(foreign)}; its options are: {own}{budget}")
     if name == "none":
         if given:
             raise ValueError(f"pruner none keeps every token; it cannot be combined with {', '.join(given)}")

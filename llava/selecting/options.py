@@ -1,7 +1,7 @@
 """What a user says about pruning: checked, told by flags, described in records and read from them in one place."""
 
 from argparse import ArgumentParser
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -143,6 +143,7 @@ class PruningOptions:
         Raises:
             TypeError, ValueError: as ``resolve_pruner``, to which belongs what is no option of the host; and as above.
         """
+        refuse_unknown(keywords, host)
         own = {name: keywords.pop(name) for name in names_of(host) if name in keywords}
         return cls(resolve_pruner(**keywords), **own)
 
@@ -240,6 +241,18 @@ class PruningOptions:
 def names_of(host: str) -> list[str]:
     """The options besides the pruner that models of a host read."""
     return [each.name for each in fields(PruningOptions) if host in each.metadata.get("hosts", ())]
+
+
+def refuse_unknown(keywords: Iterable[str], host: str, *others: str) -> None:
+    """Refuse a keyword that no pruner has and no model of the package reads, nor is one of ``others``.
+
+    Raises:
+        TypeError: names it, and all that are valid for models of ``host``.
+    """
+    pruners = ["pruner", *BUDGETS, *option_names()]
+    if unknown := sorted({*keywords} - {*pruners, *others, *(each.name for each in fields(PruningOptions))}):
+        valid = ", ".join(sorted({*pruners, *others, *names_of(host)}))
+        raise TypeError(f"unknown options {', '.join(unknown)}; valid are {valid}")
 
 
 def add_pruning_args(parser: ArgumentParser, host: str) -> None:

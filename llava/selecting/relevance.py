@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 from transformers import CLIPModel, CLIPTokenizer
 
+from llava import compat
 from llava.pruners.cues import TEXT_FORMS
 from llava.selecting.options import TEXT_CHUNKING, check_choice
 from llava.utils import encodable
@@ -78,7 +79,8 @@ class ClipRelevance:
         Raises:
             ValueError: the encoder came from no such CLIP, or weights are missing, which would be left random.
         """
-        loaded: Any = CLIPModel.from_pretrained(text_tower, dtype="float32", output_loading_info=True)
+        with compat.from_hub(text_tower):
+            loaded: Any = CLIPModel.from_pretrained(text_tower, dtype="float32", output_loading_info=True)
         clip, report = loaded  # a pair, which it is not declared to be
         if clip.config.vision_config.hidden_size != width:
             raise ValueError(

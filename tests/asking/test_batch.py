@@ -1,3 +1,4 @@
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,3 +35,8 @@ def test_plain_images_are_stacked_and_tiled_ones_stay_apart():
 def test_a_tokenizer_without_a_pad_token_pads_with_the_end(llama_tokenizer):
     assert llama_tokenizer.pad_token_id is None
     assert pad_token_id(llama_tokenizer) == llama_tokenizer.eos_token_id
+
+
+def test_an_unknown_setting_of_generation_is_named_with_the_valid_ones():
+    with pytest.raises(TypeError, match="of generation max_tokens; valid are temperature, .*max_new_tokens"):
+        generation_options(max_tokens=3)

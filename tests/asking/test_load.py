@@ -1,12 +1,16 @@
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 
 from llava.asking import load
 from llava.asking.load import choose_conv_mode, choose_pruner, load_model, model_name
 from llava.eval.model_vqa_loader import build_parser
+from llava.model import checkpoint
 from llava.records import InputError
 from llava.shapes import checkpoint_path
 
@@ -117,19 +121,78 @@ class TestLoad:
         with pytest.raises(FileNotFoundError, match="config.json is missing"):
             load.load(tmp_path)
 
+    @pytest.mark.parametrize("wrong", [{"prunner": "divprune"}, {"visual_tokens": 3, "pruner": "divprune"}])
+    def test_a_keyword_that_nobody_reads_is_named_with_all_that_are_read(self, wrong):
+        with pytest.raises(TypeError, match="llava.load takes no (prunner|visual_tokens); valid are ") as refused:
+            load.load("nobody/nothing", **wrong)
+        valid = str(refused.value).partition("valid are ")[2].split(", ")
+        assert {"pruner", "visual_token_num", "important_ratio", "device", "anyres", "max_pixels"} <= {*valid}
+        assert valid == sorted({*valid}) and "options" not in valid
+
+    def test_a_keyword_of_the_other_format_is_named_with_those_of_this(self, converted):
+        for path, wrong in ((converted, "vision_dtype"), (checkpoint_path(), "max_pixels")):
+            with pytest.raises(TypeError, match=f"format, takes no {wrong}; valid are .*visual_token_num") as refused:
+                load.load(path, **{wrong: 9})
+            assert wrong not in str(refused.value).partition("valid are ")[2].split(", ")
+
+    def test_errors_are_about_keywords_and_those_of_programs_about_flags(self):
+        with pytest.raises(ValueError, match="divprune needs a budget: visual_token_num= or keep_ratio=$"):
+            load.load(pruner="divprune")
+        with pytest.raises(InputError, match="divprune needs a budget: --visual_token_num or --keep_ratio$"):
+            choose_pruner(parsed("--pruner", "divprune"))
+        with pytest.raises(
+            TypeError, match="divprune has no option theta; its options are: centered, and its budget: "
+        ):
+            load.load(pruner="divprune", visual_token_num=9, theta=1.0)
+
+    def test_mps_is_said_to_be_untested_once(self, caplog):
+        load._warn_of_mps.cache_clear()
+        for _ in range(2):
+            with pytest.raises(ValueError, match="torch sees no such device"):
+                load.load(device="mps")
+        assert caplog.text.count("device mps is untested") == 1
+
+    def test_a_device_that_is_not_named_is_no_news(self, caplog, capsys):
+        with caplog.at_level(logging.INFO):
+            load.load().answer(None, "What is a square?", max_new_tokens=1)
+        if not torch.cuda.is_available():
+            assert "GPU" not in caplog.text and "cuda" not in caplog.text.lower()
+            assert capsys.readouterr().out == ""
+
+
+class TestHub:
+    def refused(self, monkeypatch, error):
+        def snapshot_download(name):
+            raise error
+
+        monkeypatch.setattr(checkpoint, "snapshot_download", snapshot_download)
+        with pytest.raises(FileNotFoundError) as found:
+            load.load("owner/name")
+        return str(found.value)
+
+    def test_what_it_does_not_give_ends_with_the_command_that_would_fetch_it(self, monkeypatch):
+        said = self.refused(monkeypatch, LocalEntryNotFoundError("no\nnetwork"))
+        assert said.startswith("'owner/name': no such folder, and the hub does not give it (no network)")
+        assert said.endswith("; where there is a network: hf download owner/name") and "\n" not in said
+
+    def test_a_gated_one_says_how_to_get_in(self, monkeypatch):
+        said = self.refused(monkeypatch, OSError("You are trying to access a gated repo."))
+        assert said.endswith("accept its terms on the hub, then: hf auth login && hf download owner/name")
+
+    def test_a_name_that_is_none_has_no_command(self):
+        with pytest.raises(FileNotFoundError, match="'an owner/name': no such folder, and no hub id: ") as found:
+            load.load("an owner/name")
+        assert "hf download" not in str(found.value)
+
+    def test_a_full_disk_is_no_matter_of_the_hub(self, monkeypatch):
+        monkeypatch.setattr(checkpoint, "snapshot_download", lambda name: Path("/dev/full").write_text("x"))
+        with pytest.raises(OSError, match="No space left"):
+            load.load("owner/name")
+
 
 def test_a_template_that_is_none_is_told_as_the_keyword_it_is():
     with pytest.raises(ValueError, match=r"^conv_mode 'vicuna' is unknown; valid are "):
         load.load(conv_mode="vicuna", device="cpu")
-
-
-def test_an_error_of_the_hub_ends_with_the_command_that_fetches_the_checkpoint(monkeypatch):
-    def gone(path):
-        raise OSError("no network")
-
-    monkeypatch.setattr("llava.model.checkpoint.snapshot_download", gone)
-    with pytest.raises(FileNotFoundError, match=r"no network; .*: hf download owner/name$"):
-        load.load("owner/name", device="cpu")
 
 
 @pytest.mark.parametrize(

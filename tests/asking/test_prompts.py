@@ -23,6 +23,8 @@ from llava.records import InputError
 def test_an_unknown_template_lists_the_known_ones():
     with pytest.raises(InputError, match=r"^conv_mode 'vicuna'.*llava_v1.*vicuna_v1"):
         check_conv_mode("vicuna")
+    with pytest.raises(InputError, match=r"^--conv-mode 'vicuna'"):
+        check_conv_mode("vicuna", "--conv-mode")
 
 
 def test_a_plain_model_gets_the_mmtag_template_where_there_is_one():

@@ -171,7 +171,8 @@ class TestCommands:
             ("/pruner best 7", "unknown pruner 'best'; the known ones are none, .*divprune"),
             ("/pruner divprune", "divprune needs a budget"),
             ("/pruner divprune many", "'many' is neither a budget, such as 36 or 25%, nor OPTION=VALUE"),
-            ("/pruner divprune 7 colour=red", "no option colour"),
+            ("/pruner divprune 7 colour=red", "unknown options colour; valid are .*centered"),
+            ("/pruner divprune 7 theta=1", "divprune has no option theta; its options are: centered"),
             ("/prune divprune", "/prune is no command; there are /pruner and /help"),
         ],
     )

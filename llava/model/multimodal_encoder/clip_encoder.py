@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from llava import compat
 from llava.layout import SELECT_FEATURES, check_key
 from llava.model.checkpoint import naming, read_json, refuse_mismatched, refuse_missing, weight_files
 from llava.model.multimodal_encoder.blocks import OF_SELECTED, run_blocks
@@ -111,22 +112,24 @@ class CLIPVisionTower(nn.Module):
         if Path(self.vision_tower_name).is_dir():
             weight_files(Path(self.vision_tower_name))
         options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # they are refused by name here
-        with quiet_loading(), naming(self.vision_tower_name):
+        with quiet_loading(), naming(self.vision_tower_name), compat.from_hub(self.vision_tower_name):
             model, report = part.from_pretrained(self.vision_tower_name, **options)
         refuse_missing(set(report["missing_keys"]), self.vision_tower_name)
         refuse_mismatched(report["mismatched_keys"], self.vision_tower_name)
         return model
 
     def _adopt(self, tower: CLIPVisionModel) -> None:
-        with naming(f"the image processor of {self.vision_tower_name}"):
-            self.image_processor = CLIPImageProcessorPil.from_pretrained(self.vision_tower_name)
+        name = self.vision_tower_name
+        with naming(f"the image processor of {name}"), compat.from_hub(name):
+            self.image_processor = CLIPImageProcessorPil.from_pretrained(name)
             check_processor(self.image_processor, tower.config.image_size)
         self.vision_tower = tower.eval().requires_grad_(False)
         self.is_loaded = True
 
     def _adopt_text_side(self, clip: CLIPModel, text_chunking: str) -> None:
-        with naming(f"the tokenizer of {self.vision_tower_name}"):
-            tokenizer = CLIPTokenizer.from_pretrained(self.vision_tower_name)
+        name = self.vision_tower_name
+        with naming(f"the tokenizer of {name}"), compat.from_hub(name):
+            tokenizer = CLIPTokenizer.from_pretrained(name)
         self.relevance = ClipRelevance(clip, tokenizer, text_chunking)
 
     @torch.no_grad()
@@ -279,7 +282,7 @@ def read_tower_config(name: str) -> CLIPVisionConfig:
     Raises:
         FileNotFoundError, ValueError: it is not to be had, broken, or not CLIP's.
     """
-    with naming(f"mm_vision_tower {name}"):
+    with naming(f"mm_vision_tower {name}"), compat.from_hub(name):
         folder = Path(name)
         raw = read_json(folder / "config.json") if folder.is_dir() else CLIPVisionConfig.get_config_dict(name)[0]
         if raw.get("model_type", "clip") not in CLIP_TYPES:
