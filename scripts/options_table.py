@@ -42,10 +42,10 @@ def _kind(kind: Any) -> Any:
 
 def table() -> dict[str, Any]:
     """The content of the table."""
-    noted = {host: Noted() for host in HOSTS}
+    noted: dict[str, Any] = {host: Noted() for host in HOSTS}
     for host, parser in noted.items():
         add_pruning_args(parser, host)
-    own = Noted()
+    own: Any = Noted()
     add_pruner_args(own)
     flags = []
     merged = {name: said for parser in noted.values() for name, said in parser.flags.items()}

@@ -146,8 +146,8 @@ def bootstrap_interval(scores: Sequence[float], resamples: int = 2000, seed: int
     return percentile_interval(means)
 
 
-def percentile_interval(replicates: Sequence[float]) -> tuple[float, float]:
-    """The middle 95 % of what a metric comes to in resamples of the questions."""
+def percentile_interval(replicates: Any) -> tuple[float, float]:
+    """The middle 95 % of the numbers that a metric comes to in resamples of the questions."""
     import numpy as np
 
     low, high = np.quantile(replicates, [0.025, 0.975])
