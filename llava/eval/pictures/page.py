@@ -53,7 +53,8 @@ def _part(part: Part, tell: Tell) -> Iterator[str]:
 def _grid(grid: Grid, tell: Tell) -> Iterator[str]:
     kinds = ["word" if number < grid.words else "number" for number in range(len(grid.heading))]
     heads = [f'<th class="{kind}">{tell(name)}</th>' for kind, name in zip(kinds, grid.heading, strict=True)]
-    yield f'<h3>{tell(grid.title)}</h3><div class="wide"><table>'
+    kind = ' class="words"' if grid.words == len(grid.heading) else ""
+    yield f'<h3>{tell(grid.title)}</h3><div class="wide"><table{kind}>'
     yield f"<thead><tr>{''.join(heads)}</tr></thead><tbody>"
     for number, row in enumerate(grid.rows):
         # The name of its column stands in every cell, for a narrow window, where a row is a block of lines.

@@ -170,7 +170,7 @@ def _unpruned(table: Table, column: str) -> Cell | None:
 
 def memory(table: Table) -> Grid | None:
     """What answering took of memory, where it was recorded; None where it was not."""
-    held = [each for each in _profiled(table) if each[2].kv_mb is not None]
+    held = [each for each in _profiled(table) if None not in (each[2].kv_mb, each[2].peak_mb)]
     if not held:
         return None
     rows = [

@@ -121,6 +121,7 @@ def test_memory_is_told_where_it_was_recorded(table):
     assert memory(table) is None and memory(replace(table, rows=(profiled(table.rows[0], 30.0),))) is None
     grid = memory(replace(table, rows=(profiled(table.rows[0], 30.0, kv_mb=288.0, peak_mb=15000.4),)))
     assert grid.rows == [["none", "full", "POPE", "288.00", "15000"]] and "MiB" in grid.notes[0]
+    assert memory(replace(table, rows=(profiled(table.rows[0], 30.0, kv_mb=288.0),))) is None
 
 
 def test_scores_of_a_benchmark_have_interval_share_and_paired_test_in_columns_of_their_own(table):
