@@ -133,7 +133,8 @@ class Gallery:
             draw: makes the pictures of the answers; without it the image itself is shown.
         """
         sample, picture, note = questions.samples[index], None, ""
-        reference, drawn = answer_of(lines[reference_of(lines)], sample), {}
+        reference = answer_of(lines[reference_of(lines)], sample)
+        drawn: Drawn = {}
         try:
             if draw is None:
                 image = to_rgb(read_image(sample.image, sample.question_id))
@@ -145,10 +146,9 @@ class Gallery:
         said = []
         for place, line in lines.items():
             text, tokens = answer_of(line, sample), (line.get("metadata") or {}).get("visual_tokens")
-            changed = differ(text, reference)
-            said.append(
-                Said(*place, tokens, text.strip() or NO_ANSWER, scores.get(place), changed, *drawn.get(place, ()))
-            )
+            changed, (views, note_of_it) = differ(text, reference), drawn.get(place, ((), ""))
+            score = scores.get(place)
+            said.append(Said(*place, tokens, text.strip() or NO_ANSWER, score, changed, views, note_of_it))
         return Shown(sample.prompt, truth, said, picture, note)
 
     def _views(

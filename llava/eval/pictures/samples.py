@@ -109,7 +109,7 @@ def name_of(column: str, line: Mapping[str, Any]) -> str:
         return ""
 
 
-def reference_of(answers: Answers) -> tuple[str, str]:
+def reference_of(answers: Mapping[tuple[str, str], Any]) -> tuple[str, str]:
     """The setting that the others are compared with: no pruner, or else the first."""
     return NO_PRUNER if NO_PRUNER in answers else next(iter(answers))
 

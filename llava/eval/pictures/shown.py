@@ -48,7 +48,7 @@ class Said:
         """Right, wrong, or what share of right; "" if unknown."""
         if self.score is None:
             return ""
-        return {1: "right", 0: "wrong"}.get(self.score, f"{self.score:.2f} of 1")
+        return {1.0: "right", 0.0: "wrong"}.get(self.score, f"{self.score:.2f} of 1")
 
     @property
     def seen_tokens(self) -> str:

@@ -7,12 +7,14 @@ from typing import Any
 
 from llava.eval.results.profile import KEYS as STAGES
 from llava.eval.results.profile import MEMORY
-from llava.records import check_record, read_jsonl
+from llava.records import Types, check_record, read_jsonl
 
 NUMBER = (int, float)
 ENTRIES = {"visual_tokens": NUMBER, "latency_ms": NUMBER, "pruner": str, "options": dict, "run": dict, "profile": dict}
 ENTRIES |= {"budgets": list[dict], "tokens_before": NUMBER}
-FILES, VERSIONS = {"checkpoint": str}, dict.fromkeys(("llava", "torch", "transformers", "python"), str)
+FILES: Types = {"checkpoint": str}
+VERSIONS: Types = {"llava": str, "torch": str, "transformers": str, "python": str}
+HELD: Types = {name: NUMBER for name in MEMORY}
 OF_BUDGETS = {"budget": str, "budget_split": str, "erank_ref": NUMBER, "mass": NUMBER}
 BUDGET = {"k": NUMBER, "tiles": int, "kept": NUMBER}
 NAMES = ("anyres", "attention", "attention_implementation", "budget_scope", "conv_mode", "dtype", "model_base")
@@ -39,8 +41,9 @@ def check_metadata(answer: Mapping[str, Any], where: str) -> dict[str, Any]:
         check_record(budget, f"{where}, metadata, budgets", BUDGET)
     if "profile" in metadata:
         check_record(metadata, f"{where}, metadata", {"latency_ms": NUMBER})
-        times, memory = dict.fromkeys(STAGES, (*NUMBER, NoneType)), dict.fromkeys(MEMORY, NUMBER)
-        check_record(metadata["profile"], f"{where}, metadata, profile", times, memory)
+        check_record(
+            metadata["profile"], f"{where}, metadata, profile", dict.fromkeys(STAGES, (*NUMBER, NoneType)), HELD
+        )
     return metadata
 
 

@@ -4,7 +4,7 @@ https://arxiv.org/abs/2305.10355. Labels: the first release, whose random catego
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -94,7 +94,7 @@ def narrow(given: Given) -> Given:
     return replace(given, questions=questions, annotations=labels)
 
 
-def references(given: Given) -> dict[str, str]:
+def references(given: Given) -> dict[Hashable, str]:
     """The label of every question, by its id."""
     labels = {
         (category, _key(label)): label for category, of in zip(ROWS, given.annotations, strict=True) for label in of

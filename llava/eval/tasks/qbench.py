@@ -55,7 +55,7 @@ def narrow(given: Given) -> Given:
     return replace(given, annotations=[only(records, map(_key, given.answers), _key) for records in given.annotations])
 
 
-def _key(entry: dict[str, Any]) -> tuple[str, str]:
+def _key(entry: Mapping[str, Any]) -> tuple[str, str]:
     return entry["img_path"], entry["question"]
 
 
