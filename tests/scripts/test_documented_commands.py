@@ -25,7 +25,6 @@ NEEDS = {
     "the releases": r"--official-root",
     "minutes: tests/bench runs each suite small": r"llava\.bench --json",
     "an environment, or another host": r"^make |^pip |^git |^hf |^python -m venv|activate$",
-    "a browser": r"llava[. ]web",
     "a run of tests": r"-m pytest",
 }
 """Why a command is only run dry, and how it is known."""
