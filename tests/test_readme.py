@@ -12,7 +12,7 @@ from llava.model.builder import load_pretrained_model
 from llava.shapes import checkpoint_path
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [*(ROOT / f"{name}.md" for name in ("README", "EVAL", "CHANGELOG")), *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)

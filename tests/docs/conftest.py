@@ -10,10 +10,7 @@ from typing import NamedTuple
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-DOCUMENTS = [
-    *(REPOSITORY / f"{name}.md" for name in ("README", "EVAL", "CHANGELOG")),
-    *sorted((REPOSITORY / "docs").rglob("*.md")),
-]
+DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
 FENCED = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -46,7 +46,7 @@ TELLS = {
 
 def documented_commands() -> list[tuple[str, str]]:
     """The commands in the bash blocks of the documents, each with its document's name."""
-    documents = [REPOSITORY / "EVAL.md", REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+    documents = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
     commands = []
     for document in documents:
         text = document.read_text() if document.is_file() else ""
