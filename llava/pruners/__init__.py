@@ -3,6 +3,7 @@
 import re
 from argparse import ArgumentParser, Namespace
 from dataclasses import Field, fields
+from inspect import getdoc
 from typing import Any, get_args
 
 from llava.pruners.base import BUDGETS, Pruner
@@ -33,6 +34,7 @@ __all__ = [
     "add_pruner_args",
     "name_of",
     "option_defaults",
+    "option_meanings",
     "option_names",
     "pruner_from_args",
     "resolve_pruner",
@@ -155,15 +157,28 @@ def _flag(known: dict[str, Field]) -> dict[str, Any]:
 
     An option that is on or off, or on in one of several ``forms``, needs no value to be on.
     """
-    (field, *_), defaults = known.values(), {name: str(field.default) for name, field in known.items()}
-    if len(set(defaults.values())) == 1:
-        said = f"{', '.join(known)} (default: {field.default})"
-    else:
-        said = ", ".join(f"{name} (default: {default})" for name, default in defaults.items())
+    (field, *_), readers = known.values(), {}
+    for name, own in known.items():
+        meant = f"{option_meanings(PRUNERS[name]).get(own.name, 'an option')} (default: {shown_default(own.default)})"
+        readers.setdefault(meant, []).append(name)
+    said = "; ".join(f"{', '.join(names)}: {meant}" for meant, names in readers.items()).replace("%", "%%")
     if "forms" in field.metadata:
-        return {"nargs": "?", "const": True, "choices": field.metadata["forms"], "help": f"read by {said}"}
+        return {"nargs": "?", "const": True, "choices": field.metadata["forms"], "help": said}
     kind = next(iter(get_args(field.type)), field.type)  # float of float | None
-    return {"type": kind, "help": f"read by {said}"}
+    return {"type": kind, "help": said}
+
+
+def shown_default(value: Any) -> str:
+    """A default as a command line tells it."""
+    return {"None": "not set", "False": "off"}.get(str(value), str(value))
+
+
+def option_meanings(cls: type[Pruner]) -> dict[str, str]:
+    """What a method's docstring says of its own options, each up to the first colon, semicolon or full stop."""
+    _, _, args = (getdoc(cls) or "").partition("\nArgs:\n")
+    entries = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", args.partition("\n\n")[0], re.MULTILINE)
+    told = {name: re.split(r"[:;.](?:\s|$)", " ".join(text.split()))[0] for name, text in entries}
+    return {name: told[name] for name in option_defaults(cls) if name in told}
 
 
 def option_defaults(cls: type[Pruner]) -> dict[str, Any]:

@@ -4,20 +4,22 @@ import os
 import sys
 from argparse import ArgumentParser
 
-from llava.pruners import PRUNERS, option_defaults
+from llava.pruners import PRUNERS, option_defaults, option_meanings
 
 
 def described(name: str) -> str:
     """A pruner in a few lines."""
     cls = PRUNERS[name]
     first_line = (cls.__doc__ or "").strip().splitlines()[0]
-    options = (f"{option} = {default}" for option, default in option_defaults(cls).items())
+    meanings = option_meanings(cls)
+    defaults = option_defaults(cls).items()
+    options = (f"{option} = {value}, {meanings.get(option, 'an option')}" for option, value in defaults)
     licence = cls.licence or "licence not looked up"
     lines = {
         "keeps": first_line.removeprefix("Keep ").rstrip("."),
         "reads": ", ".join(sorted(cls.needs)) or "nothing",
         "at once": "an image" if cls.scope == "image" else "a tile",
-        "options": ", ".join(options) or "none",
+        "options": f"\n{' ' * 10}".join(options) or "none",
         "paper": cls.paper or "none",
         "code": f"{cls.source} ({licence})" if cls.source else "none",
     }

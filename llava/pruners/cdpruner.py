@@ -25,10 +25,11 @@ class CDPruner(Pruner):
     The release rounds unit vectors to the model's dtype before it multiplies them; here they stay float32.
 
     Args:
-        theta: weight of relevance against diversity in [0, 1): q becomes exp(theta / (2 (1 - theta)) q), and 0
+        theta: weight of relevance against diversity, in [0, 1): q becomes exp(theta / (2 (1 - theta)) q), and 0
             ignores the text. None, as in the release, uses q itself.
-        centered: whether cosines are those of centred tokens, and q is weighted by how distinctive each is, as
-            ``centering`` has it: False, True, or its form, "plain" or "standardised". A selection is of a tile, then.
+        centered: whether tokens are centred before they are compared: q is weighted by how distinctive each is, as
+            ``centering`` has it, and a selection is of a tile, then. False, True, or its form, "plain" or
+            "standardised".
 
     Raises:
         ValueError: when theta or centered is none of these.

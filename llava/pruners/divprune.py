@@ -17,9 +17,9 @@ class DivPrune(Pruner):
     kept so far, by cosine distance of the projected tokens.
 
     Args:
-        centered: whether distances are those of centred tokens, and that of a token that may be added counts by how
-            distinctive it is, as ``centering`` has it: False, True, or its form, "plain" or "standardised". A selection
-            is of a tile, then.
+        centered: whether tokens are centred before they are compared: the distance of one that may be added counts by
+            how distinctive it is, as ``centering`` has it, and a selection is of a tile, then. False, True, or its
+            form, "plain" or "standardised".
 
     Raises:
         ValueError: when centered is none of these.

@@ -25,7 +25,7 @@ class HiPrune(Pruner):
 
     Args:
         alpha: share of the kept tokens that may be anchors or neighbours, in [0, 1].
-        object_layer: the middle block, counted from 1.
+        object_layer: the encoder's middle block, counted from 1.
 
     Raises:
         ValueError: when an option is out of range; in a selection, when nothing tells how many tokens a row has.

@@ -21,7 +21,7 @@ class HoloV(Pruner):
     The release fills up with zeros in its place.
 
     Args:
-        num_patches: stretches, 1 or more; of fewer tokens each is one.
+        num_patches: stretches that a tile is cut into, 1 or more; of fewer tokens each is one.
         alpha: weight of the variation of similarities, 0 or more.
 
     Raises:

@@ -24,7 +24,7 @@ class MFPruner(Pruner):
     rest, each by descending sum of the cues. Without text, the other two cues vote.
 
     Args:
-        cues: "paper" for that, or "qwen_release" for the rule of the method's code for Qwen2.5-VL: attention and
+        cues: how they vote, "paper" or "qwen_release"; the latter is the method's code for Qwen2.5-VL: attention and
             dissimilarity alone vote, and the tokens without two votes are taken by relevance, which is the cosine to
             the prompt's text there (by attention without text); ``keep_ratio`` is cut to whole tokens as there.
             Meant for ``llava.pruning`` on Qwen; the relevance of LLaVA's CLIP is a negated cosine.

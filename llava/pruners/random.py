@@ -17,7 +17,7 @@ class RandomPruner(Pruner):
     It is the same on every device, in every batch and in every process, and grows with the budget.
 
     Args:
-        seed: 0 or more.
+        seed: of the choice, 0 or more.
 
     Raises:
         ValueError: when the seed is not such an integer.

@@ -25,8 +25,8 @@ class ScopePruner(Pruner):
 
     Args:
         alpha: exponent of attention, 0 or more; 0 leaves coverage alone.
-        combined: "multi" for that product, or "add" for the sum of both, with attention summed over CLIP's 16 heads as
-            in the release.
+        combined: how coverage and attention are, "multi" or "add"; the former is that product, the latter the sum of
+            both, with attention summed over CLIP's 16 heads as in the release.
 
     Raises:
         ValueError: when alpha is out of range, or for an unknown ``combined``.

@@ -24,7 +24,8 @@ class VisionZip(Pruner):
     [CLS] is no visual token here; the release keeps it as one of the dominant.
 
     Args:
-        contextual_ratio: share of the kept tokens that are targets, in [0, 1), rounded down; 10 of 64 by default.
+        contextual_ratio: share of the kept tokens that others are merged into, in [0, 1), rounded down; 10 of 64 if
+            it is not given.
 
     Raises:
         ValueError: when contextual_ratio is out of range.

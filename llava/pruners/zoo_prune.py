@@ -21,10 +21,10 @@ class ZooPrune(Pruner):
 
     Args:
         directions: in how many random directions the sensitivity is measured, 1 or more.
-        h: how far the paper goes in each, above 0.
+        h: length of the step in each direction, above 0; the paper's unless it is given.
         seed: of the directions.
-        centered: whether distances are those of centred tokens, and sensitivity is weighted by how distinctive each is,
-            as ``centering`` has it: False, True, or its form, "plain" or "standardised".
+        centered: whether tokens are centred before they are compared: sensitivity is weighted by how distinctive each
+            is, as ``centering`` has it, then. False, True, or its form, "plain" or "standardised".
 
     Raises:
         ValueError: when an option is out of range.

@@ -28,7 +28,7 @@ def test_says_what_one_pruner_is(capsys):
         "  keeps   the tokens that lie farthest apart (greedy max-min diversity)",
         "  reads   embeds",
         "  at once an image",
-        "  options centered = False",
+        "  options centered = False, whether tokens are centred before they are compared",
         "  paper   https://arxiv.org/abs/2503.02175",
         "  code    https://github.com/vbdi/divprune (CC BY-NC 4.0)",
     ]

@@ -4,7 +4,16 @@ from argparse import ArgumentParser, Namespace
 
 import pytest
 
-from llava.pruners import PRUNERS, Pruner, add_pruner_args, name_of, pruner_from_args, resolve_pruner
+from llava.pruners import (
+    PRUNERS,
+    Pruner,
+    add_pruner_args,
+    name_of,
+    option_defaults,
+    option_meanings,
+    pruner_from_args,
+    resolve_pruner,
+)
 
 
 def parse(*argv):
@@ -126,11 +135,16 @@ def test_help_says_which_pruners_read_an_option():
     parser = ArgumentParser()
     add_pruner_args(parser)
     text = " ".join(parser.format_help().split())
-    assert "--important_ratio IMPORTANT_RATIO read by vispruner (default: 0.5)" in text
-    assert "--seed SEED read by random, zoo_prune (default: 0)" in text
-    assert "--alpha ALPHA read by " in text and "scope (default: 1.0)" in text and "mmtok (default: 0.5)" in text
-    assert "holov (default: 0.09)" in text and "hiprune (default: 0.1)" in text
-    assert "--centered [{plain,standardised}] read by cdpruner, divprune, zoo_prune (default: False)" in text
+    assert "--important_ratio IMPORTANT_RATIO vispruner: share of the kept tokens chosen by attention" in text
+    assert "random: of the choice, 0 or more (default: 0); zoo_prune: of the directions (default: 0)" in text
+    assert "--alpha ALPHA scope: exponent of attention, 0 or more (default: 1.0); mmtok: weight of the tokens" in text
+    assert "cdpruner, divprune, zoo_prune: whether tokens are centred before they are compared (default: off)" in text
+    assert "cdpruner: weight of relevance against diversity, in [0, 1) (default: not set)" in text
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_every_option_of_a_pruner_is_described(name):
+    assert list(option_meanings(PRUNERS[name])) == list(option_defaults(PRUNERS[name]))
 
 
 def test_arguments_that_a_program_does_not_have_count_as_not_given():
