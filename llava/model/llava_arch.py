@@ -30,10 +30,11 @@ from llava.selecting.record import PruneRecord
 
 __all__ = ["LlavaMetaForCausalLM", "LlavaMetaModel", "unpad_image"]
 
+MixedInto: Any = object  # for type checkers, which cannot see the language model and the body that these are parts of
 LAYOUT_KEYS = ("image_grid_pinpoints", "mm_patch_merge_type")
 
 
-class LlavaMetaModel:
+class LlavaMetaModel(MixedInto):
     """Adds the vision tower, the projector and the newline token to a language model's body."""
 
     def __init__(self, config: PretrainedConfig, tower_in_checkpoint: bool | None = None):
@@ -41,7 +42,7 @@ class LlavaMetaModel:
         if not hasattr(config, "mm_vision_tower"):
             return
         if tower_in_checkpoint is None:
-            tower_in_checkpoint = getattr(config, "unfreeze_mm_vision_tower", False)
+            tower_in_checkpoint = bool(getattr(config, "unfreeze_mm_vision_tower", False))
         self.vision_tower = build_vision_tower(config, delay_load=True, in_checkpoint=tower_in_checkpoint)
         self.mm_projector = build_vision_projector(config)
         if "unpad" in getattr(config, "mm_patch_merge_type", "flat"):
@@ -57,7 +58,7 @@ class LlavaMetaModel:
             initialization.normal_(self.image_newline, std=self.config.hidden_size**-0.5)
 
 
-class LlavaMetaForCausalLM(ImageSide):
+class LlavaMetaForCausalLM(ImageSide, MixedInto):
     """Adds images, and the pruning of their tokens, to a causal language model."""
 
     body_class: type[LlavaMetaModel]
