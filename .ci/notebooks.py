@@ -25,8 +25,10 @@ def run(path: Path) -> nbformat.NotebookNode:
     notebook = nbformat.read(path, as_version=4)
     places = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     place = {"metadata": {"path": str(path.parent)}}
-    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place, coalesce_streams=True)
-    client.execute(env={**os.environ, "PYTHONPATH": places})
+    patience = {"timeout": 600, "startup_timeout": 300}  # of a machine that is busy
+    client = NotebookClient(notebook, kernel_name="python3", resources=place, coalesce_streams=True, **patience)
+    # The embedded model is small: more threads than one are no faster, and round otherwise.
+    client.execute(env={"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": places})
     return plain(notebook)
 
 
