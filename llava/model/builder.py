@@ -184,7 +184,9 @@ def _from_pretrained(
         options["quantization_config"] = place.quantization
     options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # they are refused by name here
     if (folder / GENERATION).is_file():
-        read_json(folder / GENERATION)  # of a broken one, Transformers says nothing and takes its own
+        # Of a broken one, Transformers says nothing and takes its own; of LLaVA's, it says what is not taken anyway.
+        ends = read_json(folder / GENERATION).get("eos_token_id")
+        options["generation_config"] = GenerationConfig(eos_token_id=ends)
     with naming(folder):
         model, report = model_class.from_pretrained(folder, config=config, tower_in_checkpoint=with_tower, **options)
     refuse_mismatched(report["mismatched_keys"], folder)

@@ -160,6 +160,13 @@ class TestLoad:
             assert capsys.readouterr().out == ""
 
 
+def test_loading_says_nothing_but_one_bar(capfd, caplog):
+    load.load(Path(__file__).parents[1] / "e2e/checkpoints/llava-v1.5-tiny").answer(IMAGE, QUESTION, max_new_tokens=2)
+    out, err = capfd.readouterr()
+    assert out == caplog.text == "" and err.count("Loading weights: 100%") == 1
+    assert "[transformers]" not in err and err.strip().splitlines()[-1].startswith("Loading weights: 100%")
+
+
 class TestHub:
     def refused(self, monkeypatch, error):
         def snapshot_download(name):
