@@ -8,7 +8,7 @@ from llava.asking.batch import generation_options
 from llava.asking.images import visuals_of
 from llava.asking.limit import naming_question
 from llava.asking.losses import without_placeholders
-from llava.asking.questions import Answer
+from llava.asking.questions import Answer, text_asked
 from llava.pruners import Pruner
 from llava.records import InputError
 from llava.selecting.options import AS_SET, PruningOptions
@@ -75,7 +75,8 @@ class Chat:
             TypeError, ValueError: as ``Model.prune``, or what the model can only be loaded with, such as a
                 ``prune_layer``; the conversation goes on as before.
         """
-        asked = None if pruner is None else self.model.of_call({"pruner": pruner, **options})
+        named = "none" if pruner is None else pruner
+        asked = self.model.of_call({"pruner": named, **options} if options or pruner is not None else None)
         self.model.options.brought(asked)
         self._pruning = asked
 
@@ -97,7 +98,7 @@ class Chat:
             TypeError, ValueError: as ``Model.answer``.
             InputError: a question that asks nothing, or for which the conversation has become too long.
         """
-        asked = without_marks(question)
+        asked = without_marks(text_asked(question))
         if not asked.strip():
             raise InputError("the question is empty")
         pruning = self._pruning if pruning is AS_SET else pruning

@@ -143,7 +143,7 @@ class LlavaModel(Model):
         return self.model.pruning
 
     def prune(self, pruner: str | Pruner | None, **options: Any) -> None:
-        self.model.pruning = PruningOptions.of(self.host, pruner=pruner, **options)
+        self.model.pruning = PruningOptions.of(self.host, pruner="none" if pruner is None else pruner, **options)
 
     @cached_property
     def preparer(self) -> Preparer:

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from llava.asking.batch import generation_options, pad_token_id, unfinished
+from llava.asking.batch import generation_options, pad_token_id, positive, unfinished
 from llava.asking.chat import Chat, History, Show
 from llava.asking.images import visuals_of
 from llava.asking.limit import naming_question
 from llava.asking.losses import noted
-from llava.asking.questions import Answer, Question, Shown, as_asked, in_batches
+from llava.asking.questions import Answer, Question, Shown, as_asked, in_batches, text_asked
 from llava.pruners import Pruner
 from llava.selecting.options import AS_SET, NATIVE, PruningOptions
 
@@ -149,7 +149,7 @@ class Model(ABC):
             with naming_question([question.text for question in batch]):
                 return self.answer_items([*map(self._item_of, batch)], options, pruning=pruning, whole=True)
 
-        return in_batches(known, batch_size, respond)
+        return in_batches(known, positive("batch_size", batch_size), respond)
 
     def answer(
         self,
@@ -172,11 +172,11 @@ class Model(ABC):
             generation: what ``generation_options`` takes.
 
         Raises:
-            TypeError, ValueError: as ``prune``, of what is brought to this call.
+            TypeError, ValueError: a question that is no text; and as ``prune``, of what is brought to this call.
             InputError: an image that cannot be read; a prompt over the model's limit, which would lose its end.
         """
         options, pruning = generation_options(**generation), self.of_call(pruning)
-        with naming_question([question]):
+        with naming_question([text_asked(question)]):
             item = self.asked(question, visuals_of(image))
             return self.answer_items([item], options, show, pruning=pruning, whole=True)[0]
 

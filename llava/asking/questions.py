@@ -57,6 +57,13 @@ def as_asked(question: Any, place: int) -> Question | Shown:
     return Shown(question[1], question[0])
 
 
+def text_asked(question: Any) -> str:
+    """A question of a person, which is text; TypeError where it is none."""
+    if not isinstance(question, str):
+        raise TypeError(f"question must be text, not {question!r:.80}")
+    return question
+
+
 @dataclass(frozen=True, repr=False)
 class Answer:
     """What a model said, and how many tokens it read and wrote; none of an image where there is none.

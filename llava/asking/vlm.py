@@ -67,7 +67,7 @@ class VlmModel(Model):
         return PruningOptions() if self.record is None else self.record.options
 
     def prune(self, pruner: str | Pruner | None, **options: Any) -> None:
-        asked = PruningOptions.of(self.host, pruner=pruner, **options)
+        asked = PruningOptions.of(self.host, pruner="none" if pruner is None else pruner, **options)
         with self._hooking:
             before = self.options
             unprune(self.model)

@@ -75,6 +75,17 @@ class TestAnswers:
         with pytest.raises(TypeError, match=r"questions\[1\] must be a pair \(image, question\) or a Question"):
             model.answers([Question("What?"), wrong])
 
+    @pytest.mark.parametrize("wrong", [0, -1, 1.5, "auto"])
+    def test_of_no_batch_are_an_error(self, model, wrong):
+        with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, not "):
+            model.answers([Question("What?")], wrong)
+
+    @pytest.mark.parametrize("wrong", [None, 7, ["What?"]])
+    def test_to_what_is_no_text_are_an_error(self, model, wrong):
+        for ask in (lambda: model.answer(None, wrong), lambda: model.chat().ask(wrong)):
+            with pytest.raises(TypeError, match="question must be text, not "):
+                ask()
+
 
 class TestPruning:
     def test_of_one_call_is_by_mapping_options_or_none(self, model, scenes):
@@ -103,10 +114,17 @@ class TestPruning:
         assert model.options == PruningOptions()
         assert model.answer(scenes[0].image, QUESTION, max_new_tokens=8) == before
 
+    def test_set_to_none_with_a_budget_is_an_error(self, model):
+        with pytest.raises(ValueError, match="none keeps every token; it cannot be combined with visual_token_num"):
+            model.prune(None, visual_token_num=9)
+        with pytest.raises(ValueError, match="none keeps every token; it cannot be combined with visual_token_num"):
+            model.chat().prune(None, visual_token_num=9)
+
     @pytest.mark.parametrize(
         ("options", "kind", "message"),
         [
             ({"pruner": "best", "visual_token_num": 3}, ValueError, "unknown pruner 'best'"),
+            ({"pruner": "none", "visual_token_num": 3}, ValueError, "none keeps every token"),
             ({"pruner": "divprune", "visual_token_number": 3}, TypeError, "visual_token_number"),
             ({"pruner": "fastv", "visual_token_num": 3, "prune_layer": 99}, ValueError, "layer"),
         ],
