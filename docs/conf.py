@@ -25,6 +25,7 @@ source_suffix = {".md": "markdown"}
 html_theme = "furo"
 html_title = project
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 html_static_path = []
 
