@@ -31,14 +31,15 @@ class Local:
         model: answers several calls at a time, each with a pruner of its own.
         max_new_tokens: longest answer.
         at_once: calls at a time.
+        knows: what a visitor should know of the model; "" where there is nothing to say.
 
     Attributes:
         pruners: names of those that can be chosen for one call.
         tokens: visual tokens of a tile; None where the picture decides.
     """
 
-    def __init__(self, model: Model, max_new_tokens: int, at_once: int):
-        self.model, self.max_new_tokens, self.at_once = model, max_new_tokens, at_once
+    def __init__(self, model: Model, max_new_tokens: int, at_once: int, knows: str = ""):
+        self.model, self.max_new_tokens, self.at_once, self.knows = model, max_new_tokens, at_once, knows
         self.pool = ThreadPoolExecutor(at_once, thread_name_prefix="answer")
         self.pruners = [name for name in PRUNERS if fits(model, name)]
         self.tokens = model.model.get_vision_tower().num_patches if isinstance(model, LlavaModel) else None

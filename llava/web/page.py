@@ -170,12 +170,13 @@ def build_page(engine: Local | Remote, visits: Visits, examples: Sequence[tuple[
 
 
 def introduction(engine: Local | Remote) -> str:
-    """What the page is, in two sentences."""
+    """What the page is, in a few sentences."""
     if isinstance(engine, Remote):
         how = "The server behind this page chooses the pruner; which tokens it dropped is not reported."
     else:
         most = "" if engine.tokens is None else f" Visual tokens says how many of {engine.tokens} in a tile are kept."
-        how = f"A pruner drops visual tokens before the language model reads them.{most}"
+        knows = f"{engine.knows} " if engine.knows else ""
+        how = f"{knows}A pruner drops visual tokens before the language model reads them.{most}"
     return f"<h1>Ask a picture</h1><p>Model: <b>{escape(engine.name)}</b>. {how}</p>"
 
 

@@ -23,6 +23,7 @@ from llava.web.visits import Visits
 
 FONT = ("system-ui", "sans-serif")
 MONOSPACED = ("ui-monospace", "monospace")
+EMBEDDED = "It knows drawn shapes alone, such as those of the examples: of a photo it says nothing that means anything."
 
 
 @contextmanager
@@ -89,7 +90,7 @@ def engine_of(args: Namespace, key: str | None) -> Local | Remote:
         model = llava.load(args.model, base=args.base, device=args.device, dtype=args.dtype)
     except Exception as error:  # libraries raise many types about files that are not what they should be
         raise InputError(f"cannot load {args.model or 'the embedded model'}: {reason(error)}") from error
-    return Local(model, args.max_new_tokens, args.at_once)
+    return Local(model, args.max_new_tokens, args.at_once, EMBEDDED if args.model is None else "")
 
 
 def address_of(host: str, port: int) -> str:

@@ -8,8 +8,20 @@ pytest.importorskip("gradio", reason="needs Gradio, extra web")
 from llava.records import InputError
 from llava.web import page as web_page
 from llava.web.asked import Told
-from llava.web.page import FAILED, LONGEST_QUESTION, answering, ask_local, ask_remote, checked_question, path_of
+from llava.web.local import Local
+from llava.web.page import (
+    FAILED,
+    LONGEST_QUESTION,
+    answering,
+    ask_local,
+    ask_remote,
+    checked_question,
+    introduction,
+    path_of,
+)
+from llava.web.program import build_parser
 from llava.web.remote import Remote
+from llava.web.serving import EMBEDDED, engine_of
 from llava.web.visits import Visits
 
 QUESTION = "How many shapes are there?"
@@ -112,3 +124,9 @@ def test_a_choice_of_picture_is_noted_and_checked(uploaded, tmp_path):
     assert "at most 50 megapixels" in chosen({"path": str(tmp_path / "large.png")}, request)
     left(request)
     assert not (tmp_path / "a.png").exists() and not (tmp_path / "large.png").exists()
+
+
+def test_of_the_embedded_model_a_visitor_is_told_what_it_knows(engine):
+    assert EMBEDDED not in introduction(engine)
+    told = Local(engine.model, max_new_tokens=2, at_once=1, knows=EMBEDDED)
+    assert EMBEDDED in introduction(told) and engine_of(build_parser().parse_args([]), None).knows == EMBEDDED
