@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NoReturn
 
 from llava.records import InputError
 
@@ -42,6 +42,12 @@ class Parser(ArgumentParser):
             hint = next(filter(None, (did_you_mean(word, flags) for word in words)), "")
             self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         return found
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with the message, which a usage of dozens of flags would hide; one that was written stays."""
+        if self.usage:
+            super().error(message)
+        self.exit(2, f"{self.prog} --help says what it takes\n{self.prog}: error: {message}\n")
 
     def _check_value(self, action: Action, value: Any) -> None:
         try:

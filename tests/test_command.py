@@ -11,7 +11,7 @@ import pytest
 
 from llava.asking.batch import check_decoding, generation_options
 from llava.asking.prompts import typed
-from llava.command import SEED, SHARE, Number, at_least, check_values, reason, run_program
+from llava.command import SEED, SHARE, Number, Parser, at_least, check_values, reason, run_program
 from llava.records import InputError
 
 NUMBERS = {
@@ -169,3 +169,13 @@ def test_a_reader_who_has_seen_enough_gets_no_traceback():
 def test_what_is_typed_reaches_the_tokenizers_as_text(text, read, llama_tokenizer):
     assert typed(text) == read
     assert llama_tokenizer(read).input_ids
+
+
+def test_a_wrong_word_is_not_hidden_by_a_usage_of_all_flags(capsys):
+    parser = Parser(prog="llava ask")
+    parser.add_argument("--pruner", choices=["cdpruner", "divprune"])
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--pruner", "cdprunner"])
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "llava ask --help says what it takes"
+    assert last.startswith("llava ask: error: argument --pruner: ") and last.endswith("; did you mean cdpruner?")

@@ -26,6 +26,7 @@ NEEDS = {
     "minutes: tests/bench runs each suite small": r"llava\.bench --json",
     "an environment, or another host": r"^make |^pip |^git |^hf |^python -m venv|activate$",
     "a run of tests": r"-m pytest",
+    "a visitor: tests/web opens the page": r"llava[. ]web",
 }
 """Why a command is only run dry, and how it is known."""
 TABLES = ("coming_from.md",)

@@ -82,13 +82,13 @@ def outputs_ready(args: Namespace, *paths: str | None) -> Iterator[None]:
         yield
 
 
-def read_tables(args: Namespace) -> tuple[list[Table], list[Measurement]]:
-    """The tables of the results in ``args.eval_dir``, and the measurements behind them.
+def read_tables(args: Namespace, named: str = "--eval-dir") -> tuple[list[Table], list[Measurement]]:
+    """The tables of the results in ``args.eval_dir``, and the measurements behind them; ``named`` as of ``collect``.
 
     Raises:
         InputError: ``args.checkpoint`` is empty; names those that there are results of.
     """
-    measurements = collect(args.eval_dir)
+    measurements = collect(args.eval_dir, named)
     if args.checkpoint == "":
         raise InputError(f"--checkpoint is without a folder; there are results of {_checkpoints(measurements)}")
     return build_tables(measurements, args.benchmarks, args.published), measurements

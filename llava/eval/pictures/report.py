@@ -36,7 +36,7 @@ def run_report(args: Namespace) -> None:
     from llava.records import replace_file
 
     with outputs_ready(args, args.html, args.markdown):
-        report = read_report(*read_tables(args), args)
+        report = read_report(*read_tables(args, "RESULTS"), args)
         replace_file(args.html, to_html(report))
         replace_file(args.markdown, to_text(report))
     print(f"report: {args.html} and {args.markdown}")

@@ -82,20 +82,20 @@ class Measurement:
     made: Mapping[str, str] = field(default_factory=dict)
 
 
-def collect(eval_dir: str | Path) -> list[Measurement]:
-    """Every result below ``eval_dir``.
+def collect(eval_dir: str | Path, named: str = "--eval-dir") -> list[Measurement]:
+    """Every result below ``eval_dir``, which errors call what it is ``named``.
 
     Raises:
         InputError: no such folder, no result in it, or a result that is broken; names the file.
     """
     base = local_path(eval_dir)
     if not base.is_dir():
-        raise InputError(f"--eval-dir {eval_dir}: no such folder")
+        raise InputError(f"{named} {eval_dir}: no such folder")
     paths = sorted(base.glob(PATTERN))
     found = [each for path in tqdm(paths, unit="result", leave=False, disable=None) for each in measured_in(path)]
     if not found:
         raise InputError(
-            f"--eval-dir {eval_dir}: no results in it; the scripts in scripts/v1_5/eval write them, as "
+            f"{named} {eval_dir}: no results in it; the scripts in scripts/v1_5/eval write them, as "
             "BENCHMARK/answers/SPLIT/CHECKPOINT/PRUNER/SETTING.json"
         )
     return found

@@ -113,7 +113,7 @@ def test_results_that_were_not_profiled_say_how_times_are_had(results, tmp_path)
 
 
 def test_a_report_that_cannot_be_written_leaves_nothing(tmp_path):
-    with pytest.raises(SystemExit, match="error: .*nowhere: no such folder"):
+    with pytest.raises(SystemExit, match="error: RESULTS .*nowhere: no such folder"):
         run(tmp_path / "nowhere", "--html", tmp_path / "new/r.html", "--markdown", tmp_path / "new/r.md")
     assert not list(tmp_path.rglob("r.*"))
 
