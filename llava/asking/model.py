@@ -72,6 +72,9 @@ class Model(ABC):
     def prune(self, pruner: str | Pruner | None, **options: Any) -> None:
         """Prune from now on as this says, in place of what was said before; None prunes nothing.
 
+        It is for all threads: of a model in Transformers' format, a call that is under way in another one is an error
+        then. For one call or one conversation, see ``answer`` and ``chat``.
+
         Args:
             pruner: a name in ``llava.pruners.PRUNERS``, or a pruner.
             options: ``visual_token_num`` or ``keep_ratio``, the pruner's own options, and those of ``PruningOptions``.
