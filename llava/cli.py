@@ -22,6 +22,12 @@ PROGRAMS = {
     "pruners": ("llava.cli pruners_parser", "llava.cli describe"),
 }
 """By name, what makes the command line, without torch, and what runs it."""
+FIRST = {
+    "ask": "llava.serve.parser refuse_missing",
+    "chat": "llava.serve.parser refuse_missing",
+    "demo": "llava.eval.ask.parsers refuse_pruners",
+}
+"""What looks at what was named, without torch, before the program is imported."""
 COMMANDS = ("ask", "chat", "web", "eval", *list(PROGRAMS)[3:])
 USAGE = f"""usage: llava COMMAND [OPTION...]
 
@@ -71,7 +77,7 @@ def program_of(words: Sequence[str]) -> tuple[ArgumentParser, Callable[[Namespac
     parser, program = PROGRAMS[name]
     command = later(parser)()
     command.prog = f"llava {name}"
-    return command, later(program), rest
+    return command, _after(FIRST[name], program) if name in FIRST else later(program), rest
 
 
 def eval_usage() -> str:
@@ -96,6 +102,16 @@ def _evaluation(words: Sequence[str]) -> tuple[ArgumentParser, Callable[[Namespa
         valid = f"programs are {', '.join(NAMES)}; benchmarks are {', '.join(TASKS)}"
         _refuse(eval_usage(), f"eval: {words[0]!r} is no program and no benchmark; {valid}{hint}")
     return program_of_eval(list(words), "llava eval")
+
+
+def _after(check: str, program: str) -> Callable[[Namespace], Any]:
+    """The program, run once the check has found nothing wrong."""
+
+    def run(args: Namespace) -> Any:
+        later(check)(args)
+        return later(program)(args)
+
+    return run
 
 
 def _refuse(shown: str, fault: str) -> NoReturn:

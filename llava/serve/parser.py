@@ -1,10 +1,11 @@
 """The command lines of single questions and of a conversation: read before torch is imported."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 
 from llava.command import Parser
 from llava.flags.model import DECODING, add_generation_args, add_model_args
 from llava.flags.pruning import HOSTED, NATIVE
+from llava.records import InputError, local_path
 
 ASK = """Ask a model about a picture, one question after the other. Answers are printed as they come; how many visual
 tokens the model read, and in how many milliseconds it answered, is told beside them, on the standard error."""
@@ -51,6 +52,16 @@ def ask_parser(prog: str = "llava ask") -> ArgumentParser:
     add_model_args(parser, NATIVE, HOSTED)
     _add_bits(parser)
     return parser
+
+
+def refuse_missing(args: Namespace) -> None:
+    """Raise InputError for a picture or a checkpoint that is not there, which takes no torch to tell."""
+    shown = args.image if "image" in args else args.image_file
+    if not shown.startswith(("http://", "https://")) and not local_path(shown).exists():
+        raise InputError(f"cannot read {shown}: no such file")
+    path = args.model_path
+    if path and path.count("/") != 1 and not local_path(path).is_dir():
+        raise InputError(f"cannot load {path}: no such folder, and not a hub id of the form owner/name")
 
 
 def _add_bits(parser: ArgumentParser) -> None:

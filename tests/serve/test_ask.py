@@ -64,8 +64,8 @@ def test_no_answer_is_told_beside_it():
 
 
 REFUSED = {
-    "nowhere.png What?": "cannot read the image nowhere.png",
-    "nowhere.mp4 What?": "cannot read the video nowhere.mp4: no such file",
+    "nowhere.png What?": "cannot read nowhere.png: no such file",
+    "nowhere.mp4 What?": "cannot read nowhere.mp4: no such file",
     "a.png  ": "QUESTION is empty",
     "a.png What? --conv-mode vicuna": "--conv-mode 'vicuna' is unknown",
     "a.png What? --device cuda:9": "--device 'cuda:9': torch sees no such device",

@@ -1,11 +1,12 @@
 """The command lines of the programs that ask: read, and their help printed, before torch is imported."""
 
 import os
-from argparse import REMAINDER, ArgumentParser
+from argparse import REMAINDER, ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import Any
 
 from llava.command import SEED, Parser, at_least
+from llava.eval.ask.specs import read_specs
 from llava.eval.tasks.base import SHORT
 from llava.eval.tasks.mmbench import LETTER_REQUEST
 from llava.eval.tasks.qbench import CHOOSE, QUALITY
@@ -182,6 +183,11 @@ def demo_parser() -> ArgumentParser:
     positions = {"nargs": "+", "choices": ["compact", "original"], "default": ["compact"]}
     parser.add_argument("--positions", help="of kept tokens, one or both; compact if not given", **positions)
     return parser
+
+
+def refuse_pruners(args: Namespace) -> None:
+    """Raise InputError for pruners of ``demo_parser`` that are none."""
+    read_specs(args.pruners, embedded=True)
 
 
 def run_parser() -> ArgumentParser:

@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 from llava.command import Parser
 from llava.eval.results.parsers import add_choice_args, add_page_args
 from llava.eval.tasks.files import EVAL_DIR
+from llava.records import InputError, local_path, replace_file
 
 
 def build_parser() -> ArgumentParser:
@@ -29,11 +30,12 @@ def run_report(args: Namespace) -> None:
         InputError: no results, or such as cannot be shown together; matplotlib is not installed; a file that cannot be
             written; a checkpoint that gave none of the answers, or does not load.
     """
+    if not local_path(args.eval_dir).is_dir():
+        raise InputError(f"RESULTS {args.eval_dir}: no such folder")
     # What reads results takes seconds to import, and who asks for help has none.
     from llava.eval.pictures.contents import outputs_ready, read_report, read_tables
     from llava.eval.pictures.page import to_html
     from llava.eval.pictures.text import to_text
-    from llava.records import replace_file
 
     with outputs_ready(args, args.html, args.markdown):
         report = read_report(*read_tables(args, "RESULTS"), args)
