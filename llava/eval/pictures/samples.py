@@ -120,7 +120,7 @@ def differ(one: str, other: str) -> bool:
 
 
 def choose_questions(answers: Answers, samples: Sequence[Sample], count: int) -> tuple[list[int], int]:
-    """The questions with an image that most settings answer otherwise than the reference, in the order of the file.
+    """The questions with an image that most settings answer otherwise than the reference, these first.
 
     Returns:
         Their indices, and how many questions there are that any setting answers otherwise.
@@ -132,4 +132,4 @@ def choose_questions(answers: Answers, samples: Sequence[Sample], count: int) ->
         return sum(differ(answer_of(lines[index], samples[index]), wanted) for lines in answers.values())
 
     shown = [index for index, sample in enumerate(samples) if sample.image is not None]
-    return sorted(sorted(shown, key=changes, reverse=True)[:count]), sum(map(bool, map(changes, range(len(samples)))))
+    return sorted(shown, key=changes, reverse=True)[:count], sum(map(bool, map(changes, range(len(samples)))))

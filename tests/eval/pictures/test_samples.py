@@ -29,7 +29,7 @@ def test_the_questions_that_most_settings_answer_otherwise_are_chosen():
     }
     assert choose_questions(answers, SAMPLES, 1) == ([1], 2)
     assert choose_questions(answers, SAMPLES, 2) == ([1, 2], 2)
-    assert choose_questions(answers, SAMPLES, 9) == ([0, 1, 2, 3], 2)
+    assert choose_questions(answers, SAMPLES, 9) == ([1, 2, 0, 3], 2)
 
 
 def test_answers_are_compared_with_those_without_a_pruner_or_else_with_the_first():
