@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llava.command import Parser, at_least, did_you_mean
 from llava.eval.ask.parsers import door_parser
-from llava.eval.ask.words import budget_named, device_groups, given, pruner_of
+from llava.eval.ask.words import budget_named, device_groups, explained, given, pruner_of, with_budget
 from llava.eval.results.setting import Setting, usual_layout, usual_template
 from llava.eval.tasks import TASKS
 from llava.eval.tasks.base import DataFile, Task
@@ -209,7 +209,7 @@ def plan_of(words: Sequence[str], environment: Mapping[str, str]) -> Plan:
     Raises:
         InputError: no such task or version.
     """
-    task, version, words = _named(words)
+    task, version, words = _named(explained(words))
     usual, layout = VERSIONS[version]
     places = Places.of(environment, usual)
     embedded = bool(task.checkpoint) and not environment.get("CKPT")
@@ -246,7 +246,7 @@ def plan_of(words: Sequence[str], environment: Mapping[str, str]) -> Plan:
         groups = device_groups(own, places.devices, args.data_parallel_size, words)
         places = replace(places, devices=tuple(groups))
     asked = [*words, "--model-path", f"{places.checkpoints}/{places.checkpoint}"]
-    limit = parser.parse_args(asked).limit
+    limit = with_budget(own, parser.parse_args(asked)).limit
     from llava.eval.ask.options import CHOSEN  # imports torch, for which a word that is wrong need not wait
 
     setting = setting_of(parser, asked, places.checkpoint, task.name, (*CHOSEN, "engine", "allow_crop"), "attention")
@@ -265,9 +265,8 @@ def _named(words: Sequence[str]) -> tuple[Task, str, list[str]]:
     if task not in TASKS:
         raise InputError(f"unknown benchmark {task!r}; valid are {', '.join(TASKS)}{did_you_mean(task, TASKS)}")
     if version not in VERSIONS:
-        raise InputError(
-            f"unknown version {version!r}; valid are {', '.join(VERSIONS)}{did_you_mean(version, VERSIONS)}"
-        )
+        fault = f"unknown version {version!r}" if version else f"VERSION is missing behind {task}"
+        raise InputError(f"{fault}; valid are {', '.join(VERSIONS)}{did_you_mean(version, VERSIONS)}")
     return TASKS[task], version, words
 
 

@@ -1,10 +1,15 @@
 """The words of a script's command line: what they leave out, and what stands there without its flag."""
 
 import re
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
 SHARE = re.compile(r"\d*\.?\d+")
+
+
+def explained(words: Sequence[str]) -> Sequence[str]:
+    """The words of a task whose help is asked for without a version, with one: all versions take the same words."""
+    return [words[0], "v1_5", *words[1:]] if words[1:2] and words[1] in ("-h", "--help") else words
 
 
 def budget_named(words: list[str]) -> list[str]:
@@ -13,6 +18,15 @@ def budget_named(words: list[str]) -> list[str]:
         ratio = ["--important_ratio"] if words[1:] and SHARE.fullmatch(words[1]) else []
         words = ["--visual_token_num", words[0], *ratio, *words[1:]]
     return words
+
+
+def with_budget(own: ArgumentParser, args: Namespace) -> Namespace:
+    """The arguments of a run as they are; one of a pruner without a budget is a usage error, told before torch is
+    imported."""
+    if args.pruner not in (None, "none") and args.visual_token_num is None and args.keep_ratio is None:
+        how = "TOKENS, such as 64, or --keep_ratio 0.25; --pruner none keeps all"
+        own.error(f"{args.pruner} needs a budget: {how}")
+    return args
 
 
 def device_groups(own: ArgumentParser, devices: Sequence[str], copies: int | None, words: Sequence[str]) -> list[str]:
