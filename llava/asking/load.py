@@ -58,7 +58,8 @@ def load(
 
     Args:
         checkpoint: folder or hub id; None is the embedded model.
-        base, anyres: as ``model_base`` and ``anyres`` of ``load_pretrained_model``, for LLaVA's own format.
+        base: the language model that a LoRA or a projector belongs to, for LLaVA's own format.
+        anyres: "native", LLaVA-NeXT's own layout, or "fixed", that of the papers; for LLaVA's own format.
         device: cuda, cuda:1, mps, cpu; a GPU, or else the CPU, if not given.
         dtype: float16 on a GPU, or the checkpoint's own of Transformers' models, else float32.
         conv_mode: the conversation template, for LLaVA's own format; the one that the checkpoint's name implies.
