@@ -43,6 +43,11 @@ class Model(ABC):
         self.visual_tokens: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
 
+    def __repr__(self) -> str:
+        said = self.options.describe()
+        kept = ", ".join(f"{name}={value}" for name, value in {**said["options"], **said["run"]}.items())
+        return f"<{type(self).__name__} {self.name}, pruner {' '.join(filter(None, [said['pruner'], kept]))}>"
+
     @abstractmethod
     def item(self, question: Question) -> Any:
         """A question as the model reads it.

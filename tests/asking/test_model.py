@@ -112,6 +112,7 @@ class TestPruning:
         assert counted(model.answer(scenes[0].image, QUESTION, max_new_tokens=1)) == (14, 144)
         model.prune(None)
         assert model.options == PruningOptions()
+        assert repr(model).endswith(f" {model.name}, pruner none>")
         assert model.answer(scenes[0].image, QUESTION, max_new_tokens=8) == before
 
     def test_set_to_none_with_a_budget_is_an_error(self, model):
