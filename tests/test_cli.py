@@ -70,6 +70,7 @@ MISTYPED = {
     "eval score gqaa": "unknown benchmark 'gqaa'; .* did you mean gqa?",
     "eval table --format markdwn": "invalid choice: 'markdwn' .* did you mean markdown?",
     "eval sweep gqa v1_5 --pruners cdprunr --budgets 64": "unknown pruner 'cdprunr'; .* did you mean cdpruner?",
+    "eval sweep gqa v1_5 --pruners cdpruner divprune --budgets 64": "'divprune' belongs to no flag; --pruners and",
     "eval sweep gqa v1_5 --pruners cdpruner:theat=1": "'theat=1' is no option of a pruner; .* did you mean theta?",
     "ask nowhere.png What?": "cannot read nowhere.png: no such file",
     "ask http://a/b.png What? --model nowhere": "cannot load nowhere: no such folder, and not a hub id of the form",

@@ -77,6 +77,8 @@ def runs_of(words: Sequence[str]) -> tuple[list[list[str]], bool]:
         if given(rest, option):
             instead = "--pruners and --budgets stand for it" if option in ONE_BY_ONE else "give it to a run"
             raise InputError(f"{option} is not for a sweep: {instead}")
+    if rest[2:] and not rest[2].startswith("-"):
+        raise InputError(f"{rest[2]!r} belongs to no flag; --pruners and --budgets take one word each, as in A,B")
     specs = read_specs(args.pruners, embedded=rest[:1] == ["shapes"])
     budgets = [_budget(text) for text in dict.fromkeys(filter(None, args.budgets.split(",")))]
     if not budgets and any(spec.name != "none" for spec in specs):
