@@ -59,7 +59,7 @@ def load_pretrained_model(
     load_8bit: bool = False,
     load_4bit: bool = False,
     device_map: Any = "auto",
-    device: str = "cuda",
+    device: str | None = None,
     use_flash_attn: bool = False,
     *,
     pruner: str | Pruner | None = None,
@@ -77,8 +77,8 @@ def load_pretrained_model(
         model_name: kept for LLaVA's callers; what is loaded is read from the checkpoint's config.
         load_8bit, load_4bit: quantise with bitsandbytes (extra ``quant``).
         device_map: "auto" or any map of accelerate's; None puts everything on ``device``.
-        device: "cuda", "cpu", "cuda:1", ...; without a GPU "cuda" means the CPU, with a warning, and "cuda:1" is an
-            error.
+        device: "cuda", "cpu", "cuda:1", ...; a GPU, or else the CPU, if not given. Without a GPU "cuda" means the CPU,
+            with a warning, and "cuda:1" is an error.
         use_flash_attn: the old name of ``attn_implementation="flash_attention_2"``.
         pruner: name or instance of a pruner; None is plain LLaVA. As in the releases, ``visual_token_num`` alone means
             CDPruner, together with ``important_ratio`` VisPruner.

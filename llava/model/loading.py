@@ -17,7 +17,7 @@ def plan(
     load_8bit: bool = False,
     load_4bit: bool = False,
     device_map: Any = "auto",
-    device: Any = "cuda",
+    device: Any = None,
     use_flash_attn: bool = False,
     *,
     anyres: str = "native",

@@ -27,7 +27,7 @@ class Placement:
 
 def placement(
     device_map: Any,
-    device: str,
+    device: str | None,
     dtype: torch.dtype | str | None,
     loading: dict[str, Any],
     use_flash_attn: bool,
@@ -78,7 +78,8 @@ def _check_graphs(value: Any, devices: Iterable[Any], in_few_bits: bool) -> None
 
 
 def _device_map(device_map: Any, device: Any) -> Any:
-    """Where accelerate puts what. "cuda", the default, means the CPU where there is no GPU."""
+    """Where accelerate puts what; on a GPU, or else the CPU, if nothing is said. "cuda" means the CPU without a GPU."""
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if device is None else device
     check_device_map(None if str(device_map) == "cuda" else device_map)
     wanted = device if device_map in (None, "auto") else device_map
     if str(wanted) == "cuda" and not torch.cuda.is_available():

@@ -289,7 +289,7 @@ def test_the_pruner_that_the_arguments_mean(load, checkpoint, options, expected)
 
 def test_without_a_gpu_cuda_means_the_cpu_in_float32_with_a_warning(checkpoint, monkeypatch, caplog):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    _, model, _, _ = load_pretrained_model(str(checkpoint), None, "llava-tiny")
+    _, model, _, _ = load_pretrained_model(str(checkpoint), None, "llava-tiny", device="cuda")
     assert model.device == torch.device("cpu") and model.dtype == torch.float32
     assert any("no CUDA device" in message for message in caplog.messages)
 

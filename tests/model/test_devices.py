@@ -108,7 +108,8 @@ def test_loading_refuses_what_cannot_work_before_it_looks_at_the_checkpoint(monk
         plan(**options)
 
 
-def test_cuda_by_default_means_the_cpu_where_there_is_no_gpu(monkeypatch, caplog):
+def test_where_there_is_no_gpu_the_cpu_is_taken_with_a_warning_if_cuda_was_named(monkeypatch, caplog):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert plan()[1].device_map == {"": "cpu"} and "no CUDA device" in caplog.text
+    assert plan()[1].device_map == {"": "cpu"} and not caplog.text
+    assert plan(device="cuda")[1].device_map == {"": "cpu"} and "no CUDA device" in caplog.text
     assert plan(dtype="bf16", torch_dtype=torch.bfloat16)[1].dtype == torch.bfloat16
