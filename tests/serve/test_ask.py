@@ -97,12 +97,14 @@ def hosted(llava_shapes, tmp_path_factory):
     return str(folder)
 
 
+@pytest.mark.usefixtures("can_prune")
 def test_a_model_of_transformers_answers_too(hosted, picture, answers, capsys):
     main(["ask", picture, QUESTIONS[0], "--model", hosted, *PRUNED, "--json"])
     line = json.loads(capsys.readouterr().out)
     assert (line["answer"], line["visual_tokens"]) == (answers[0].text, 36)
 
 
+@pytest.mark.usefixtures("can_prune")
 @pytest.mark.parametrize("of_transformers", [False, True])
 def test_a_conversation_is_about_the_picture_with_either_model(
     of_transformers, hosted, picture, answers, capsys, monkeypatch
