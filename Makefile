@@ -58,6 +58,8 @@ $1/bin/python -m pip install -c .ci/constraints.txt --no-deps --upgrade --target
 endef
 
 run = $1/bin/python .ci/tests.py $2 $(if $(RECORD),--record $(RECORD))
+# Several processes take tests from each other, each with a thread: more threads than cores wait for one another.
+run_together = OMP_NUM_THREADS=1 $(call run,$1,$2) -n logical --maxprocesses 4 --dist worksteal
 
 help:
 	@sed -n '1,/^#$$/s/^# \{0,1\}//p' Makefile
@@ -66,7 +68,7 @@ demo: $(VENV)/.eval
 	$(VENV)/bin/python -m llava.eval demo
 
 test: $(VENV)/.test $(VENV)/.torchvision
-	$(call run,$(VENV),test) $(TESTS)
+	$(call run_together,$(VENV),test) $(TESTS)
 
 # No environment is made: a machine with a GPU has a torch that fits it.
 gpu:
@@ -111,14 +113,14 @@ test-newest: $(VENV)-newest/bin/python
 	grep '^torch==' .ci/pins.txt > $(VENV)-newest/constraints.txt
 	$(call install,$(VENV)-newest,$(VENV)-newest/constraints.txt,test,--upgrade --upgrade-strategy eager)
 	$(call torchvision,$(VENV)-newest)
-	$(call run,$(VENV)-newest,newest) --newest $(TESTS)
+	$(call run_together,$(VENV)-newest,newest) --newest $(TESTS)
 
 test-oldest: $(VENV)-oldest/bin/python
 	$(VENV)-oldest/bin/python -m pip install -c .ci/constraints.txt torch
 	$(VENV)-oldest/bin/python .ci/environments.py lowest > $(VENV)-oldest/constraints.txt
 	$(call install,$(VENV)-oldest,$(VENV)-oldest/constraints.txt,test)
 	$(call torchvision,$(VENV)-oldest)
-	$(call run,$(VENV)-oldest,oldest) $(TESTS)
+	$(call run_together,$(VENV)-oldest,oldest) $(TESTS)
 
 $(VENV)-newest/bin/python:
 	$(call venv,$(PYTHONS))

@@ -10,6 +10,8 @@ from llava.pruners.search import coverage, dpp, duplicates, farthest, products, 
 from llava.pruners.search.rows import NearestNeighbours, ProductRows
 
 METHODS = ("cdpruner", "divprune", "vispruner", "mfpruner", "scope", "mmtok", "eadp")
+FILLING = ("cdpruner", "scope", "mmtok", "eadp")
+"""Methods whose last picks gain next to nothing where tokens have few directions: which is best is rounding then."""
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def by_rows(monkeypatch):
     share=st.floats(0.01, 0.99),
 )
 def test_choose_what_the_whole_matrix_chooses(name, by_rows, random_cues, seed, tiles, tokens, width, share):
-    cues = random_cues(seed=seed, tiles=tiles, tokens=tokens, width=max(width, tokens if name == "cdpruner" else 0))
+    cues = random_cues(seed=seed, tiles=tiles, tokens=tokens, width=max(width, tokens if name in FILLING else 0))
     pruner = PRUNERS[name](max(1, int(share * tokens)))
     assert torch.equal(by_rows(pruner, cues), pruner(cues))
 
