@@ -11,14 +11,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
+from llava import records
 from llava.command import Number, Parser, at_least
+from llava.flags.model import DTYPES
 from llava.records import InputError
 
 logger = logging.getLogger(__name__)
 
 PORT = Number(int, 0, 65535)
 ANSWER_TOKENS = Number(int, 1, 1024)
-DTYPES = ("float32", "float16", "bfloat16")
 
 
 def build_parser() -> ArgumentParser:
@@ -57,9 +58,8 @@ def run_web(args: Namespace) -> None:
     port = free_port(args.host, args.port)
     warn_of_others(args.host, bool(logins))
     with TemporaryDirectory(prefix="llava-web-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = (
-            folder  # of this run, and nobody else's to read; Gradio looks when it is imported
-        )
+        # Of this run, and nobody else's to read; Gradio looks for the place when it is imported.
+        os.environ["GRADIO_TEMP_DIR"] = folder
         try:
             from llava.web.serving import served
         except ModuleNotFoundError as error:
@@ -117,10 +117,10 @@ def read_lines(flag: str, path: str) -> list[str]:
         InputError: it cannot be read, or has none.
     """
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{flag} {path}: cannot be read: {error}") from error
-    if not (lines := [line for line in lines if line.strip()]):
+        found = records.read_lines(path)
+    except InputError as error:
+        raise InputError(f"{flag}: {error}") from error
+    if not (lines := [line for line in found if line.strip()]):
         raise InputError(f"{flag} {path}: is empty")
     return lines
 

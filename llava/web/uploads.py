@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
+from llava.asking.images import upright
 from llava.images import to_rgb
 from llava.records import InputError
 
@@ -27,7 +28,7 @@ def read_picture(path: str | Path | None) -> Image.Image:
     """
     with _opened(path) as image:
         image.load()
-        return to_rgb(_turned(image))
+        return to_rgb(upright(image))
 
 
 def check_picture(path: str | Path) -> None:
@@ -69,11 +70,3 @@ def _check_pixels(size: tuple[int, int]) -> None:
         raise InputError(
             f"The picture has {width} x {height} pixels; at most {MOST_PIXELS / 1e6:.0f} megapixels are read."
         )
-
-
-def _turned(image: Image.Image) -> Image.Image:
-    """The picture as its EXIF says that it was held; as it is where the EXIF cannot be read."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # a picture whose pixels are whole is none to refuse for its notes
-        return image.copy()

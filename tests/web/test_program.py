@@ -68,6 +68,8 @@ def test_logins(tmp_path):
     file = tmp_path / "logins"
     file.write_text("ada:one\n\n bob :two\n", encoding="utf-8")
     assert read_logins(None, str(file)) == [("ada", "one"), ("bob", "two")]
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())  # as some editors begin a file
+    assert read_logins(None, str(file)) == [("ada", "one"), ("bob", "two")]
 
 
 @pytest.mark.parametrize("auth", ["ada", "ada:", ":word", ""])
@@ -77,7 +79,7 @@ def test_logins_that_are_none(auth):
 
 
 def test_files_of_logins_that_are_none(tmp_path):
-    with pytest.raises(InputError, match="--auth-file .*absent: cannot be read"):
+    with pytest.raises(InputError, match="--auth-file: cannot read .*absent: No such file"):
         read_logins(None, str(tmp_path / "absent"))
     (tmp_path / "empty").write_text("\n")
     with pytest.raises(InputError, match="is empty"):

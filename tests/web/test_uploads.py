@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from llava.asking import images
 from llava.records import InputError
-from llava.web import uploads
 from llava.web.uploads import LARGEST_FILE, MOST_PIXELS, check_picture, read_picture
 
 RED, BLUE = (200, 10, 10), (10, 10, 200)
@@ -117,12 +117,18 @@ def test_a_photo_with_a_second_one_behind_it_is_read(tmp_path):
 
 
 def test_a_photo_whose_exif_cannot_be_read_is_one(tmp_path, monkeypatch):
+    tried = []
+
     def exif_transpose(image):
+        tried.append(image)
         raise SyntaxError("not a TIFF file")
 
-    monkeypatch.setattr(uploads.ImageOps, "exif_transpose", exif_transpose)
-    Image.new("RGB", (16, 8), RED).save(tmp_path / "a.png")
-    assert read_picture(tmp_path / "a.png").getpixel((0, 0)) == RED
+    monkeypatch.setattr(images.ImageOps, "exif_transpose", exif_transpose)
+    exif = Image.Exif()
+    exif[images.ORIENTATION] = 6
+    Image.new("RGB", (16, 8), RED).save(tmp_path / "a.png", exif=exif)
+    read = read_picture(tmp_path / "a.png")
+    assert (read.size, read.getpixel((0, 0)), len(tried)) == ((16, 8), RED, 1)
 
 
 @pytest.mark.parametrize(
