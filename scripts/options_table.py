@@ -57,7 +57,7 @@ def table() -> dict[str, Any]:
         name: {"inside": bool(cls.needs & INSIDE_CUES), "options": list(option_defaults(cls))}
         for name, cls in PRUNERS.items()
     }
-    return {"flags": flags, "pruners": pruners}
+    return {"written by": "make options, from the classes; never by hand", "flags": flags, "pruners": pruners}
 
 
 def text() -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from llava.command import SEED, Parser, at_least
 from llava.eval.ask.specs import read_specs
-from llava.eval.tasks.base import SHORT
+from llava.eval.tasks.base import SHORT, Task
 from llava.eval.tasks.mmbench import LETTER_REQUEST
 from llava.eval.tasks.qbench import CHOOSE, QUALITY
 from llava.flags.model import ANYRES, DTYPES, add_generation_args, add_model_args, add_running_args
@@ -25,6 +25,15 @@ SWEEP_USAGE = """%(prog)s TASK VERSION --pruners A,B [--budgets 64,128] [OPTION.
 places are named by environment, as for a run
 """
 LETTER = "ask for the option's letter alone"
+
+
+def script_parser(task: Task, script: str, usage: str) -> Parser:
+    """The words of a benchmark's script that are its own; all others are those of the program that asks."""
+    parser = Parser(script, usage, add_help=False, allow_abbrev=False)
+    parser.add_argument("--split", choices=list(task.splits), default=task.usual_split)
+    parser.add_argument("--launcher", default="")
+    parser.add_argument("--data-parallel-size", type=at_least(1))
+    return parser
 
 
 def add_loop_args(parser: ArgumentParser, media: str = "image") -> None:

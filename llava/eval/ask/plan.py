@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from llava.command import Parser, at_least, did_you_mean
-from llava.eval.ask.parsers import door_parser
+from llava.command import did_you_mean
+from llava.eval.ask.parsers import door_parser, script_parser
 from llava.eval.ask.words import budget_named, device_groups, explained, given, pruner_of, with_budget
 from llava.eval.results.setting import Setting, usual_layout, usual_template
 from llava.eval.tasks import TASKS
@@ -220,10 +220,7 @@ def plan_of(words: Sequence[str], environment: Mapping[str, str]) -> Plan:
     if {"-h", "--help"} & {*words}:
         print(f"usage: {usage}")
         sys.exit()
-    own = Parser(script, usage, add_help=False, allow_abbrev=False)
-    own.add_argument("--split", choices=list(task.splits), default=task.usual_split)
-    own.add_argument("--launcher", default="")
-    own.add_argument("--data-parallel-size", type=at_least(1))
+    own = script_parser(task, script, usage)
     args, words = own.parse_known_args(budget_named(words))
     launcher = tuple(args.launcher.split())
     if launcher and launcher[0] not in LAUNCHERS:
@@ -231,12 +228,13 @@ def plan_of(words: Sequence[str], environment: Mapping[str, str]) -> Plan:
     template, engine = usual_template(places.checkpoint, task.name), given(words, "--engine")
     if args.data_parallel_size is not None and not engine:
         own.error("--data-parallel-size is for --engine vllm; CUDA_VISIBLE_DEVICES gives each device a process")
-    usual_options = {"--anyres": "native" if engine else layout, "--conv-mode": template, "--temperature": "0"}
-    for option, value in ({"--pruner": pruner_of(words)} | usual_options).items():
+    usual_options = {"--pruner": pruner_of(words), "--anyres": "native" if engine else layout}
+    usual_options |= {"--conv-mode": template, "--temperature": "0"}
+    if embedded and not any(given(words, option) for option in BATCHED):
+        usual_options["--batch_size"] = str(EMBEDDED_BATCH)
+    for option, value in usual_options.items():
         if not given(words, option):
             words += [option, value]
-    if embedded and not any(given(words, option) for option in BATCHED):
-        words += ["--batch_size", str(EMBEDDED_BATCH)]
     parser = door_parser(task.asks.door)
     parser.prog, parser.usage = script, usage
     for option in (*PLACED, task.asks.question_flag):
